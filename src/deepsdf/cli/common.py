@@ -1,0 +1,181 @@
+"""What the verbs share: options, logging, progress, and how a batch is told to the user."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from deepsdf.errors import DeepSDFError
+from deepsdf.splits import Failure
+
+SOME_FAILED = 1
+UNUSABLE = 2
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+console = Console(highlight=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class Quiet:
+    """Whether words and bars are wanted; set once by `common_options`."""
+
+    on = False
+
+
+def say(text: str = "") -> None:
+    """A line for the user, unless they asked for quiet."""
+    if not Quiet.on:
+        console.print(text, markup=False)
+
+
+def common_options(verb: F) -> F:
+    """--debug, --quiet, --log; and errors of ours as messages, not tracebacks."""
+
+    @click.option("--debug", is_flag=True, help="Say more, and show tracebacks.")
+    @click.option("--quiet", "-q", is_flag=True, help="Say only what went wrong.")
+    @click.option(
+        "--log", "log_file", metavar="FILE", type=click.Path(path_type=Path), help="Also write messages to FILE."
+    )
+    @functools.wraps(verb)
+    def wrapped(*args: Any, debug: bool, quiet: bool, log_file: Path | None, **kwargs: Any) -> Any:
+        with _logging(debug, quiet, log_file):
+            try:
+                return verb(*args, **kwargs)
+            except (DeepSDFError, OSError) as error:
+                logging.getLogger("deepsdf").error("%s", error, exc_info=debug)
+                raise SystemExit(UNUSABLE) from None
+
+    return wrapped  # pyright: ignore[reportReturnType]
+
+
+@contextmanager
+def _logging(debug: bool, quiet: bool, log_file: Path | None) -> Iterator[None]:
+    logger = logging.getLogger("deepsdf")
+    before = (logger.level, Quiet.on)
+    logger.setLevel(logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO)
+    Quiet.on = quiet
+    handlers: list[logging.Handler] = [
+        RichHandler(console=errors, show_time=False, show_path=False, markup=False, highlighter=None)
+    ]
+    if log_file:
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        to_file = logging.FileHandler(log_file, encoding="utf-8")
+        to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        handlers.append(to_file)
+    for handler in handlers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            logger.removeHandler(handler)
+            handler.close()
+        logger.setLevel(before[0])
+        Quiet.on = before[1]
+
+
+def device_option(verb: F) -> F:
+    return click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1.")(verb)
+
+
+def seed_option(verb: F) -> F:
+    return click.option("--seed", default=0, show_default=True, help="Same seed, same result.")(verb)
+
+
+def experiment_option(verb: F) -> F:
+    return click.option(
+        "--experiment", "-e", required=True, type=click.Path(path_type=Path), help="The experiment's folder."
+    )(verb)
+
+
+def checkpoint_option(verb: F) -> F:
+    return click.option(
+        "--checkpoint", "-c", default="latest", show_default=True, help="An epoch with a snapshot, or latest."
+    )(verb)
+
+
+def data_option(verb: F) -> F:
+    return click.option(
+        "--data", "-d", required=True, type=click.Path(path_type=Path), help="The data source: the folder of samples."
+    )(verb)
+
+
+def split_option(verb: F) -> F:
+    return click.option(
+        "--split", "-s", required=True, type=click.Path(path_type=Path), help="The split file that names the shapes."
+    )(verb)
+
+
+class Bar:
+    """A progress bar of a batch: done, failed, and the time that remains. Its methods are a batch's callbacks."""
+
+    def __init__(self, title: str) -> None:
+        self._failed = 0
+        self._title = title
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=errors,
+            disable=Quiet.on,
+        )
+        self._task = self._progress.add_task(title, total=None, note="")
+
+    def __enter__(self) -> Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def start(self, total: int) -> None:
+        self._progress.update(self._task, total=total)
+
+    def shape(self, shape: object, reason: str | None) -> None:
+        self._failed += reason is not None
+        self._progress.update(self._task, advance=1, note=f"{self._failed} failed" if self._failed else "")
+
+    def note(self, text: str) -> None:
+        self._progress.update(self._task, note=text)
+
+    def at(self, done: int, total: int, note: str = "") -> None:
+        self._progress.update(self._task, completed=done, total=total, note=note)
+
+
+def report_failures(failures: Sequence[Failure], shown: int = 20) -> None:
+    """List shapes that could not be worked on."""
+    if not failures:
+        return
+    logger = logging.getLogger("deepsdf")
+    for failure in failures[:shown]:
+        logger.error("%s: %s", failure.shape, failure.reason)
+    if len(failures) > shown:
+        logger.error("... and %d more", len(failures) - shown)
+
+
+def finish(failures: Sequence[Failure], next_step: str = "") -> None:
+    """End a verb: list what failed, say the likely next command, and set the exit status."""
+    report_failures(failures)
+    if next_step:
+        say(f"Next: {next_step}")
+    if failures:
+        sys.exit(SOME_FAILED)
+
+
+def count(number: int, noun: str) -> str:
+    """`3 shapes`, `1 shape`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,125 @@
+"""Verbs that make and show data: split, preprocess, view-samples."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from deepsdf.cli.common import Bar, common_options, count, device_option, finish, say, seed_option
+
+
+@click.command()
+@click.option("--source", "-s", required=True, type=click.Path(path_type=Path), help="The folder of meshes.")
+@click.option(
+    "--out", "-o", default="splits", show_default=True, type=click.Path(path_type=Path), help="Folder to write to."
+)
+@click.option("--name", "-n", help="The dataset's name.  [default: the source folder's name]")
+@click.option("--class", "classes", multiple=True, help="Only this class; may be given several times.")
+@click.option("--test", default="0.2", show_default=True, help="Test shapes: a count (12) or a fraction (0.2, 20%).")
+@click.option("--train", default=None, help="Training shapes, likewise.  [default: all others]")
+@seed_option
+@common_options
+def split(
+    source: Path, out: Path, name: str | None, classes: tuple[str, ...], test: str, train: str | None, seed: int
+) -> None:
+    """Divide a folder of meshes at random into training and test shapes.
+
+    Writes NAME_train.json and NAME_test.json. The folder may be laid out as SOURCE/<class>/<instance>.<ext>,
+    as SOURCE/<class>/<instance>/**/<any>.<ext>, or flat.
+    """
+    from deepsdf.errors import InputError
+    from deepsdf.files import safe_name
+    from deepsdf.pipeline.sources import dataset_name, list_shapes
+    from deepsdf.splits import make_split, write_split
+
+    name = safe_name(name or dataset_name(source), "--name")
+    shapes = list_shapes(source, name)
+    known = sorted({shape.category for shape in shapes})
+    if unknown := sorted(set(classes) - set(known)):
+        raise InputError(f"{source} has no class {', '.join(unknown)}; it has {', '.join(known)}")
+    shapes = [shape for shape in shapes if not classes or shape.category in classes]
+    training, held_out = make_split(shapes, test=test, train=train, seed=seed)
+    stem = "_".join([name, *classes])
+    for kind, part in (("train", training), ("test", held_out)):
+        path = out / f"{safe_name(stem, 'the split')}_{kind}.json"
+        if part:
+            write_split(path, part)
+            say(f"Wrote {path}: {count(len(part), 'shape')} of {count(len({s.category for s in part}), 'class')}")
+    say(f"Next: deepsdf preprocess -s {source} -d data --split {out / f'{stem}_train.json'}")
+
+
+@click.command()
+@click.option("--data-dir", "-d", required=True, type=click.Path(path_type=Path), help="The data source to write to.")
+@click.option("--source", "-s", required=True, type=click.Path(path_type=Path), help="The folder of meshes.")
+@click.option("--name", "-n", help="The dataset's name in the split.  [default: the source folder's name]")
+@click.option("--split", "split_file", required=True, type=click.Path(path_type=Path), help="The shapes to work on.")
+@click.option("--surface", is_flag=True, help="Surface samples, for `evaluate`, instead of SDF samples.")
+@click.option("--test", "-t", is_flag=True, help="SDF samples for testing: fewer, spread wider.")
+@click.option("--skip", is_flag=True, help="Leave shapes alone that were done before.")
+@click.option("--threads", default=0, help="Worker processes.  [default: one a core, at most 8]")
+@click.option(
+    "--sign", default="auto", show_default=True, help="Inside or outside by: auto, normal, winding, original."
+)
+@device_option
+@seed_option
+@common_options
+def preprocess(
+    data_dir: Path,
+    source: Path,
+    name: str | None,
+    split_file: Path,
+    surface: bool,
+    test: bool,
+    skip: bool,
+    threads: int,
+    sign: str,
+    device: str,
+    seed: int,
+) -> None:
+    """Sample signed distances (or surfaces) of meshes into a data source.
+
+    Meshes may be of any format trimesh reads (.obj .ply .stl .off .glb .gltf), open or closed, their faces
+    doubled or turned either way. Written are SdfSamples/ or SurfaceSamples/, and NormalizationParameters/.
+    """
+    from deepsdf.pipeline.preprocess import preprocess as run
+
+    with Bar("Preprocessing") as bar:
+        result = run(
+            data_dir,
+            source,
+            split_file,
+            name=name,
+            surface=surface,
+            test=test,
+            skip=skip,
+            workers=threads or min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4),
+            sign=sign,
+            device=device,
+            seed=seed,
+            on_start=bar.start,
+            on_shape=bar.shape,
+        )
+    what = "SurfaceSamples" if surface else "SdfSamples"
+    skipped = f", {len(result.skipped)} were there already" if result.skipped else ""
+    say(f"Wrote {count(len(result.done), 'shape')} to {data_dir / what}{skipped}, {len(result.failures)} failed")
+    following = "deepsdf evaluate -e EXP ..." if surface else "deepsdf train -e EXP"
+    finish(result.failures, following)
+
+
+@click.command("view-samples")
+@click.argument("samples", type=click.Path(path_type=Path))
+@click.option("--out", "-o", type=click.Path(path_type=Path), help="The picture.  [default: beside the samples, .png]")
+@click.option("--size", default=640, show_default=True, help="Pixels of a panel.")
+@common_options
+def view_samples(samples: Path, out: Path | None, size: int) -> None:
+    """Draw a shape's SDF samples (.npz): those inside, and a slice of all.
+
+    No window is opened; the picture is a PNG.
+    """
+    from deepsdf.pipeline.pictures import samples_picture
+
+    out = out or samples.with_suffix(".png")
+    told = samples_picture(samples, out, size=size)
+    say(f"Wrote {out}: {told}")

@@ -1,0 +1,132 @@
+"""Verbs of training: train, plot."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from deepsdf.cli.common import Bar, common_options, count, device_option, experiment_option, finish, say
+
+
+@click.command()
+@experiment_option
+@click.option(
+    "--continue", "-c", "resume", metavar="CHECKPOINT", help="Continue from latest, or from an epoch's snapshot."
+)
+@click.option("--batch-split", default=1, show_default=True, help="Work on a batch in so many parts, for less memory.")
+@click.option("--overwrite", is_flag=True, help="Begin anew although the experiment was trained before.")
+@click.option(
+    "--seed", type=int, default=None, help="Same seed, same bits on a CPU.  [default: Seed in specs.json, or 0]"
+)
+@device_option
+@common_options
+def train(
+    experiment: Path, resume: str | None, batch_split: int, overwrite: bool, seed: int | None, device: str
+) -> None:
+    """Train the network that EXP/specs.json describes.
+
+    Paths in specs.json are relative to the current folder. Ctrl-C ends after the current epoch and saves.
+    """
+    from deepsdf.splits import Failure
+    from deepsdf.training.loop import EpochReport
+    from deepsdf.training.loop import train as run
+
+    failures: list[Failure] = []
+    last: list[EpochReport] = []
+    stop = threading.Event()
+
+    with Bar("Training") as bar, _stop_on_signal(stop):
+
+        def on_epoch(report: EpochReport) -> None:
+            last[:] = [report]
+            bar.at(
+                report.epoch,
+                report.num_epochs,
+                f"loss {report.loss:.5f}  {report.samples_per_second / 1e3:,.0f}k samples/s",
+            )
+
+        done = run(
+            experiment,
+            device=device,
+            resume=resume,
+            overwrite=overwrite,
+            batch_split=batch_split,
+            seed=seed,
+            on_epoch=on_epoch,
+            on_failure=failures.append,
+            should_stop=stop.is_set,
+        )
+    if not last:
+        say(f"Nothing to do: the checkpoint is at NumEpochs ({done.specs.num_epochs}) already")
+    else:
+        early = " (stopped early)" if last[0].epoch < last[0].num_epochs else ""
+        say(
+            f"Trained to epoch {last[0].epoch}{early}, loss {last[0].loss:.6f}; checkpoints in {done.root / 'ModelParameters'}"
+        )
+    if failures:
+        say(f"Trained without {count(len(failures), 'shape')}:")
+    test = done.specs.test_split or "TEST.json"
+    finish(failures, f"deepsdf reconstruct -e {experiment} -d {done.specs.data_source} -s {test}")
+
+
+class _stop_on_signal:
+    """Ctrl-C and SIGTERM set an event; a second Ctrl-C interrupts at once."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._stop.is_set():
+            raise KeyboardInterrupt
+        self._stop.set()
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+@click.command()
+@experiment_option
+@click.option(
+    "--type",
+    "-t",
+    "kind",
+    type=click.Choice(["loss", "learning_rate", "time", "lat_mag", "param_mag"]),
+    default="loss",
+    show_default=True,
+    help="What to plot.",
+)
+@click.option("--out", "-o", type=click.Path(path_type=Path), help="The picture.  [default: EXP/Plots/TYPE.png]")
+@click.option("--show", is_flag=True, help="Open a window as well.")
+@common_options
+def plot(experiment: Path, kind: str, out: Path | None, show: bool) -> None:
+    """Plot a training's log: loss, learning rates, time, or magnitudes."""
+    from deepsdf.pipeline.plots import plot_logs, save_figure
+    from deepsdf.workspace import Experiment
+
+    opened = Experiment.open(experiment)
+    figure = plot_logs(opened, kind)
+    path = out or opened.root / "Plots" / f"{kind}.png"
+    save_figure(figure, path)
+    say(f"Wrote {path}")
+    if show:
+        _show(path)
+
+
+def _show(path: Path) -> None:
+    from deepsdf.errors import InputError
+
+    # The picture in the system's own viewer: no toolkit of ours, and nothing where there is no display.
+    if click.launch(str(path)) != 0:
+        raise InputError(f"no viewer could be opened; the picture is {path}")

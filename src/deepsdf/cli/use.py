@@ -1,0 +1,249 @@
+"""Verbs that use a trained space: reconstruct, mesh, evaluate, interpolate, sample."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.table import Table
+
+from deepsdf.cli.common import (
+    Bar,
+    Quiet,
+    checkpoint_option,
+    common_options,
+    console,
+    count,
+    data_option,
+    device_option,
+    experiment_option,
+    finish,
+    say,
+    seed_option,
+    split_option,
+)
+
+resolution_option = click.option(
+    "--resolution", default=256, show_default=True, type=click.IntRange(min=8), help="Grid samples an axis."
+)
+
+
+@click.command()
+@experiment_option
+@checkpoint_option
+@data_option
+@split_option
+@click.option(
+    "--optimizer",
+    type=click.Choice(["lm", "adam"]),
+    default="lm",
+    show_default=True,
+    help="lm: Gauss-Newton from several starts; adam: the original's, from one.",
+)
+@click.option("--iters", type=click.IntRange(min=1), help="Steps at most.  [default: 40 of lm, 800 of adam]")
+@click.option("--skip", is_flag=True, help="Leave shapes alone that were reconstructed before.")
+@resolution_option
+@device_option
+@seed_option
+@common_options
+def reconstruct(
+    experiment: Path,
+    checkpoint: str,
+    data: Path,
+    split: Path,
+    optimizer: Any,
+    iters: int | None,
+    skip: bool,
+    resolution: int,
+    device: str,
+    seed: int,
+) -> None:
+    """Fit codes to unseen shapes' SDF samples, and mesh them.
+
+    Writes EXP/Reconstructions/<epoch>/Codes and Meshes (unit frame).
+    """
+    from deepsdf.pipeline.reconstruct import reconstruct as run
+    from deepsdf.workspace import DataSource, Experiment
+
+    opened = Experiment.open(experiment)
+    with Bar("Reconstructing") as bar:
+        result = run(
+            opened,
+            DataSource.open(data),
+            split,
+            checkpoint=checkpoint,
+            optimizer=optimizer,
+            steps=iters,
+            resolution=resolution,
+            skip=skip,
+            device=device,
+            seed=seed,
+            on_start=bar.start,
+            on_step=lambda step, steps: bar.note(f"fitting, step {step}/{steps}"),
+            on_fit=lambda fit: bar.note(f"{fit.shape.instance}: loss {fit.loss:.5f} after {fit.steps} steps"),
+            on_shape=bar.shape,
+        )
+    skipped = f", {len(result.skipped)} were there already" if result.skipped else ""
+    say(
+        f"Reconstructed {count(len(result.done), 'shape')} in {opened.root / 'Reconstructions'}{skipped}, {len(result.failures)} failed"
+    )
+    finish(result.failures, f"deepsdf evaluate -e {experiment} -c {checkpoint} -d {data} -s {split}")
+
+
+@click.command()
+@experiment_option
+@checkpoint_option
+@click.option("--keep-normalization", is_flag=True, help="Leave meshes in the unit frame.")
+@click.option("--skip", is_flag=True, help="Leave meshes alone that are there.")
+@resolution_option
+@device_option
+@common_options
+def mesh(experiment: Path, checkpoint: str, keep_normalization: bool, skip: bool, resolution: int, device: str) -> None:
+    """Mesh the training shapes from their codes, each in its mesh frame.
+
+    Writes EXP/TrainingMeshes/<epoch>.
+    """
+    from deepsdf.pipeline.reconstruct import training_meshes
+    from deepsdf.workspace import Experiment
+
+    opened = Experiment.open(experiment)
+    with Bar("Meshing") as bar:
+        result = training_meshes(
+            opened,
+            checkpoint=checkpoint,
+            keep_normalization=keep_normalization,
+            resolution=resolution,
+            skip=skip,
+            device=device,
+            on_start=bar.start,
+            on_shape=bar.shape,
+        )
+    say(f"Meshed {count(len(result.done), 'shape')} in {opened.root / 'TrainingMeshes'}, {len(result.failures)} failed")
+    finish(result.failures)
+
+
+@click.command()
+@experiment_option
+@checkpoint_option
+@data_option
+@split_option
+@seed_option
+@common_options
+def evaluate(experiment: Path, checkpoint: str, data: Path, split: Path, seed: int) -> None:
+    """Chamfer distance of reconstructions to the truth.
+
+    Writes EXP/Evaluation/<checkpoint>/chamfer.csv as the original does (mesh frame, squared lengths), and prints
+    the unit frame's × 10³, which compares across shapes. The truth are the surface samples of
+    `deepsdf preprocess --surface`.
+    """
+    from deepsdf.pipeline.evaluate import evaluate as run
+    from deepsdf.workspace import DataSource, Experiment
+
+    opened = Experiment.open(experiment)
+    with Bar("Evaluating") as bar:
+        result = run(
+            opened,
+            DataSource.open(data),
+            split,
+            checkpoint=checkpoint,
+            seed=seed,
+            on_start=bar.start,
+            on_shape=bar.shape,
+        )
+    values = result.unit_frame() * 1e3
+    table = Table(title="Chamfer distance × 10³, unit frame, 30 000 points each way", title_justify="left")
+    for column in ("shapes", "failed", "mean", "median", "worst"):
+        table.add_column(column, justify="right")
+    table.add_row(
+        str(len(values)),
+        str(len(result.failures)),
+        f"{values.mean():.3f}",
+        f"{_median(values):.3f}",
+        f"{values.max():.3f}",
+    )
+    worst = Table(title="Worst", title_justify="left", show_header=False)
+    for score in result.worst():
+        worst.add_row(str(score.shape), f"{score.unit_frame * 1e3:.3f}")
+    if not Quiet.on:
+        console.print(table, worst)
+    say(f"Wrote {opened.evaluation_folder(checkpoint) / 'chamfer.csv'}")
+    finish(result.failures)
+
+
+def _median(values: Any) -> float:
+    import numpy as np
+
+    return float(np.median(values))
+
+
+@click.command()
+@experiment_option
+@checkpoint_option
+@click.argument("first")
+@click.argument("second")
+@click.option(
+    "--steps", default=7, show_default=True, type=click.IntRange(min=2), help="Shapes on the way, both ends included."
+)
+@click.option("--out", "-o", type=click.Path(path_type=Path), help="Folder to write to.  [default: EXP/Interpolations]")
+@click.option("--resolution", default=128, show_default=True, type=click.IntRange(min=8), help="Grid samples an axis.")
+@device_option
+@common_options
+def interpolate(
+    experiment: Path,
+    checkpoint: str,
+    first: str,
+    second: str,
+    steps: int,
+    out: Path | None,
+    resolution: int,
+    device: str,
+) -> None:
+    """Shapes on the straight line between two codes: meshes and a strip.
+
+    FIRST and SECOND are a training or reconstructed instance's name, or a code file (.pth).
+    """
+    from deepsdf.pipeline.explore import interpolate as run
+    from deepsdf.workspace import Experiment
+
+    folder = out or experiment / "Interpolations"
+    picture = run(
+        Experiment.open(experiment),
+        first,
+        second,
+        folder,
+        checkpoint=checkpoint,
+        steps=steps,
+        resolution=resolution,
+        device=device,
+    )
+    say(f"Wrote {count(steps, 'mesh')[:-1]}es and {picture}" if steps > 1 else f"Wrote {picture}")
+
+
+@click.command()
+@experiment_option
+@checkpoint_option
+@click.option("--number", "-n", default=8, show_default=True, type=click.IntRange(min=1), help="How many shapes.")
+@click.option("--out", "-o", type=click.Path(path_type=Path), help="Folder to write to.  [default: EXP/Samples]")
+@click.option("--resolution", default=128, show_default=True, type=click.IntRange(min=8), help="Grid samples an axis.")
+@device_option
+@seed_option
+@common_options
+def sample(
+    experiment: Path, checkpoint: str, number: int, out: Path | None, resolution: int, device: str, seed: int
+) -> None:
+    """New shapes, drawn from the prior of the training codes: meshes and a picture."""
+    from deepsdf.pipeline.explore import sample as run
+    from deepsdf.workspace import Experiment
+
+    folder = out or experiment / "Samples"
+    picture = run(
+        Experiment.open(experiment),
+        number,
+        folder,
+        checkpoint=checkpoint,
+        resolution=resolution,
+        device=device,
+        seed=seed,
+    )
+    say(f"Wrote {count(number, 'shape')} and {picture}")

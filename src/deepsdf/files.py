@@ -1,0 +1,64 @@
+"""Whole files or none: writing by a temporary name, and names that stay in their folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from deepsdf.errors import InputError
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary path beside `path`; renamed to `path` when the block ends well, removed when it does not.
+
+    The temporary name keeps the suffix, because writers choose their format by it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem[:80]}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text file whole."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def read_json(path: str | os.PathLike[str], what: str) -> Any:
+    """A JSON file's content; `what` says in the error what was expected, as "a split file"."""
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"there is no {what} at {path}") from None
+    except IsADirectoryError:
+        raise InputError(f"{path} is a folder; {what} was expected there") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path} is not {what}: it is no valid JSON ({error})") from None
+
+
+def safe_name(name: object, where: str) -> str:
+    """`name` if it is one plain folder or file name.
+
+    Names come from split files, which come from anywhere: none may lead out of the folder it is used in.
+
+    Raises:
+        InputError: not a string, empty, or able to leave its folder; says `where` it stands.
+    """
+    if not isinstance(name, str) or not name:
+        raise InputError(f"{where}: {name!r} is not a name; a non-empty text was expected")
+    if name in {".", ".."} or any(sign in name for sign in "/\\\0") or (len(name) > 1 and name[1] == ":"):
+        raise InputError(f"{where}: the name {name!r} would leave its folder; names may not hold '/', '\\' or be '..'")
+    return name

@@ -1,0 +1,262 @@
+"""Warp kernels of the geometry room. Import only after `get_warp()`, inside functions."""
+
+# ruff: noqa: UP018 - Warp tells variables from constants by float(0.0) and int(0).
+# Warp reads kernel annotations as values: no `from __future__ import annotations` here.
+import warp as wp
+
+wp.set_module_options({"enable_backward": False})  # halves the compile time
+
+FAR = wp.constant(1.0e9)
+
+
+@wp.func
+def _feature_normal(
+    faces: wp.array(dtype=wp.int32),
+    face_normals: wp.array(dtype=wp.vec3),
+    edge_normals: wp.array(dtype=wp.vec3),
+    vertex_normals: wp.array(dtype=wp.vec3),
+    face: int,
+    u: float,
+    v: float,
+):
+    """The pseudonormal of the corner, edge or face that (u, v, 1 - u - v) lies on."""
+    tiny = 1.0e-6
+    w = 1.0 - u - v
+    normal = face_normals[face]
+    if u < tiny:
+        normal = edge_normals[3 * face + 1]
+    if v < tiny:
+        normal = edge_normals[3 * face + 2]
+    if w < tiny:
+        normal = edge_normals[3 * face]
+    if u > 1.0 - tiny:
+        normal = vertex_normals[faces[3 * face]]
+    if v > 1.0 - tiny:
+        normal = vertex_normals[faces[3 * face + 1]]
+    if w > 1.0 - tiny:
+        normal = vertex_normals[faces[3 * face + 2]]
+    return normal
+
+
+@wp.kernel
+def closest_kernel(
+    mesh: wp.uint64,
+    points: wp.array(dtype=wp.vec3),
+    chain: int,
+    distance: wp.array(dtype=float),
+    face_of: wp.array(dtype=wp.int32),
+    closest: wp.array(dtype=wp.vec3),
+):
+    """Each thread walks `chain` neighbouring points; the last distance bounds the next search."""
+    start = wp.tid() * chain
+    bound = float(FAR)
+    last = wp.vec3(0.0, 0.0, 0.0)
+    for k in range(chain):
+        i = start + k
+        if i < points.shape[0]:
+            p = points[i]
+            if k > 0:
+                bound = 1.001 * (bound + wp.length(p - last)) + 1.0e-5
+            q = wp.mesh_query_point_no_sign(mesh, p, bound)
+            if not q.result:
+                q = wp.mesh_query_point_no_sign(mesh, p, FAR)
+            c = wp.mesh_eval_position(mesh, q.face, q.u, q.v)
+            bound = wp.length(c - p)
+            last = p
+            distance[i] = bound
+            face_of[i] = q.face
+            closest[i] = c
+
+
+@wp.kernel
+def normal_sign_kernel(
+    mesh: wp.uint64,
+    faces: wp.array(dtype=wp.int32),
+    face_normals: wp.array(dtype=wp.vec3),
+    edge_normals: wp.array(dtype=wp.vec3),
+    vertex_normals: wp.array(dtype=wp.vec3),
+    points: wp.array(dtype=wp.vec3),
+    chain: int,
+    distance: wp.array(dtype=float),
+    face_of: wp.array(dtype=wp.int32),
+):
+    """Distance with the sign of the closest feature's angle-weighted pseudonormal (Baerentzen & Aanaes 2005)."""
+    start = wp.tid() * chain
+    bound = float(FAR)
+    last = wp.vec3(0.0, 0.0, 0.0)
+    for k in range(chain):
+        i = start + k
+        if i < points.shape[0]:
+            p = points[i]
+            if k > 0:
+                bound = 1.001 * (bound + wp.length(p - last)) + 1.0e-5
+            q = wp.mesh_query_point_no_sign(mesh, p, bound)
+            if not q.result:
+                q = wp.mesh_query_point_no_sign(mesh, p, FAR)
+            offset = p - wp.mesh_eval_position(mesh, q.face, q.u, q.v)
+            bound = wp.length(offset)
+            last = p
+            normal = _feature_normal(faces, face_normals, edge_normals, vertex_normals, q.face, q.u, q.v)
+            distance[i] = wp.where(wp.dot(offset, normal) > 0.0, bound, -bound)
+            face_of[i] = q.face
+
+
+@wp.kernel
+def winding_sign_kernel(
+    mesh: wp.uint64,
+    points: wp.array(dtype=wp.vec3),
+    accuracy: float,
+    constant_in_balls: int,
+    chain: int,
+    distance: wp.array(dtype=float),
+    face_of: wp.array(dtype=wp.int32),
+):
+    """Distance with the sign of the winding number, threshold one half (Barill et al. 2018).
+
+    Around a closed surface the sign is constant in the empty ball of a point, so a neighbour in that
+    ball inherits it (`constant_in_balls`); the winding number costs several closest-point searches.
+    """
+    start = wp.tid() * chain
+    bound = float(FAR)
+    center = wp.vec3(0.0, 0.0, 0.0)
+    radius = float(0.0)
+    sign = float(1.0)
+    last = wp.vec3(0.0, 0.0, 0.0)
+    inherit = bool(False)
+    for k in range(chain):
+        i = start + k
+        if i < points.shape[0]:
+            p = points[i]
+            if k > 0:
+                bound = 1.001 * (bound + wp.length(p - last)) + 1.0e-5
+            q = wp.mesh_query_point_no_sign(mesh, p, bound)
+            if not q.result:
+                q = wp.mesh_query_point_no_sign(mesh, p, FAR)
+            bound = wp.length(p - wp.mesh_eval_position(mesh, q.face, q.u, q.v))
+            last = p
+            inherit = False
+            if constant_in_balls == 1:
+                inherit = wp.length(p - center) < 0.999 * radius
+            if not inherit:
+                w = wp.mesh_query_point_sign_winding_number(mesh, p, 1.001 * bound + 1.0e-5, accuracy, 0.5)
+                sign = w.sign
+            if not inherit or bound > radius:
+                center = p
+                radius = bound
+            distance[i] = wp.where(sign < 0.0, -bound, bound)
+            face_of[i] = q.face
+
+
+@wp.kernel
+def escape_kernel(
+    mesh: wp.uint64,
+    points: wp.array(dtype=wp.vec3),
+    normals: wp.array(dtype=wp.vec3),
+    directions: wp.array(dtype=wp.vec3),
+    offset: float,
+    front: wp.array(dtype=float),
+    back: wp.array(dtype=float),
+):
+    """Shares of rays (given about +z) that leave a surface point without hitting anything, on either side."""
+    i = wp.tid()
+    n = normals[i]
+    helper = wp.vec3(1.0, 0.0, 0.0)
+    if wp.abs(n[0]) > 0.7:
+        helper = wp.vec3(0.0, 1.0, 0.0)
+    s = wp.normalize(wp.cross(n, helper))
+    t = wp.cross(n, s)
+    count = directions.shape[0]
+    above = 0
+    below = 0
+    for k in range(count):
+        d = directions[k]
+        up = d[0] * s + d[1] * t + d[2] * n
+        down = d[0] * s + d[1] * t - d[2] * n
+        if not wp.mesh_query_ray_anyhit(mesh, points[i] + offset * n, up, FAR):
+            above += 1
+        if not wp.mesh_query_ray_anyhit(mesh, points[i] - offset * n, down, FAR):
+            below += 1
+    front[i] = float(above) / float(count)
+    back[i] = float(below) / float(count)
+
+
+@wp.kernel
+def camera_kernel(
+    mesh: wp.uint64,
+    origins: wp.array(dtype=wp.vec3),
+    directions: wp.array(dtype=wp.vec3),
+    hit: wp.array(dtype=wp.int32),
+    position: wp.array(dtype=wp.vec3),
+    normal: wp.array(dtype=wp.vec3),
+):
+    """First hit of each ray and the face normal there, turned towards the ray's origin; hit -1: none."""
+    i = wp.tid()
+    q = wp.mesh_query_ray(mesh, origins[i], directions[i], FAR)
+    hit[i] = -1
+    if q.result:
+        hit[i] = q.face
+        position[i] = origins[i] + q.t * directions[i]
+        n = q.normal
+        normal[i] = wp.where(wp.dot(n, directions[i]) > 0.0, -n, n)
+
+
+@wp.func
+def _segment_hits(p: wp.vec3, q: wp.vec3, a: wp.vec3, b: wp.vec3, c: wp.vec3):
+    """Does the segment p-q pass through the inside of the triangle a-b-c?"""
+    d = q - p
+    e1 = b - a
+    e2 = c - a
+    h = wp.cross(d, e2)
+    det = wp.dot(e1, h)
+    hits = False
+    if wp.abs(det) > 1.0e-20:
+        inv = 1.0 / det
+        s = p - a
+        u = wp.dot(s, h) * inv
+        g = wp.cross(s, e1)
+        v = wp.dot(d, g) * inv
+        t = wp.dot(e2, g) * inv
+        if u > 0.0 and v > 0.0 and u + v < 1.0 and t > 0.0 and t < 1.0:
+            hits = True
+    return hits
+
+
+@wp.kernel
+def self_intersection_kernel(
+    mesh: wp.uint64,
+    points: wp.array(dtype=wp.vec3),
+    faces: wp.array(dtype=wp.int32),
+    crossing: wp.array(dtype=wp.int32),
+):
+    """Marks faces one of whose edges passes through a face that does not share that edge's vertices."""
+    f = wp.tid()
+    i0 = faces[3 * f]
+    i1 = faces[3 * f + 1]
+    i2 = faces[3 * f + 2]
+    p0 = points[i0]
+    p1 = points[i1]
+    p2 = points[i2]
+    low = wp.min(wp.min(p0, p1), p2)
+    high = wp.max(wp.max(p0, p1), p2)
+    query = wp.mesh_query_aabb(mesh, low, high)
+    g = 0
+    while wp.mesh_query_aabb_next(query, g):
+        if g != f and crossing[f] == 0:
+            j0 = faces[3 * g]
+            j1 = faces[3 * g + 1]
+            j2 = faces[3 * g + 2]
+            a = points[j0]
+            b = points[j1]
+            c = points[j2]
+            free0 = i0 != j0 and i0 != j1 and i0 != j2
+            free1 = i1 != j0 and i1 != j1 and i1 != j2
+            free2 = i2 != j0 and i2 != j1 and i2 != j2
+            if free0 and free1:
+                if _segment_hits(p0, p1, a, b, c):
+                    crossing[f] = 1
+            if free1 and free2:
+                if _segment_hits(p1, p2, a, b, c):
+                    crossing[f] = 1
+            if free2 and free0:
+                if _segment_hits(p2, p0, a, b, c):
+                    crossing[f] = 1

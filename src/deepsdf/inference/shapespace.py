@@ -1,0 +1,216 @@
+"""A trained shape space: its decoder, its training codes, and what one does with them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import torch
+import trimesh
+from torch import Tensor
+
+from deepsdf.checkpoints import load_codes, load_decoder
+from deepsdf.devices import resolve_device
+from deepsdf.errors import InputError
+from deepsdf.geometry.sampling import SDFSamples
+from deepsdf.inference.fitting import Fit, OnStep, Optimizer, fit_adam, fit_lm
+from deepsdf.network.bank import SampleBank
+from deepsdf.network.codes import CodePrior
+from deepsdf.network.decoder import Decoder
+from deepsdf.workspace import Experiment
+
+CHUNK = 32_768
+"""Points evaluated at once: their activations stay in a processor's cache."""
+
+MAX_CANDIDATES = 256
+"""Training codes looked at for a start of a fit."""
+
+Observations = SDFSamples | np.ndarray | Tensor
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One shape of the space: a field, in the unit frame.
+
+    Attributes:
+        decoder: shared with the space.
+        code: (L,).
+    """
+
+    decoder: Decoder
+    code: Tensor
+
+    def __call__(self, points: np.ndarray) -> np.ndarray:
+        """Signed distance of points (n, 3): (n,) float32, negative inside."""
+        return self.sdf(points)
+
+    @torch.no_grad()
+    def sdf(self, points: np.ndarray) -> np.ndarray:
+        """Signed distance of points (n, 3), unit frame: (n,) float32, negative inside."""
+        points = np.asarray(points, np.float32)
+        if points.ndim != 2 or points.shape[1] != 3:
+            raise InputError(f"points have shape {points.shape}; (n, 3) was expected")
+        found = np.empty(len(points), np.float32)
+        for start in range(0, len(points), CHUNK):
+            chunk = torch.from_numpy(points[start : start + CHUNK]).to(self.code.device)
+            found[start : start + CHUNK] = self.decoder(self.code[None], chunk[None])[0].cpu().numpy()
+        return found
+
+    def mesh(
+        self, resolution: int = 256, *, bound: float = 1.0, method: Literal["sparse", "dense"] = "sparse"
+    ) -> trimesh.Trimesh:
+        """The shape's surface, unit frame, faces outward; see `deepsdf.polygonize` for arguments and errors."""
+        from deepsdf.geometry.polygonize import polygonize
+
+        return polygonize(self, resolution=resolution, bound=bound, method=method)
+
+
+class ShapeSpace:
+    """A decoder, its training codes and their prior.
+
+    Attributes:
+        decoder: in evaluation mode, on `device`.
+        codes: (scenes, L), row k is the k-th shape of the training split.
+        clamping_distance: δ of the training.
+        epoch: of the checkpoint.
+        device: where it computes.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        codes: Tensor,
+        *,
+        clamping_distance: float = 0.1,
+        epoch: int = 0,
+        device: str = "auto",
+    ) -> None:
+        self.device = resolve_device(device)
+        self.decoder = decoder.to(self.device).eval()
+        self.codes = codes.detach().float().to(self.device)
+        self.clamping_distance = clamping_distance
+        self.epoch = epoch
+        if self.codes.ndim != 2 or self.codes.shape[1] != decoder.code_length:
+            raise InputError(f"codes have shape {tuple(codes.shape)}; the decoder takes (n, {decoder.code_length})")
+
+    @classmethod
+    def load(
+        cls,
+        experiment: Experiment | str | os.PathLike[str],
+        checkpoint: str | int = "latest",
+        device: str = "auto",
+    ) -> ShapeSpace:
+        """A trained experiment's space, also the original's and its descendants'.
+
+        Raises:
+            InputError: no such experiment or checkpoint, or one that is broken or does not fit specs.json.
+        """
+        experiment = experiment if isinstance(experiment, Experiment) else Experiment.open(experiment)
+        decoder, epoch = load_decoder(experiment, checkpoint)
+        codes, codes_epoch = load_codes(experiment, checkpoint)
+        if codes_epoch != epoch:
+            raise InputError(
+                f"the checkpoint {checkpoint!r} of {experiment.root} has a model of epoch {epoch} and codes of {codes_epoch}"
+            )
+        return cls(decoder, codes, clamping_distance=experiment.specs.clamping_distance, epoch=epoch, device=device)
+
+    @property
+    def code_length(self) -> int:
+        return self.decoder.code_length
+
+    @cached_property
+    def prior(self) -> CodePrior:
+        """The Gaussian that the training codes amount to. Codes that are all zero belong to shapes that could
+        not be trained on, and are left out."""
+        used = self.codes[self.codes.abs().sum(dim=1) > 0]
+        if len(used) < 2:
+            raise InputError(f"a prior needs at least 2 training codes; this space has {len(used)}")
+        return CodePrior.fit(used)
+
+    def shape(self, code: Tensor | np.ndarray | Sequence[float] | int) -> Shape:
+        """The shape of a code (L,), or of the training code of that number."""
+        if isinstance(code, int):
+            if not -len(self.codes) <= code < len(self.codes):
+                raise InputError(f"there is no training code {code}; there are {len(self.codes)}")
+            return Shape(self.decoder, self.codes[code])
+        found = torch.as_tensor(code, dtype=torch.float32, device=self.device).detach().reshape(-1)
+        if len(found) != self.code_length:
+            raise InputError(f"a code of {len(found)} numbers was given; this space has codes of {self.code_length}")
+        return Shape(self.decoder, found)
+
+    def fit(
+        self,
+        observations: Observations | Sequence[Observations],
+        *,
+        optimizer: Optimizer = "lm",
+        steps: int | None = None,
+        samples: int | None = None,
+        seed: int = 0,
+        on_step: OnStep | None = None,
+    ) -> Fit:
+        """Find the codes that explain observed signed distances, batched over shapes.
+
+        Args:
+            observations: SDFSamples, or points with distances (n, 4), unit frame; one or a list.
+            optimizer: "lm" (Gauss-Newton, a few dozen steps) or "adam" (the original's).
+            steps: at most; by default 40 for "lm", 800 for "adam".
+            samples: of a shape a step; by default 2000 for "lm", 8000 for "adam".
+            seed: the same seed gives the same codes on the CPU.
+            on_step: told the step and the number of steps.
+        Returns:
+            Codes (b, L) and losses (b,), in the order given; b is 1 for a single observation.
+        Raises:
+            InputError: no observations, ones that are not finite (n, 4), or an unknown optimizer.
+        """
+        single = isinstance(observations, SDFSamples | np.ndarray | Tensor)
+        listed = [observations] if single else list(observations)  # pyright: ignore[reportArgumentType]
+        if not listed:
+            raise InputError("no observations were given to fit")
+        bank = SampleBank.of([_sides(item, number) for number, item in enumerate(listed)]).to(self.device)
+        generator = torch.Generator(self.device).manual_seed(seed)
+        chosen = {name: value for name, value in (("steps", steps), ("samples", samples)) if value is not None}
+        if any(value < 1 for value in chosen.values()):
+            raise InputError(f"{chosen} must be positive")
+        shared = {
+            "generator": generator,
+            "clamping_distance": self.clamping_distance,
+            "on_step": on_step,
+            **chosen,
+        }
+        if optimizer == "adam":
+            # 0.1 whatever the training's: the original has it as a literal.
+            return fit_adam(self.decoder, bank, **{**shared, "clamping_distance": 0.1})
+        if optimizer == "lm":
+            every = max(1, len(self.codes) // MAX_CANDIDATES)
+            return fit_lm(self.decoder, bank, prior=self.prior, candidates=self.codes[::every], **shared)
+        raise InputError(f"optimizer is {optimizer!r}; it may be 'lm' or 'adam'")
+
+    def interpolate(self, code_a: Tensor, code_b: Tensor, steps: int = 8) -> list[Shape]:
+        """Shapes along the straight line between two codes, both ends included."""
+        if steps < 2:
+            raise InputError(f"steps is {steps}; an interpolation has at least its 2 ends")
+        a, b = self.shape(code_a).code, self.shape(code_b).code
+        return [self.shape(a + (b - a) * step / (steps - 1)) for step in range(steps)]
+
+    def sample(self, count: int, *, seed: int = 0) -> list[Shape]:
+        """Shapes drawn from the prior of the training codes."""
+        drawn = self.prior.sample(count, torch.Generator().manual_seed(seed))
+        return [self.shape(code) for code in drawn]
+
+
+def _sides(observation: Observations, number: int) -> tuple[Tensor, Tensor]:
+    """Outside and inside rows of one observation."""
+    if isinstance(observation, SDFSamples):
+        outside, inside = torch.from_numpy(observation.pos), torch.from_numpy(observation.neg)
+    else:
+        rows = torch.as_tensor(observation, dtype=torch.float32)
+        if rows.ndim != 2 or rows.shape[1] != 4:
+            raise InputError(f"observation {number} has shape {tuple(rows.shape)}; rows x y z sdf (n, 4) were expected")
+        outside, inside = rows[rows[:, 3] > 0], rows[rows[:, 3] <= 0]
+    if not len(outside) + len(inside) or not torch.isfinite(outside).all() or not torch.isfinite(inside).all():
+        raise InputError(f"observation {number} is empty or holds values that are not finite")
+    return outside, inside

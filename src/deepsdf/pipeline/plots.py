@@ -1,0 +1,100 @@
+"""Plots of a training's log (matplotlib, no window)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from deepsdf.errors import InputError
+from deepsdf.files import atomic_path
+from deepsdf.training.logs import TrainingLogs, running_mean
+from deepsdf.workspace import Experiment
+
+WINDOWS = {41: "#2a9edd", 1601: "#16628b"}
+"""Steps of the running means, as in the original, and their colours."""
+
+
+def _loss(axes: Axes, logs: TrainingLogs) -> None:
+    steps_per_epoch = len(logs.loss) / max(1, len(logs.learning_rate))
+    losses = np.asarray(logs.loss)
+    axes.plot((np.arange(len(losses)) + 1) / steps_per_epoch, losses, "#82c6eb", linewidth=0.8, label="each step")
+    for window, colour in WINDOWS.items():
+        means = running_mean(losses, window)
+        if len(means):
+            epochs = (np.arange(len(means)) + window // 2 + 1) / steps_per_epoch
+            axes.plot(epochs, means, colour, label=f"mean of {window} steps")
+    axes.set(ylabel="loss", title="Training loss", yscale="log")
+    axes.legend()
+
+
+def _learning_rate(axes: Axes, logs: TrainingLogs) -> None:
+    rates = np.asarray(logs.learning_rate)
+    for rate, name in zip(rates.T, ("decoder", "codes", "hidden matrices"), strict=False):
+        axes.plot(np.arange(1, len(rate) + 1), rate, label=name)
+    axes.set(ylabel="learning rate", title="Learning rates")
+    axes.legend()
+
+
+def _time(axes: Axes, logs: TrainingLogs) -> None:
+    axes.plot(np.arange(1, len(logs.timing) + 1), logs.timing, "#833eb7")
+    axes.set(ylabel="seconds", title="Time per epoch")
+
+
+def _lat_mag(axes: Axes, logs: TrainingLogs) -> None:
+    magnitudes = [float(value) for value in logs.latent_magnitude]
+    axes.plot(np.arange(1, len(magnitudes) + 1), magnitudes)
+    axes.set(ylabel="mean norm", title="Magnitude of the codes")
+
+
+def _param_mag(axes: Axes, logs: TrainingLogs) -> None:
+    for name, magnitudes in logs.param_magnitude.items():
+        axes.plot(np.arange(1, len(magnitudes) + 1), magnitudes, label=name)
+    axes.set(ylabel="norm", title="Magnitude of the parameters")
+    axes.legend(fontsize="x-small", ncols=2)
+
+
+PLOTS: dict[str, Callable[[Axes, TrainingLogs], None]] = {
+    "loss": _loss,
+    "learning_rate": _learning_rate,
+    "time": _time,
+    "lat_mag": _lat_mag,
+    "param_mag": _param_mag,
+}
+
+
+def plot_logs(experiment: Experiment, kind: str = "loss") -> Figure:
+    """A figure of an experiment's log.
+
+    Args:
+        kind: "loss", "learning_rate", "time", "lat_mag" or "param_mag".
+    Raises:
+        InputError: no log, a broken one, an empty one, or an unknown kind.
+    """
+    if kind not in PLOTS:
+        raise InputError(f"there is no plot {kind!r}; it may be {', '.join(PLOTS)}")
+    logs = TrainingLogs.load(experiment.logs_path)
+    if not logs.loss:
+        raise InputError(f"{experiment.logs_path} holds no epochs yet")
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    PLOTS[kind](axes, logs)
+    axes.set_xlabel("epoch")
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure, in the format of the path's suffix.
+
+    Raises:
+        InputError: a suffix that matplotlib does not know.
+    """
+    try:
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, dpi=150)
+    except ValueError as error:
+        raise InputError(f"{path} cannot be written: {error}") from None

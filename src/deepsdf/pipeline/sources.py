@@ -1,0 +1,85 @@
+"""Finding meshes: every layout a folder of meshes comes in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from deepsdf.errors import InputError
+from deepsdf.geometry.meshes import MESH_SUFFIXES
+from deepsdf.splits import ShapeName
+
+LAYOUTS = "SOURCE/<class>/<instance>.<ext>, SOURCE/<class>/<instance>/**/<any>.<ext>, or SOURCE/<instance>.<ext>"
+
+
+def dataset_name(source: str | os.PathLike[str]) -> str:
+    """The dataset's name where none is given: the folder's own."""
+    return Path(os.path.abspath(source)).name
+
+
+def list_shapes(source: str | os.PathLike[str], dataset: str | None = None) -> list[ShapeName]:
+    """All shapes of a folder of meshes, in sorted order. A flat folder is one class of the folder's name.
+
+    Raises:
+        InputError: no such folder, or no meshes in it.
+    """
+    root = _folder(source)
+    dataset = dataset or dataset_name(root)
+    flat = {path.stem for path in _meshes(root.iterdir())}
+    shapes = {ShapeName(dataset, dataset_name(root), instance) for instance in flat}
+    for category in _subfolders(root):
+        shapes |= {ShapeName(dataset, category.name, path.stem) for path in _meshes(category.iterdir())}
+        for instance in _subfolders(category):
+            if any(_meshes(instance.rglob("*"))):
+                shapes.add(ShapeName(dataset, category.name, instance.name))
+    if not shapes:
+        raise InputError(f"there are no meshes in {root} ({', '.join(MESH_SUFFIXES)}); it may be laid out as {LAYOUTS}")
+    return sorted(shapes)
+
+
+def find_mesh(source: str | os.PathLike[str], shape: ShapeName) -> Path:
+    """The mesh file of a shape.
+
+    In an instance's folder it is the one mesh at the top, or else the one below; an .obj goes before others.
+
+    Raises:
+        InputError: none, or several that it could be.
+    """
+    root = _folder(source)
+    category = root / shape.category
+    # A class may lie beside the folder's own meshes, or the source may be the class folder itself.
+    places = [category] + ([root] if shape.category == dataset_name(root) else [])
+    for place in places:
+        named = [path for suffix in MESH_SUFFIXES if (path := place / (shape.instance + suffix)).is_file()]
+        if named:
+            return _only(named, shape, place)
+    folder = category / shape.instance
+    if not folder.is_dir():
+        raise InputError(f"there is no mesh of {shape} in {root}; it may be laid out as {LAYOUTS}")
+    for found in (_meshes(folder.iterdir()), _meshes(folder.rglob("*"))):
+        if found:
+            return _only([path for path in found if path.suffix.lower() == ".obj"] or found, shape, folder)
+    raise InputError(f"there is no mesh of {shape} in {folder} ({', '.join(MESH_SUFFIXES)})")
+
+
+def _only(found: list[Path], shape: ShapeName, folder: Path) -> Path:
+    if len(found) > 1:
+        names = ", ".join(str(path.relative_to(folder)) for path in sorted(found)[:5])
+        raise InputError(f"{shape} has {len(found)} meshes in {folder} ({names}); keep one of them")
+    return found[0]
+
+
+def _folder(source: str | os.PathLike[str]) -> Path:
+    root = Path(source)
+    if not root.is_dir():
+        raise InputError(f"there is no folder of meshes at {root}")
+    return root
+
+
+def _meshes(paths: Iterable[Path]) -> list[Path]:
+    return [path for path in paths if path.suffix.lower() in MESH_SUFFIXES and path.name[0] != "." and path.is_file()]
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_dir() and path.name[0] != "."]

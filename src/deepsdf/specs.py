@@ -1,0 +1,193 @@
+"""specs.json: an experiment's settings, as typed values.
+
+The keys and their meaning are the original's (facebookresearch/DeepSDF); five are ours: `Optimizer`,
+`Precision`, `Seed`, the schedule type `Cosine`, and inside `NetworkSpecs` those of `encoded_decoder`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import logging
+import math
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.alias_generators import to_pascal
+
+from deepsdf.errors import InputError
+from deepsdf.files import read_json, write_text
+
+logger = logging.getLogger(__name__)
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(alias_generator=to_pascal, populate_by_name=True, extra="allow", strict=True, frozen=True)
+
+
+class StepSchedule(_Settings):
+    """`initial * factor ** (epoch // interval)`."""
+
+    type: Literal["Step"] = "Step"
+    initial: float
+    interval: Positive
+    factor: float
+
+    def rate(self, epoch: int) -> float:
+        return self.initial * self.factor ** (epoch // self.interval)
+
+
+class WarmupSchedule(_Settings):
+    """From `initial` to `final` linearly over `length` epochs, then `final`."""
+
+    type: Literal["Warmup"] = "Warmup"
+    initial: float
+    final: float
+    length: Positive
+
+    def rate(self, epoch: int) -> float:
+        if epoch > self.length:
+            return self.final
+        return self.initial + (self.final - self.initial) * epoch / self.length
+
+
+class ConstantSchedule(_Settings):
+    """Always `value`."""
+
+    type: Literal["Constant"] = "Constant"
+    value: float
+
+    def rate(self, epoch: int) -> float:
+        return self.value
+
+
+class CosineSchedule(_Settings):
+    """Up to `initial` linearly over `warmup` epochs, then down to `final` along a cosine until `length`."""
+
+    type: Literal["Cosine"] = "Cosine"
+    initial: float
+    length: Positive
+    final: float = 0.0
+    warmup: Annotated[int, Field(ge=0)] = 0
+
+    def rate(self, epoch: int) -> float:
+        if epoch < self.warmup:
+            return self.initial * epoch / self.warmup
+        progress = min(1.0, (epoch - self.warmup) / max(1, self.length - self.warmup))
+        return self.final + (self.initial - self.final) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+Schedule = Annotated[StepSchedule | WarmupSchedule | ConstantSchedule | CosineSchedule, Field(discriminator="type")]
+
+
+class Specs(_Settings):
+    """The settings of one experiment. Attributes are specs.json's keys in snake case."""
+
+    data_source: str
+    train_split: str
+    network_arch: str
+    network_specs: dict[str, Any]
+    code_length: Positive
+    num_epochs: Positive
+    snapshot_frequency: Positive
+    samples_per_scene: Annotated[int, Field(ge=2)]
+    scenes_per_batch: Positive
+    clamping_distance: Annotated[float, Field(gt=0)]
+    learning_rate_schedule: list[Schedule] = Field(min_length=2, max_length=3)
+    """Of the decoder, of the codes, and with the optimizer "muon" of the hidden matrices."""
+
+    description: str | list[str] = ""
+    test_split: str | None = None
+    additional_snapshots: list[int] = []
+    log_frequency: Positive = 10
+    data_loader_threads: int = 1
+    """Read for the original's sake; samples stay in memory and need no loader."""
+    code_regularization: bool = True
+    code_regularization_lambda: float = 1e-4
+    code_bound: Annotated[float, Field(gt=0)] | None = None
+    code_init_std_dev: float = 1.0
+    gradient_clip_norm: Annotated[float, Field(gt=0)] | None = None
+
+    optimizer: Literal["adam", "muon"] = "adam"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _agree(self) -> Specs:
+        wanted = 3 if self.optimizer == "muon" else 2
+        if len(self.learning_rate_schedule) != wanted:
+            raise ValueError(
+                f"LearningRateSchedule holds {len(self.learning_rate_schedule)} schedules; the optimizer "
+                f"{self.optimizer!r} takes {wanted}: the decoder's, the codes'"
+                + (", the hidden matrices'" if wanted == 3 else "")
+            )
+        return self
+
+    @property
+    def description_text(self) -> str:
+        """The description as one text, whichever way the file has it."""
+        return self.description if isinstance(self.description, str) else "".join(self.description)
+
+    @property
+    def snapshot_epochs(self) -> set[int]:
+        """Epochs after which a snapshot of its own is kept."""
+        regular = range(self.snapshot_frequency, self.num_epochs + 1, self.snapshot_frequency)
+        return {*regular, *self.additional_snapshots}
+
+    @classmethod
+    def parse(cls, content: object, where: str) -> Specs:
+        """Settings from specs.json's content; `where` names it in errors.
+
+        Raises:
+            InputError: a missing, misspelt or ill-typed key; every fault is listed.
+        """
+        if not isinstance(content, dict):
+            raise InputError(f'{where}: settings in braces were expected, as {{"CodeLength": 256, ...}}')
+        _check_names(content, where)
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            faults = "\n".join(f"  {_explain(fault)}" for fault in error.errors())
+            raise InputError(f"{where} cannot be used:\n{faults}") from None
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Specs:
+        """Read specs.json. Raises InputError as `parse` does, or where there is no such file."""
+        return cls.parse(read_json(path, "a settings file (specs.json)"), str(path))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write specs.json with the original's keys."""
+        content = self.model_dump(by_alias=True, exclude_none=True, exclude_defaults=True)
+        # The original reads these two without a default, and joins a description that is a list wrongly.
+        content["Description"] = self.description_text
+        content["AdditionalSnapshots"] = self.additional_snapshots
+        for schedule, values in zip(self.learning_rate_schedule, content["LearningRateSchedule"], strict=True):
+            values["Type"] = schedule.type
+        write_text(Path(path), json.dumps(content, indent=2) + "\n")
+
+
+def _check_names(content: dict[str, Any], where: str) -> None:
+    """A key that resembles a known one is a slip of the pen; others are a descendant's own."""
+    known = {to_pascal(name) for name in Specs.model_fields}
+    folded = {name.lower(): name for name in known}
+    for key in content:
+        if key in known:
+            continue
+        near = difflib.get_close_matches(str(key).replace("_", "").lower(), folded, n=1, cutoff=0.84)
+        if near:
+            raise InputError(f"{where}: unknown key {key!r}; did you mean {folded[near[0]]!r}?")
+        logger.warning("%s: the key %r is not known here and is ignored", where, key)
+
+
+def _explain(fault: Any) -> str:
+    """One of pydantic's faults in a sentence."""
+    place = " > ".join(str(part) for part in fault["loc"])
+    if fault["type"] == "missing":
+        return f"the key {place!r} is missing"
+    if fault["type"] == "value_error":
+        return str(fault["ctx"]["error"])
+    return f"{place} is {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}"

@@ -1,0 +1,122 @@
+"""Split files: which shapes belong to the training or the test set.
+
+A split file is JSON, `{dataset: {class: [instance, ...]}}`. Its order is the order of the codes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from deepsdf.errors import InputError
+from deepsdf.files import read_json, safe_name, write_text
+
+
+class ShapeName(NamedTuple):
+    """The three names by which a data source and an experiment address a shape."""
+
+    dataset: str
+    category: str
+    instance: str
+
+    def __str__(self) -> str:
+        return "/".join(self)
+
+    def path(self, folder: Path, suffix: str) -> Path:
+        """`folder/dataset/class/instance<suffix>`."""
+        return folder / self.dataset / self.category / (self.instance + suffix)
+
+
+def read_split(path: str | os.PathLike[str]) -> list[ShapeName]:
+    """The shapes of a split file, in the file's order.
+
+    Raises:
+        InputError: no such file, not JSON, not of the form above, no shapes, or a name that leaves its folder.
+    """
+    content = read_json(path, "a split file")
+    form = '{"dataset": {"class": ["instance", ...]}}'
+    if not isinstance(content, dict) or not all(isinstance(classes, dict) for classes in content.values()):
+        raise InputError(f"{path} is not a split file; its form is {form}")
+    shapes = []
+    for dataset, classes in content.items():
+        for category, instances in classes.items():
+            if not isinstance(instances, list):
+                raise InputError(f"{path}: {dataset}/{category} must hold a list of instances; the form is {form}")
+            for instance in instances:
+                names = (safe_name(name, str(path)) for name in (dataset, category, instance))
+                shapes.append(ShapeName(*names))
+    if not shapes:
+        raise InputError(f"{path} names no shapes; its form is {form}")
+    return shapes
+
+
+def write_split(path: str | os.PathLike[str], shapes: Iterable[ShapeName]) -> None:
+    """Write shapes as a split file."""
+    content: dict[str, dict[str, list[str]]] = {}
+    for shape in shapes:
+        content.setdefault(shape.dataset, {}).setdefault(shape.category, []).append(shape.instance)
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def amount(text: str | int | float, total: int, what: str) -> int:
+    """A count (`12`) or a fraction (`0.2`, `20%`) of `total` as a count.
+
+    Raises:
+        InputError: not a number, negative, or more than there are.
+    """
+    try:
+        value = Fraction(text[:-1]) / 100 if isinstance(text, str) and text.endswith("%") else Fraction(str(text))
+    except ValueError:
+        raise InputError(f"{what} is {text!r}; give a count as 12 or a fraction as 0.2 or 20%") from None
+    is_fraction = value.denominator != 1 or (isinstance(text, str) and ("." in text or "%" in text))
+    count = round(value * total) if is_fraction and value <= 1 else value
+    if value < 0 or count != int(count) or count > total:
+        raise InputError(f"{what} is {text!r}, but there are {total} shapes; give a count or a fraction of them")
+    return int(count)
+
+
+def make_split(
+    shapes: Sequence[ShapeName],
+    *,
+    test: str | int | float = 0.2,
+    train: str | int | float | None = None,
+    seed: int = 0,
+) -> tuple[list[ShapeName], list[ShapeName]]:
+    """Divide shapes at random into training and test shapes, every class in proportion.
+
+    Args:
+        shapes: all of them; their order does not matter.
+        test: how many, as a count or a fraction.
+        train: likewise; all others where it is not given.
+        seed: the same seed and shapes give the same split.
+    Returns:
+        The training shapes and the test shapes, each in sorted order.
+    """
+    rng = np.random.default_rng(seed)
+    ordered = sorted(set(shapes))
+    n_test = amount(test, len(ordered), "the number of test shapes")
+    n_train = len(ordered) - n_test if train is None else amount(train, len(ordered), "the number of training shapes")
+    if n_train + n_test > len(ordered):
+        raise InputError(f"{n_train} training and {n_test} test shapes were asked for; there are {len(ordered)}")
+    # A random place within its class in [0, 1): taking the lowest ones divides every class in proportion.
+    place: dict[ShapeName, float] = {}
+    for group in sorted({shape[:2] for shape in ordered}):
+        members = [shape for shape in ordered if shape[:2] == group]
+        offset = rng.random()
+        for rank, index in enumerate(rng.permutation(len(members))):
+            place[members[index]] = (rank + offset) / len(members)
+    by_place = sorted(ordered, key=lambda shape: place[shape])
+    return sorted(by_place[n_test : n_test + n_train]), sorted(by_place[:n_test])
+
+
+class Failure(NamedTuple):
+    """A shape that could not be worked on, and why. The rest of its batch went on."""
+
+    shape: ShapeName
+    reason: str

@@ -1,0 +1,138 @@
+"""The whole state of a training, on disk and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deepsdf.checkpoints import codes_content, load_codes, load_decoder, model_content, read_pth, write_pth
+from deepsdf.errors import InputError
+from deepsdf.network.codes import make_codes
+from deepsdf.network.decoder import Decoder, build_decoder
+from deepsdf.specs import Specs
+from deepsdf.training.logs import TrainingLogs
+from deepsdf.workspace import Experiment
+
+
+@dataclass
+class TrainingState:
+    """What changes while training.
+
+    `adam` has two groups, decoder and codes, as the original's; with the optimizer "muon" the decoder's hidden
+    matrices are `muon`'s instead.
+    """
+
+    decoder: Decoder
+    codes: nn.Embedding
+    adam: torch.optim.Adam
+    muon: torch.optim.Muon | None
+    logs: TrainingLogs
+
+    @classmethod
+    def create(cls, specs: Specs, scenes: int, seed: int, device: torch.device) -> TrainingState:
+        """Fresh weights and codes, the same for the same seed whatever the device."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            decoder = build_decoder(specs.network_arch, specs.code_length, specs.network_specs)
+        codes = make_codes(
+            scenes,
+            specs.code_length,
+            init_std=specs.code_init_std_dev,
+            bound=specs.code_bound,
+            generator=torch.Generator().manual_seed(seed),
+        )
+        decoder, codes = decoder.to(device), codes.to(device)
+        hidden = decoder.hidden_matrices if specs.optimizer == "muon" else []
+        if specs.optimizer == "muon" and not hidden:
+            raise InputError('Optimizer "muon" needs hidden layers without weight norm; set weight_norm to false')
+        owned = {id(parameter) for parameter in hidden}
+        rest = [parameter for parameter in decoder.parameters() if id(parameter) not in owned]
+        rates = [schedule.rate(0) for schedule in specs.learning_rate_schedule]
+        adam = torch.optim.Adam(
+            [{"params": rest, "lr": rates[0]}, {"params": list(codes.parameters()), "lr": rates[1]}],
+            fused=True,
+        )
+        muon = torch.optim.Muon(hidden, lr=rates[2], weight_decay=0.0) if hidden else None
+        return cls(decoder, codes, adam, muon, TrainingLogs())
+
+    @property
+    def groups(self) -> list[dict[str, Any]]:
+        """The parameter groups, in the order of `LearningRateSchedule`."""
+        return self.adam.param_groups + (self.muon.param_groups if self.muon else [])
+
+    def save(self, experiment: Experiment, checkpoint: str, *, logs: bool) -> None:
+        """Write a checkpoint, with the logs or without."""
+        epoch = self.logs.epoch
+        contents: dict[Path, Any] = {
+            experiment.model_path(checkpoint): model_content(self.decoder, epoch),
+            experiment.optimizer_path(checkpoint): {"epoch": epoch, **self._optimizer_content()},
+            experiment.codes_path(checkpoint): codes_content(self.codes.weight, epoch),
+        }
+        if logs:
+            contents[experiment.logs_path] = self.logs.content()
+        write_pth(contents)
+
+    def _optimizer_content(self) -> dict[str, Any]:
+        content: dict[str, Any] = {"optimizer_state_dict": _on_cpu(self.adam.state_dict())}
+        for group in content["optimizer_state_dict"]["param_groups"]:
+            group["fused"] = None  # how a step is computed here is not for the next reader to repeat
+        if self.muon:
+            content["muon_state_dict"] = _on_cpu(self.muon.state_dict())
+        return content
+
+    def restore(self, experiment: Experiment, checkpoint: str) -> None:
+        """Take over a checkpoint, the original's too.
+
+        Raises:
+            InputError: no such checkpoint; a part of it is broken, of another architecture, of other scenes, or
+                of another epoch than the rest.
+        """
+        decoder, epoch = load_decoder(experiment, checkpoint)
+        codes, codes_epoch = load_codes(experiment, checkpoint)
+        path = experiment.optimizer_path(checkpoint)
+        known = ", ".join(experiment.checkpoints())
+        content = read_pth(path, "an optimizer checkpoint", f"checkpoints that are there: {known}")
+        if not isinstance(content, dict) or not {"epoch", "optimizer_state_dict"} <= content.keys():
+            raise InputError(f"{path} is no optimizer checkpoint: it lacks 'epoch' and 'optimizer_state_dict'")
+        epochs = (epoch, codes_epoch, content["epoch"])
+        if len(set(epochs)) > 1:
+            raise InputError(
+                f"the checkpoint {checkpoint!r} of {experiment.root} is of mixed epochs (model {epochs[0]}, codes "
+                f"{epochs[1]}, optimizer {epochs[2]}); continue from another: {known}"
+            )
+        if codes.shape != self.codes.weight.shape:
+            raise InputError(
+                f"{experiment.codes_path(checkpoint)} holds {len(codes)} codes; the training split has "
+                f"{len(self.codes.weight)} shapes. Continue with the split it was trained on"
+            )
+        self._restore_optimizers(content, path)
+        self.decoder.load_state_dict(decoder.state_dict())
+        with torch.no_grad():
+            self.codes.weight.copy_(codes)
+        self.logs = TrainingLogs.load(experiment.logs_path)
+        self.logs.clip(epoch)
+
+    def _restore_optimizers(self, content: dict[str, Any], path: object) -> None:
+        adam = content["optimizer_state_dict"]
+        try:
+            for group in adam["param_groups"]:
+                group["fused"] = True
+            self.adam.load_state_dict(adam)
+            if self.muon:
+                self.muon.load_state_dict(content["muon_state_dict"])
+        except (KeyError, ValueError, TypeError) as error:
+            raise InputError(f"{path} is of another optimizer or architecture than specs.json says: {error}") from None
+
+
+def _on_cpu(content: Any) -> Any:
+    if isinstance(content, Tensor):
+        return content.detach().cpu().clone()
+    if isinstance(content, dict):
+        return {key: _on_cpu(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_on_cpu(value) for value in content]
+    return content

@@ -1,0 +1,80 @@
+"""What a training writes down as it goes: Logs.pth, in the original's form."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from deepsdf.checkpoints import read_pth
+from deepsdf.errors import InputError
+
+
+@dataclass
+class TrainingLogs:
+    """Attributes are Logs.pth's keys; all but `loss` have one entry an epoch.
+
+    Attributes:
+        epoch: the last epoch logged.
+        loss: one value a step.
+        learning_rate: of each group: decoder, codes, and with Muon the hidden matrices.
+        timing: seconds.
+        latent_magnitude: mean norm of the training codes.
+        param_magnitude: norm of each parameter of the decoder, by name.
+    """
+
+    epoch: int = 0
+    loss: list[float] = field(default_factory=list)
+    learning_rate: list[list[float]] = field(default_factory=list)
+    timing: list[float] = field(default_factory=list)
+    latent_magnitude: list[Any] = field(default_factory=list)
+    param_magnitude: dict[str, list[float]] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, path: Path) -> TrainingLogs:
+        """Raises InputError where there is none or it is broken."""
+        content = read_pth(path, "a training log", "`deepsdf train` makes it")
+        try:
+            return cls(**{name: content[name] for name in cls.__dataclass_fields__})
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{path} is no training log: it lacks {error}") from None
+
+    def content(self) -> dict[str, Any]:
+        """What Logs.pth holds."""
+        return asdict(self)
+
+    def append(
+        self, decoder: nn.Module, codes: nn.Embedding, losses: list[float], rates: list[float], seconds: float
+    ) -> None:
+        """Note a finished epoch."""
+        self.epoch += 1
+        self.loss += losses
+        self.learning_rate.append(rates)
+        self.timing.append(seconds)
+        with torch.no_grad():
+            self.latent_magnitude.append(codes.weight.norm(dim=1).mean().cpu())
+            names, parameters = zip(*decoder.named_parameters(), strict=True)
+            norms = torch.stack([parameter.norm() for parameter in parameters]).tolist()
+        for name, norm in zip(names, norms, strict=True):
+            self.param_magnitude.setdefault(name, []).append(norm)
+
+    def clip(self, epoch: int) -> None:
+        """Forget what came after an epoch, to continue from there."""
+        steps = len(self.loss) // max(1, len(self.learning_rate))
+        self.loss = self.loss[: steps * epoch]
+        self.learning_rate, self.timing = self.learning_rate[:epoch], self.timing[:epoch]
+        self.latent_magnitude = self.latent_magnitude[:epoch]
+        self.param_magnitude = {name: values[:epoch] for name, values in self.param_magnitude.items()}
+        self.epoch = epoch
+
+
+def running_mean(values: np.ndarray, window: int) -> np.ndarray:
+    """Means over `window` neighbours, (n - window + 1,); empty where there are fewer values."""
+    if len(values) < window:
+        return np.zeros(0)
+    sums = np.cumsum(np.insert(np.asarray(values, np.float64), 0, 0.0))
+    return (sums[window:] - sums[:-window]) / window

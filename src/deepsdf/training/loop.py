@@ -1,0 +1,187 @@
+"""Training: decoder and codes learn together (auto-decoder; DeepSDF, section 4)."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from deepsdf.devices import resolve_device
+from deepsdf.errors import DeepSDFError, InputError
+from deepsdf.network.bank import SampleBank
+from deepsdf.network.objective import clamped_l1, code_norm_penalty
+from deepsdf.specs import Specs
+from deepsdf.splits import Failure, read_split
+from deepsdf.training.checkpoint import TrainingState
+from deepsdf.training.samples import SplitSamples
+from deepsdf.workspace import DataSource, Experiment
+
+
+class TrainingError(DeepSDFError):
+    """The training went wrong (a loss that is not finite). The last checkpoint is as it was."""
+
+
+class EpochReport(NamedTuple):
+    """What `train` tells after each epoch."""
+
+    epoch: int
+    num_epochs: int
+    loss: float
+    """Mean over the epoch's steps."""
+    samples_per_second: float
+    learning_rates: list[float]
+
+
+def train(
+    experiment: Experiment | str | os.PathLike[str],
+    *,
+    device: str = "auto",
+    resume: str | int | None = None,
+    overwrite: bool = False,
+    batch_split: int = 1,
+    seed: int | None = None,
+    memory_limit: int | None = None,
+    on_epoch: Callable[[EpochReport], None] | None = None,
+    on_failure: Callable[[Failure], None] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Experiment:
+    """Train the network that an experiment's specs.json describes, on the samples that it names.
+
+    Paths in specs.json are relative to the current folder, as in the original. Every epoch's random numbers come
+    from the seed and the epoch alone: a continued training does the same as one that was never interrupted.
+
+    Args:
+        device: "auto", "cpu", "cuda" or "cuda:1".
+        resume: a checkpoint to continue from: "latest" or an epoch.
+        overwrite: begin anew although the folder holds a training already.
+        batch_split: work on each batch in so many parts, for less memory; the gradients are the same.
+        seed: instead of the one in specs.json.
+        memory_limit: bytes of samples to keep in memory; above it they are mapped from a temporary file.
+        on_epoch: told after each epoch.
+        on_failure: told each shape whose samples cannot be used. Its code stays zero.
+        should_stop: asked after each epoch; when true, the state is saved and training ends.
+    Returns:
+        The experiment, with its checkpoints.
+    Raises:
+        InputError: settings, data, checkpoint or device cannot be used.
+        TrainingError: the loss is not finite any more.
+    """
+    experiment = experiment if isinstance(experiment, Experiment) else Experiment.open(experiment)
+    specs = experiment.specs
+    if batch_split < 1:
+        raise InputError(f"batch_split is {batch_split}; it must be at least 1")
+    if resume is None and not overwrite and experiment.checkpoints():
+        raise InputError(
+            f"{experiment.root} holds a training already (checkpoints {', '.join(experiment.checkpoints())}); "
+            "continue it with --continue latest, or begin anew with --overwrite"
+        )
+    target = resolve_device(device)
+    seed = specs.seed if seed is None else seed
+    shapes = read_split(specs.train_split)
+    state = TrainingState.create(specs, len(shapes), seed, target)
+    if resume is not None:
+        state.restore(experiment, str(resume))
+    samples = SplitSamples.load(
+        DataSource.open(specs.data_source),
+        shapes,
+        on_failure=on_failure or (lambda failure: None),
+        memory_limit=memory_limit,
+    )
+    if len(samples.bank) < specs.scenes_per_batch:
+        raise InputError(
+            f"ScenesPerBatch is {specs.scenes_per_batch}, but there are {len(samples.bank)} training shapes, so no "
+            f"batch would ever be full; set it to {len(samples.bank)} or less in {experiment.root / 'specs.json'}"
+        )
+    if resume is None:
+        unused = torch.ones(len(shapes), dtype=torch.bool).index_fill_(0, samples.scenes, False)
+        with torch.no_grad():
+            state.codes.weight[unused.to(target)] = 0.0
+    bank, scenes = samples.bank.to(target), samples.scenes.to(target)
+    forked = [target] if target.type == "cuda" else []
+    with torch.random.fork_rng(devices=forked):
+        for epoch in range(state.logs.epoch + 1, specs.num_epochs + 1):
+            start = time.perf_counter()
+            rates = _set_rates(state, specs, epoch)
+            order = torch.Generator().manual_seed(_epoch_seed(seed, epoch))
+            draws = torch.Generator(target).manual_seed(_epoch_seed(seed, epoch))
+            torch.manual_seed(_epoch_seed(seed, epoch))  # dropout's
+            state.decoder.train()
+            losses = [
+                _step(state, specs, epoch, batch_split, bank, batch.to(target), scenes, draws)
+                for batch in samples.batches(specs.scenes_per_batch, order)
+            ]
+            values = torch.stack(losses).tolist()
+            _check_finite(values, epoch, rates, experiment)
+            seconds = time.perf_counter() - start
+            state.logs.append(state.decoder, state.codes, values, rates, seconds)
+            stopping = epoch == specs.num_epochs or should_stop()
+            if epoch in specs.snapshot_epochs:
+                state.save(experiment, str(epoch), logs=False)
+            if epoch % specs.log_frequency == 0 or stopping:
+                state.save(experiment, "latest", logs=True)
+            if on_epoch:
+                count = len(values) * specs.scenes_per_batch * specs.samples_per_scene
+                on_epoch(EpochReport(epoch, specs.num_epochs, sum(values) / len(values), count / seconds, rates))
+            if stopping:
+                break
+    return experiment
+
+
+def _epoch_seed(seed: int, epoch: int) -> int:
+    return (seed * 1_000_003 + epoch) % 2**63
+
+
+def _set_rates(state: TrainingState, specs: Specs, epoch: int) -> list[float]:
+    rates = [schedule.rate(epoch) for schedule in specs.learning_rate_schedule]
+    for group, rate in zip(state.groups, rates, strict=True):
+        group["lr"] = rate
+    return rates
+
+
+def _step(
+    state: TrainingState,
+    specs: Specs,
+    epoch: int,
+    batch_split: int,
+    bank: SampleBank,
+    batch: Tensor,
+    scenes: Tensor,
+    generator: torch.Generator,
+) -> Tensor:
+    """One step on a batch of shapes; returns its loss, still on the device."""
+    samples = bank.draw(batch, specs.samples_per_scene, generator)
+    state.adam.zero_grad()
+    if state.muon:
+        state.muon.zero_grad()
+    loss = torch.zeros((), device=samples.device)
+    for part in samples.chunk(batch_split, dim=1):
+        codes = state.codes(scenes[batch])
+        with torch.autocast(samples.device.type, torch.bfloat16, enabled=specs.precision == "bfloat16"):
+            predicted = state.decoder(codes, part[..., :3])
+        part_loss = clamped_l1(predicted, part[..., 3], specs.clamping_distance).sum() / samples[..., 3].numel()
+        if specs.code_regularization:
+            share = part.shape[1] / samples.shape[1]
+            part_loss = part_loss + share * code_norm_penalty(codes, specs.code_regularization_lambda, epoch)
+        part_loss.backward()
+        loss += part_loss.detach()
+    if specs.gradient_clip_norm is not None:
+        torch.nn.utils.clip_grad_norm_(state.decoder.parameters(), specs.gradient_clip_norm)
+    state.adam.step()
+    if state.muon:
+        state.muon.step()
+    return loss
+
+
+def _check_finite(losses: list[float], epoch: int, rates: list[float], experiment: Experiment) -> None:
+    for step, loss in enumerate(losses, 1):
+        if not math.isfinite(loss):
+            kept = ", ".join(experiment.checkpoints()) or "none"
+            raise TrainingError(
+                f"the loss is {loss} at epoch {epoch}, step {step}, learning rates {rates}; lower them, or set "
+                f"GradientClipNorm. Checkpoints kept: {kept}"
+            )

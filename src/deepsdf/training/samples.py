@@ -1,0 +1,118 @@
+"""A split's samples, read once and kept in memory."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deepsdf.errors import InputError
+from deepsdf.network.bank import SampleBank
+from deepsdf.splits import Failure, ShapeName
+from deepsdf.workspace import DataSource
+
+
+@dataclass(frozen=True)
+class SplitSamples:
+    """The samples of a split's shapes.
+
+    Attributes:
+        bank: of the shapes that could be read.
+        scenes: (b,), the place of each of them in the split, and so in the table of codes.
+    """
+
+    bank: SampleBank
+    scenes: Tensor
+
+    @classmethod
+    def load(
+        cls,
+        data: DataSource,
+        shapes: Sequence[ShapeName],
+        *,
+        on_failure: Callable[[Failure], None],
+        memory_limit: int | None = None,
+    ) -> SplitSamples:
+        """Read a split's samples.
+
+        Args:
+            on_failure: told each shape that cannot be used; the others go on.
+            memory_limit: bytes; more than that is kept in a temporary file beside the data and mapped from
+                there. By default 60 % of the machine's memory.
+        Raises:
+            InputError: no shape can be used.
+        """
+        sizes = {scene: _row_count(data, shape) for scene, shape in enumerate(shapes)}
+        rows = _allocate(sum(sizes.values()), data, memory_limit or _default_limit())
+        counts: list[tuple[int, int]] = []
+        scenes: list[int] = []
+        end = 0
+        for scene, shape in enumerate(shapes):
+            try:
+                samples = data.load_samples(shape)
+                if not len(samples.pos) or not len(samples.neg):
+                    side = "inside" if len(samples.pos) else "outside"
+                    raise InputError(f"{data.samples_path(shape)} has no {side} samples; its mesh is open or broken")
+            except InputError as error:
+                on_failure(Failure(shape, str(error)))
+                continue
+            for part in (samples.pos, samples.neg):
+                rows[end : end + len(part)] = part
+                end += len(part)
+            counts.append((len(samples.pos), len(samples.neg)))
+            scenes.append(scene)
+        if not scenes:
+            raise InputError(
+                f"none of the split's {len(shapes)} shapes has samples in {data.root}; run `deepsdf preprocess`"
+            )
+        sizes_read = torch.tensor(counts)
+        starts = sizes_read.flatten().cumsum(0).reshape(-1, 2) - sizes_read
+        return cls(SampleBank(torch.from_numpy(rows[:end]), starts, sizes_read), torch.tensor(scenes))
+
+    def batches(self, scenes_per_batch: int, generator: torch.Generator) -> Iterator[Tensor]:
+        """Every shape once, in random order, as indices (scenes_per_batch,) into the bank; the last incomplete
+        batch is dropped, as in the original."""
+        order = torch.randperm(len(self.bank), generator=generator)
+        for start in range(0, len(order) - scenes_per_batch + 1, scenes_per_batch):
+            yield order[start : start + scenes_per_batch]
+
+
+def _row_count(data: DataSource, shape: ShapeName) -> int:
+    """Rows in a sample file, read from its headers; a broken file has none (and is reported when read)."""
+    total = 0
+    try:
+        with zipfile.ZipFile(data.samples_path(shape)) as archive:
+            for name in ("pos.npy", "neg.npy"):
+                with archive.open(name) as member:
+                    version = np.lib.format.read_magic(member)
+                    read = (
+                        np.lib.format.read_array_header_1_0
+                        if version == (1, 0)
+                        else np.lib.format.read_array_header_2_0
+                    )
+                    total += read(member)[0][0]
+    except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile):
+        return 0
+    return total
+
+
+def _allocate(count: int, data: DataSource, limit: int) -> np.ndarray:
+    if count * 16 <= limit or not count:
+        return np.zeros((count, 4), np.float32)
+    # An unnamed file: it is gone with the process, however that ends.
+    with tempfile.TemporaryFile(dir=data.root) as file:
+        return np.memmap(file, np.float32, "w+", shape=(count, 4))
+
+
+def _default_limit() -> int:
+    try:
+        return int(0.6 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):  # not every system tells
+        return int(8 * math.pow(2, 30))

@@ -1,0 +1,187 @@
+"""Every folder and file name of a data source and of an experiment, in one place.
+
+The layout is the original's, so that either program reads what the other wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import trimesh
+
+from deepsdf.errors import InputError
+from deepsdf.files import atomic_path, read_json, safe_name, write_text
+from deepsdf.geometry.meshes import Normalization
+from deepsdf.geometry.points import load_points
+from deepsdf.geometry.sampling import SDFSamples
+from deepsdf.specs import Specs
+from deepsdf.splits import ShapeName
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """A folder of preprocessed shapes."""
+
+    root: Path
+
+    @classmethod
+    def open(cls, root: str | os.PathLike[str]) -> DataSource:
+        """An existing data source.
+
+        Raises:
+            InputError: no such folder, or none that preprocessing made.
+        """
+        root = Path(root)
+        if not root.is_dir():
+            raise InputError(f"there is no data source at {root}; `deepsdf preprocess -d {root} ...` makes one")
+        return cls(root)
+
+    @property
+    def registry_path(self) -> Path:
+        """`{dataset: absolute path of its meshes}`."""
+        return self.root / ".datasources.json"
+
+    def samples_path(self, shape: ShapeName) -> Path:
+        """SDF samples, unit frame."""
+        return shape.path(self.root / "SdfSamples", ".npz")
+
+    def surface_path(self, shape: ShapeName) -> Path:
+        """Points on the surface, mesh frame."""
+        return shape.path(self.root / "SurfaceSamples", ".ply")
+
+    def normalization_path(self, shape: ShapeName) -> Path:
+        """The way from the mesh frame to the unit frame."""
+        return shape.path(self.root / "NormalizationParameters", ".npz")
+
+    def register(self, dataset: str, meshes: Path) -> None:
+        """Note where a dataset's meshes lie.
+
+        Raises:
+            InputError: the name is taken by another folder.
+        """
+        known = read_json(self.registry_path, "a data source registry") if self.registry_path.exists() else {}
+        if not isinstance(known, dict):
+            raise InputError(f"{self.registry_path} is not a data source registry; its form is {{name: folder}}")
+        folder = os.path.abspath(meshes)
+        if known.setdefault(dataset, folder) != folder:
+            raise InputError(
+                f"the dataset {dataset!r} of {self.root} was made from {known[dataset]}, not from {folder}; "
+                f"choose another name with --name"
+            )
+        write_text(self.registry_path, json.dumps(known, indent=2) + "\n")
+
+    def meshes_of(self, dataset: str) -> Path | None:
+        """The folder that a dataset's meshes came from, where it is known and still there."""
+        if not self.registry_path.exists():
+            return None
+        folder = read_json(self.registry_path, "a data source registry").get(dataset)
+        return Path(folder) if folder and Path(folder).is_dir() else None
+
+    def load_samples(self, shape: ShapeName) -> SDFSamples:
+        """Raises InputError where the file is missing or broken."""
+        return SDFSamples.load(self.samples_path(shape))
+
+    def load_surface(self, shape: ShapeName) -> np.ndarray:
+        """Surface points (n, 3), mesh frame."""
+        return load_points(self.surface_path(shape))
+
+    def save_surface(self, shape: ShapeName, points: np.ndarray) -> None:
+        """Write surface points (n, 3), mesh frame."""
+        with atomic_path(self.surface_path(shape)) as temporary:
+            trimesh.PointCloud(np.asarray(points, np.float32)).export(temporary)
+
+    def load_normalization(self, shape: ShapeName) -> Normalization:
+        """Raises InputError where the file is missing or broken."""
+        path = self.normalization_path(shape)
+        again = "make it again with `deepsdf preprocess --surface`"
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                offset, scale = arrays["offset"].reshape(3), arrays["scale"].reshape(1)
+        except FileNotFoundError:
+            raise InputError(f"there are no normalization parameters at {path}; {again}") from None
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise InputError(
+                f"{path} holds no normalization parameters (offset (3,), scale (1,)): {error}; {again}"
+            ) from None
+        if not (np.isfinite(offset).all() and np.isfinite(scale).all() and scale[0] > 0):
+            raise InputError(f"{path}: offset {offset} and scale {scale} are no normalization; {again}")
+        return Normalization(offset.astype(np.float64), float(scale[0]))
+
+    def save_normalization(self, shape: ShapeName, normalization: Normalization) -> None:
+        """Write offset (3,) and scale (1,), float32 as the original does."""
+        with atomic_path(self.normalization_path(shape)) as temporary:
+            np.savez(
+                temporary,
+                offset=normalization.offset.astype(np.float32),
+                scale=np.array([normalization.scale], np.float32),
+            )
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A folder with settings, checkpoints and what was made with them."""
+
+    root: Path
+
+    @classmethod
+    def open(cls, root: str | os.PathLike[str]) -> Experiment:
+        """An experiment: a folder with specs.json.
+
+        Raises:
+            InputError: no such folder, or no settings in it.
+        """
+        root = Path(root)
+        if not root.is_dir():
+            raise InputError(f"there is no experiment folder {root}; make it and put a specs.json into it")
+        if not (root / "specs.json").is_file():
+            raise InputError(f"{root} is no experiment: there is no specs.json in it")
+        return cls(root)
+
+    @cached_property
+    def specs(self) -> Specs:
+        """Raises InputError as `Specs.load`."""
+        return Specs.load(self.root / "specs.json")
+
+    @property
+    def logs_path(self) -> Path:
+        return self.root / "Logs.pth"
+
+    def model_path(self, checkpoint: str | int) -> Path:
+        return self._checkpoint("ModelParameters", checkpoint)
+
+    def optimizer_path(self, checkpoint: str | int) -> Path:
+        return self._checkpoint("OptimizerParameters", checkpoint)
+
+    def codes_path(self, checkpoint: str | int) -> Path:
+        return self._checkpoint("LatentCodes", checkpoint)
+
+    def _checkpoint(self, folder: str, checkpoint: str | int) -> Path:
+        return self.root / folder / (safe_name(str(checkpoint), "the checkpoint's name") + ".pth")
+
+    def checkpoints(self) -> list[str]:
+        """Names of the checkpoints there are: epochs in order, then "latest"."""
+        names = [path.stem for path in (self.root / "ModelParameters").glob("*.pth") if path.stem[0] != "."]
+        return sorted(names, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name))
+
+    def reconstructed_mesh_path(self, epoch: str | int, shape: ShapeName) -> Path:
+        """Unit frame."""
+        return shape.path(self._reconstructions(epoch) / "Meshes", ".ply")
+
+    def reconstructed_code_path(self, epoch: str | int, shape: ShapeName) -> Path:
+        return shape.path(self._reconstructions(epoch) / "Codes", ".pth")
+
+    def _reconstructions(self, epoch: str | int) -> Path:
+        return self.root / "Reconstructions" / safe_name(str(epoch), "the checkpoint's name")
+
+    def training_mesh_path(self, epoch: str | int, shape: ShapeName) -> Path:
+        """Mesh frame, or unit frame where that was asked for."""
+        return shape.path(self.root / "TrainingMeshes" / str(epoch), ".ply")
+
+    def evaluation_folder(self, checkpoint: str | int) -> Path:
+        return self.root / "Evaluation" / safe_name(str(checkpoint), "the checkpoint's name")

@@ -1,0 +1,271 @@
+"""Pictures: what they must show, by the camera's closed form, and what must not change them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+from PIL import Image
+
+from deepsdf.errors import InputError, MeshError
+from deepsdf.geometry.render_camera import FIELD_OF_VIEW, MARGIN
+from deepsdf.geometry.rendering import grid_image, render_mesh, render_points, save_image, slice_image
+
+WHITE = np.array([255, 255, 255])
+
+
+def disc_radius(radius: float, bound: float, size: int) -> float:
+    """Pixels that a ball at the middle of the picture spans from its centre: the cone of its tangents."""
+    distance = MARGIN * bound / np.sin(FIELD_OF_VIEW / 2)
+    return size / 2 * np.tan(np.arcsin(radius / distance)) / np.tan(FIELD_OF_VIEW / 2)
+
+
+def covered(picture: np.ndarray) -> np.ndarray:
+    return (picture != WHITE).any(axis=-1)
+
+
+def middle(mask: np.ndarray) -> tuple[float, float]:
+    """(right, above) of the covered pixels' mean, in pixels from the picture's centre."""
+    rows, columns = np.nonzero(mask)
+    return columns.mean() + 0.5 - mask.shape[1] / 2, mask.shape[0] / 2 - rows.mean() - 0.5
+
+
+@pytest.fixture(scope="module")
+def cup() -> trimesh.Trimesh:
+    """Hard edges, a hollow, no symmetry: a box less a ball's worth, made of loose parts."""
+    box = trimesh.creation.box((1.0, 0.7, 0.5))
+    ball = trimesh.creation.icosphere(3, 0.4).apply_translation((0.3, 0.5, 0.2))
+    return trimesh.util.concatenate([box, ball])
+
+
+@pytest.mark.parametrize(("radius", "bound"), [(1.0, None), (0.5, 1.0), (2.0, 3.0)])
+def test_a_sphere_is_a_disc_of_the_camera_s_radius(radius: float, bound: float | None):
+    size = 200
+    sphere = trimesh.creation.icosphere(5, radius)
+    picture = render_mesh(sphere, size=size, azimuth=50, elevation=30, bound=bound, ground=False)
+    expected = disc_radius(radius, bound or radius, size)
+    rows, columns = np.indices((size, size)) + 0.5 - size / 2
+    distance = np.hypot(rows, columns)
+    mask = covered(picture)
+    assert mask[distance < expected - 1.0].all()
+    assert not mask[distance > expected + 1.0].any()
+
+
+def test_balls_of_points_are_discs_of_the_camera_s_radius():
+    size = 200
+    picture = render_points(np.zeros((1, 3)), radius=0.6, bound=1.0, size=size)
+    rows, columns = np.indices((size, size)) + 0.5 - size / 2
+    distance = np.hypot(rows, columns)
+    mask = covered(picture)
+    expected = size / 2 * 0.6 / MARGIN * np.sin(FIELD_OF_VIEW / 2) / np.tan(FIELD_OF_VIEW / 2)
+    assert mask[distance < expected - 1.5].all()
+    assert not mask[distance > expected + 1.5].any()
+
+
+@pytest.mark.parametrize(
+    ("up", "azimuth", "elevation", "place", "side"),
+    [
+        ("y", 0, 0, (0.5, 0, 0), (1, 0)),
+        ("y", 0, 0, (0, 0.5, 0), (0, 1)),
+        ("y", 90, 0, (0, 0, 0.5), (-1, 0)),
+        ("y", 0, 90, (0, 0, 0.5), (0, -1)),
+        ("z", 0, 0, (0.5, 0, 0), (1, 0)),
+        ("z", 0, 0, (0, 0, 0.5), (0, 1)),
+        ("z", 90, 0, (0, 0.5, 0), (1, 0)),
+        ("x", 0, 0, (0.5, 0, 0), (0, 1)),
+    ],
+)
+def test_camera_conventions_of_meshes_and_points(up, azimuth, elevation, place, side):
+    view = {"size": 64, "up": up, "azimuth": azimuth, "elevation": elevation, "bound": 1.0}
+    mesh = trimesh.creation.icosphere(2, 0.1).apply_translation(place)
+    of_mesh = middle(covered(render_mesh(mesh, ground=False, **view)))
+    of_point = middle(covered(render_points(np.array([place]), radius=0.1, **view)))
+    expected = np.array(side) * 0.5 / MARGIN * 32
+    assert of_mesh == pytest.approx(expected, abs=1.0)
+    assert of_point == pytest.approx(expected, abs=1.0)
+
+
+def test_near_points_hide_far_ones():
+    points = np.array([[0, 0, -0.5], [0, 0, 0.5]])
+    colours = np.array([[255, 0, 0], [0, 0, 255]], np.uint8)
+    view = {"colors": colours, "radius": 0.2, "bound": 1.0, "size": 65, "elevation": 0}
+    front, back = (
+        render_points(points, azimuth=0, **view)[32, 32],
+        render_points(points, azimuth=180, **view)[32, 32],
+    )
+    assert front[2] > 100
+    assert front[0] < 10
+    assert back[0] > 100
+    assert back[2] < 10
+
+
+def test_same_picture_twice(cup: trimesh.Trimesh):
+    assert np.array_equal(render_mesh(cup, size=96), render_mesh(cup, size=96))
+    points = np.random.default_rng(0).normal(size=(500, 3))
+    assert np.array_equal(render_points(points, size=96), render_points(points, size=96))
+
+
+def test_face_orientation_does_not_matter(cup: trimesh.Trimesh):
+    picture = render_mesh(cup, size=96).astype(int)
+    inside_out = trimesh.Trimesh(cup.vertices, cup.faces[:, ::-1], process=False)
+    assert np.abs(render_mesh(inside_out, size=96) - picture).max() <= 2
+    faces = cup.faces.copy()
+    at_random = np.random.default_rng(0).random(len(faces)) < 0.5
+    faces[at_random] = faces[at_random, ::-1]
+    mixed = trimesh.Trimesh(cup.vertices, faces, process=False)
+    assert np.abs(render_mesh(mixed, size=96) - picture).max() <= 2
+    doubled = trimesh.Trimesh(cup.vertices, np.vstack([cup.faces, cup.faces[:, ::-1]]), process=False)
+    assert np.abs(render_mesh(doubled, size=96) - picture).mean() < 0.05
+
+
+def test_loose_faces_look_like_joined_ones():
+    ball = trimesh.creation.icosphere(2)
+    loose = trimesh.Trimesh(
+        ball.triangles.reshape(-1, 3), np.arange(len(ball.faces) * 3).reshape(-1, 3), process=False
+    )
+    difference = render_mesh(loose, size=96).astype(int) - render_mesh(ball, size=96)
+    assert np.abs(difference).max() <= 2
+
+
+def test_a_fitted_picture_does_not_depend_on_the_unit_of_length(cup: trimesh.Trimesh):
+    far = cup.copy().apply_scale(1000).apply_translation((5000, -300, 200))
+    difference = render_mesh(far, size=96).astype(int) - render_mesh(cup, size=96)
+    assert np.abs(difference).mean() < 0.05
+
+
+def test_flat_faces_are_even_and_meet_in_a_hard_edge():
+    """Seen from straight ahead each face of a box has one normal, so its light changes only slowly."""
+    picture = render_mesh(trimesh.creation.box((1, 1, 1)), size=128, azimuth=45, elevation=0, ground=False)
+    row = picture[64].astype(int).sum(axis=1)
+    left, right = row[30:62], row[66:98]
+    assert np.abs(np.diff(left)).max() <= 6
+    assert np.abs(np.diff(right)).max() <= 6
+    assert abs(left.mean() - right.mean()) > 60
+
+
+@pytest.mark.parametrize("background", [(255, 255, 255), (32, 36, 44), (201, 3, 77)])
+def test_background_is_exact(cup: trimesh.Trimesh, background: tuple[int, int, int]):
+    for ground in (False, True):
+        picture = render_mesh(cup, size=64, background=background, ground=ground)
+        assert (picture[[0, 0, -1, -1], [0, -1, 0, -1]] == background).all()
+    assert (render_points(cup.vertices, size=64, background=background)[0, 0] == background).all()
+
+
+def test_ground_only_adds_a_shadow(cup: trimesh.Trimesh):
+    bare = render_mesh(cup, size=96, ground=False).astype(int)
+    grounded = render_mesh(cup, size=96, ground=True).astype(int)
+    outside = ~covered(bare)
+    assert (grounded[outside] <= 255).all()
+    assert (grounded[outside] < 235).any()
+    from_below = {"size": 96, "elevation": -40}
+    assert np.array_equal(
+        covered(render_mesh(cup, ground=True, **from_below)),
+        covered(render_mesh(cup, ground=False, **from_below)),
+    )
+
+
+def test_vertex_colours():
+    ball = trimesh.creation.icosphere(3)
+    left = ball.vertices[:, 0] < 0
+    colours = np.where(left[:, None], [200, 30, 30], [30, 30, 200]).astype(np.uint8)
+    view = {"size": 64, "azimuth": 0, "elevation": 0, "ground": False}
+    picture = render_mesh(ball, vertex_colors=colours, **view).astype(int)
+    assert picture[32, 16, 0] > picture[32, 16, 2] + 80
+    assert picture[32, 48, 2] > picture[32, 48, 0] + 50
+    assert np.array_equal(render_mesh(ball, vertex_colors=colours / 255, **view), picture)
+
+
+def test_slice_zero_line_and_sides():
+    size, radius = 200, 0.5
+
+    def sphere(points: np.ndarray) -> np.ndarray:
+        assert points.dtype == np.float32
+        return np.linalg.norm(points, axis=1) - radius
+
+    picture = slice_image(sphere, size=size).astype(int)
+    row = picture[size // 2]
+    dark = np.flatnonzero(row.sum(axis=1) < 250)
+    right = dark[dark > size // 2]
+    assert right.mean() + 0.5 == pytest.approx(size / 2 * (1 + radius), abs=1.0)
+    assert row[size // 2 + 20, 2] > row[size // 2 + 20, 0]  # blue inside
+    assert row[-3, 0] > row[-3, 2]  # red outside
+    # A plane higher up cuts a smaller circle, by Pythagoras.
+    row = slice_image(sphere, size=size, offset=0.3, axis="x").astype(int)[size // 2]
+    dark = np.flatnonzero(row.sum(axis=1) < 250)
+    assert dark[dark > size // 2].mean() + 0.5 == pytest.approx(size / 2 * 1.4, abs=1.0)
+
+
+@pytest.mark.parametrize(
+    ("axis", "right", "above"),
+    [("x", (0, 0, -1), (0, 1, 0)), ("y", (1, 0, 0), (0, 0, -1)), ("z", (1, 0, 0), (0, 1, 0))],
+)
+def test_slice_orientation(axis, right, above):
+    """A ball on the right edge's middle, then on the upper edge's: it must be blue there."""
+    for direction, (row, column) in ((right, (32, 60)), (above, (3, 32))):
+        centre = np.array(direction) * 0.9
+        picture = slice_image(lambda p, c=centre: np.linalg.norm(p - c, axis=1) - 0.3, axis=axis, size=64)
+        assert int(picture[row, column, 2]) > int(picture[row, column, 0])
+
+
+def test_a_clamped_field_has_no_lines_where_it_is_flat():
+    picture = slice_image(lambda p: np.clip(np.linalg.norm(p, axis=1) - 0.5, -0.1, 0.1), size=64)
+    assert (picture[:5] == picture[0, 0]).all()
+
+
+def test_grid_size_places_and_holes():
+    red, wide = np.full((20, 30, 3), (255, 0, 0), np.uint8), np.full((40, 50, 3), (0, 0, 255), np.uint8)
+    sheet = grid_image([[red, None], [None, wide], [red]], pad=4)
+    assert sheet.shape == (20 + 40 + 20 + 4 * 4, 30 + 50 + 3 * 4, 3)
+    assert (sheet[4:24, 4:34] == (255, 0, 0)).all()
+    assert (sheet[28:68, 38:88] == (0, 0, 255)).all()
+    assert (sheet[4:24, 38:88] == 255).all()
+    assert (sheet == (255, 0, 0)).all(axis=-1).sum() == 2 * red.shape[0] * red.shape[1]
+
+
+def test_grid_labels_do_not_touch_the_pictures():
+    cell = np.full((60, 60, 3), 255, np.uint8)
+    plain = grid_image([[cell, cell]])
+    sheet = grid_image(
+        [[cell, cell]], row_labels=["a very long name, too long to fit"], column_labels=["x", "y"]
+    )
+    height, width = (big - small for big, small in zip(sheet.shape, plain.shape, strict=True) if big != small)
+    assert (sheet[:height] < 128).any()
+    assert (sheet[:, :width] < 128).any()
+    assert (sheet[height + 8 :, width + 8 :] == 255).all()
+
+
+def test_png_round_trip(tmp_path: Path):
+    picture = np.random.default_rng(0).integers(0, 256, (17, 23, 3)).astype(np.uint8)
+    path = tmp_path / "new" / "folder" / "picture.png"
+    save_image(path, picture)
+    save_image(path, picture)
+    assert np.array_equal(np.asarray(Image.open(path)), picture)
+    assert [entry.name for entry in path.parent.iterdir()] == ["picture.png"]
+
+
+def test_errors_say_what_is_wrong(tmp_path: Path, cup: trimesh.Trimesh):
+    with pytest.raises(MeshError, match="nothing to draw: the mesh has 0 vertices and no faces"):
+        render_mesh(trimesh.Trimesh())
+    broken = trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [0, np.nan, 0]], [[0, 1, 2]], process=False)
+    with pytest.raises(MeshError, match="1 vertices are not finite"):
+        render_mesh(broken)
+    with pytest.raises(InputError, match="up='w' is not an axis; say x, y or z"):
+        render_mesh(cup, up="w")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="bound=0 cannot frame a picture"):
+        render_mesh(cup, bound=0)
+    with pytest.raises(InputError, match=r"colours \(2, 3\) do not match"):
+        render_mesh(cup, vertex_colors=np.zeros((2, 3)))
+    with pytest.raises(InputError, match="size=0"):
+        render_mesh(cup, size=0)
+    with pytest.raises(InputError, match=r"points \(0, 3\) cannot be drawn"):
+        render_points(np.zeros((0, 3)))
+    with pytest.raises(InputError, match="at least one picture"):
+        grid_image([[None]])
+    with pytest.raises(InputError, match="1 column labels for 2 columns"):
+        grid_image([[np.zeros((4, 4, 3), np.uint8)] * 2], column_labels=["a"])
+    with pytest.raises(InputError, match=r"end the name in \.png"):
+        save_image(tmp_path / "picture.jpg", np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(InputError, match=r"not .* float64"):
+        save_image(tmp_path / "picture.png", np.zeros((4, 4, 3)))
