@@ -30,7 +30,7 @@ def _chair() -> trimesh.Trimesh:
 GENERATED = {
     "box": lambda: trimesh.creation.box((1, 0.8, 0.6)).subdivide_to_size(0.1),
     "torus": lambda: trimesh.creation.torus(0.7, 0.25, major_sections=64, minor_sections=32),
-    "capsule": lambda: trimesh.creation.capsule(1.2, 0.3, count=[48, 48]),
+    "capsule": lambda: trimesh.creation.capsule(1.2, 0.3, count=[24, 24]),
     "chair": _chair,
 }
 

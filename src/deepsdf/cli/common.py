@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 import click
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from deepsdf.errors import DeepSDFError
@@ -59,15 +58,21 @@ def common_options(verb: F) -> F:
     return wrapped  # pyright: ignore[reportReturnType]
 
 
+class _ToScreen(logging.Handler):
+    """Messages on the error stream, through the console so that they do not tear a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        word = "" if record.levelno == logging.INFO else record.levelname.lower() + ": "
+        errors.print(word + self.format(record), markup=False)
+
+
 @contextmanager
 def _logging(debug: bool, quiet: bool, log_file: Path | None) -> Iterator[None]:
     logger = logging.getLogger("deepsdf")
     before = (logger.level, Quiet.on)
     logger.setLevel(logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO)
     Quiet.on = quiet
-    handlers: list[logging.Handler] = [
-        RichHandler(console=errors, show_time=False, show_path=False, markup=False, highlighter=None)
-    ]
+    handlers: list[logging.Handler] = [_ToScreen()]
     if log_file:
         log_file.parent.mkdir(parents=True, exist_ok=True)
         to_file = logging.FileHandler(log_file, encoding="utf-8")

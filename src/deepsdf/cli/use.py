@@ -128,23 +128,25 @@ def mesh(experiment: Path, checkpoint: str, keep_normalization: bool, skip: bool
 @checkpoint_option
 @data_option
 @split_option
+@click.option("--picture/--no-picture", default=True, show_default=True, help="Draw truth beside reconstruction.")
 @seed_option
 @common_options
-def evaluate(experiment: Path, checkpoint: str, data: Path, split: Path, seed: int) -> None:
+def evaluate(experiment: Path, checkpoint: str, data: Path, split: Path, picture: bool, seed: int) -> None:
     """Chamfer distance of reconstructions to the truth.
 
     Writes EXP/Evaluation/<checkpoint>/chamfer.csv as the original does (mesh frame, squared lengths), and prints
     the unit frame's × 10³, which compares across shapes. The truth are the surface samples of
-    `deepsdf preprocess --surface`.
+    `deepsdf preprocess --surface`. comparison.png shows the worst shapes first, 24 at most.
     """
     from deepsdf.pipeline.evaluate import evaluate as run
+    from deepsdf.pipeline.pictures import scores_picture
     from deepsdf.workspace import DataSource, Experiment
 
-    opened = Experiment.open(experiment)
+    opened, opened_data = Experiment.open(experiment), DataSource.open(data)
     with Bar("Evaluating") as bar:
         result = run(
             opened,
-            DataSource.open(data),
+            opened_data,
             split,
             checkpoint=checkpoint,
             seed=seed,
@@ -167,7 +169,11 @@ def evaluate(experiment: Path, checkpoint: str, data: Path, split: Path, seed: i
         worst.add_row(str(score.shape), f"{score.unit_frame * 1e3:.3f}")
     if not Quiet.on:
         console.print(table, worst)
-    say(f"Wrote {opened.evaluation_folder(checkpoint) / 'chamfer.csv'}")
+    folder = opened.evaluation_folder(checkpoint)
+    say(f"Wrote {folder / 'chamfer.csv'}")
+    if picture:
+        scores_picture(opened, opened_data, checkpoint, result.worst(24), folder / "comparison.png")
+        say(f"Wrote {folder / 'comparison.png'}")
     finish(result.failures)
 
 

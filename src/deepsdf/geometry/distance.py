@@ -62,11 +62,6 @@ class MeshSDF:
         """The mesh bounds a solid without any hole: the sign is exact."""
         return self.oriented.closed
 
-    @property
-    def may_overlap(self) -> bool:
-        """Parts of the outer surface's faces may lie inside the solid."""
-        return self._sign_of().crossing
-
     def __call__(self, points: np.ndarray) -> np.ndarray:
         """Signed distances (n,) float32 of points (n, 3), both in the mesh's frame."""
         local = self._to_local(points)
@@ -74,10 +69,12 @@ class MeshSDF:
             return np.zeros(0, np.float32)
         order = launch.spatial_order(local)
         ordered = np.ascontiguousarray(local[order])
-        sign = self._sign_of()
-        signed = sign.of(ordered)
-        if not sign.exact:
-            signed = np.where(np.isnan(signed), np.nan, np.copysign(self._closest(ordered)[0], signed))
+        if self._signed is None:
+            self._signed = SIGNS[self.sign](self.oriented, self.device)
+        signed, only_sign = self._signed(ordered)
+        if only_sign is not None and only_sign.any():
+            distance = self._closest(ordered[only_sign])[0]
+            signed[only_sign] = np.where(np.isnan(signed[only_sign]), np.nan, np.copysign(distance, signed[only_sign]))
         result = np.empty(len(local), np.float32)
         result[order] = signed / np.float32(self.oriented.scale)
         return result
@@ -99,11 +96,6 @@ class MeshSDF:
             nearest[order] = found / self.oriented.scale + self.oriented.center
             faces[order] = self.oriented.source_faces[face]
         return nearest, faces
-
-    def _sign_of(self) -> Signed:
-        if self._signed is None:
-            self._signed = SIGNS[self.sign](self.oriented, self.device)
-        return self._signed
 
     def _ordered(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         local = self._to_local(points)

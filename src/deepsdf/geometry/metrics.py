@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import trimesh
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from deepsdf.errors import InputError
 from deepsdf.geometry.sampling import sample_surface
@@ -43,8 +43,8 @@ def chamfer(reference: np.ndarray, points: np.ndarray) -> SurfaceMetrics:
     for name, cloud in (("reference", reference), ("surface", points)):
         if cloud.ndim != 2 or cloud.shape[1] != 3 or not len(cloud) or not np.isfinite(cloud).all():
             raise InputError(f"the {name}'s points have shape {cloud.shape}; finite points (n, 3) were expected")
-    to_reference = float(np.mean(np.square(cKDTree(reference).query(points, workers=-1)[0])))
-    to_surface = float(np.mean(np.square(cKDTree(points).query(reference, workers=-1)[0])))
+    to_reference = float(np.mean(np.square(KDTree(reference).query(points, workers=-1)[0])))
+    to_surface = float(np.mean(np.square(KDTree(points).query(reference, workers=-1)[0])))
     return SurfaceMetrics(to_reference + to_surface, to_reference, to_surface, (len(reference), len(points)))
 
 

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 import trimesh
 
+from deepsdf.geometry.buried import buried_one_by_one, buried_regions, crossing_faces, inside_of
 from deepsdf.geometry.cavities import cavity_turns
-from deepsdf.geometry.holes import cap_holes, weld_cracks
+from deepsdf.geometry.cracks import weld_cracks
+from deepsdf.geometry.holes import cap_holes
 from deepsdf.geometry.meshes import clean_mesh
 from deepsdf.geometry.patches import boundary_of, orient_patches, signed_volumes
-from deepsdf.geometry.visibility import buried_faces, inside_of, see_sky
+from deepsdf.geometry.visibility import see_sky
 
 SHEET_RATIO = 0.6
 """An open patch whose one side sees the sky at least this share as much as the other encloses nothing."""
@@ -29,9 +31,9 @@ _WEAKLY_ONE_SIDED = 0.3  # patches above this ratio may be inner walls seen thro
 class OrientedMesh:
     """A repaired mesh in a working frame: `mesh frame = vertices / scale + center`.
 
-    `faces` are the outer surface, wound outward (sheets too thin to have an inside: either way).
-    `solid_faces` bound the solid and decide the sign: the outer surface without sheets, with caps on its holes,
-    and with those buried faces that are needed to close it.
+    `faces` are the outer surface, wound outward (sheets that enclose nothing: either way).
+    `solid_faces` bound the solid: the winding number around them decides. `shell_faces` are those that can be seen:
+    the outer surface without sheets, and caps on its holes.
     """
 
     vertices: np.ndarray
@@ -42,6 +44,13 @@ class OrientedMesh:
     """(f,) rows of the given mesh's faces."""
     solid_faces: np.ndarray
     """(s, 3) int32."""
+    shell_faces: np.ndarray
+    """(t, 3) int32; the first `shell_own` are the mesh's, the others caps."""
+    shell_own: int
+    shell_crossing: np.ndarray
+    """(t,) bool: passes through another face."""
+    crossing: np.ndarray
+    """(f,) bool: passes through another face, so a part of it may lie inside."""
     center: np.ndarray
     scale: float
     closed: bool
@@ -151,25 +160,35 @@ def _assemble(
     counts: dict,
 ) -> OrientedMesh:
     solid = ~(sheet | buried)[patch]
+    own = int(solid.sum())
     caps = cap_holes(vertices, faces[solid], patch[solid])
-    vertices = np.concatenate([vertices, caps.apexes])
-    sealed = caps.open_loops == 0 and bool(solid.any())
-    hidden = buried[patch]
+    vertices = np.concatenate([vertices, caps.added])
     full = np.concatenate([faces[solid], caps.faces])
-    if solid.any():
-        hidden = hidden | buried_faces(vertices, faces, full, device, single=len(sheet) == 1)
-    outer_solid = np.concatenate([faces[solid & ~hidden], caps.faces])
-    if sealed and len(boundary_of(outer_solid, np.zeros(len(outer_solid), int))) == 0:
-        full = outer_solid  # the buried faces are not needed to close it
+    sealed = caps.open_loops == 0 and own > 0
+    crossing = crossing_faces(vertices, full, device) if own else np.zeros(0, bool)
+    if sealed:
+        inner, crossing = buried_regions(vertices, full, crossing, len(sheet), device)
+    else:
+        inner = buried_one_by_one(vertices, full, full, device)
+    hidden = buried[patch]
+    hidden[solid] = inner[:own]
+    loose = sheet[patch]
+    hidden[loose] = buried_one_by_one(vertices, faces[loose], full, device)
+    shows = np.zeros(len(faces), bool)
+    shows[solid] = crossing[:own]
     return OrientedMesh(
         vertices=vertices.astype(np.float32),
         faces=faces[~hidden].astype(np.int32),
         source_faces=source[~hidden],
         solid_faces=full.astype(np.int32),
+        shell_faces=full[~inner].astype(np.int32),
+        shell_own=own - int(inner[:own].sum()),
+        shell_crossing=crossing[~inner],
+        crossing=shows[~hidden],
         closed=sealed and caps.capped == 0 and not sheet.any(),
         sealed=sealed,
         buried=int(hidden.sum()),
-        sheets=int(sheet[patch].sum()),
+        sheets=int(loose.sum()),
         holes=caps.capped + caps.open_loops,
         capped=caps.capped,
         **counts,

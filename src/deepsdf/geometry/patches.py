@@ -69,6 +69,14 @@ def orient_patches(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
     return sheet[:n] != sheet[first][patch], patch, number
 
 
+def connected_faces(faces: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, int]:
+    """Regions (f,) of faces joined across edges of two wanted faces, and their number."""
+    a, b, _ = pairs_of(Edges.of(faces))
+    use = wanted[a] & wanted[b]
+    number, region = connected_components(_graph(a[use], b[use], len(faces)), directed=False)
+    return region, number
+
+
 def _graph(a: np.ndarray, b: np.ndarray, n: int) -> coo_matrix:
     return coo_matrix((np.ones(len(a), np.int8), (a, b)), shape=(n, n))
 

@@ -22,6 +22,8 @@ TEST_VARIANCE = 0.05
 """The original's --test: 250 000 samples, variances 0.05 and 0.0005 (a second factor of 0.01)."""
 TEST_SECOND_FACTOR = 0.01
 
+_REDRAWS = 20
+
 
 @dataclass(frozen=True, eq=False)
 class SDFSamples:
@@ -89,7 +91,7 @@ class SDFSamples:
         if not path.is_file():
             raise InputError(f"{path}: no such file; expected {wanted}; {advice}")
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 missing = [name for name in ("pos", "neg") if name not in archive.files]
                 if missing:
                     raise InputError(f"has no array {' and no '.join(missing)}, only {', '.join(archive.files) or 'nothing'}")
@@ -163,16 +165,14 @@ def sample_surface(
     """
     rng = np.random.default_rng(seed)
     if isinstance(mesh, MeshSDF):
-        oriented = mesh.oriented
-        vertices, faces = oriented.vertices / oriented.scale + oriented.center, oriented.faces
-        return _outer_points(mesh, vertices, faces, count, rng)
+        return _outer_points(mesh, count, rng)
     return _area_points(np.asarray(mesh.vertices, np.float64), np.asarray(mesh.faces), count, rng)[0]
 
 
 def _area_points(
     vertices: np.ndarray, faces: np.ndarray, count: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Points (count, 3) and the unit normals (count, 3) of the faces they lie on."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Points (count, 3), the rows (count,) and unit normals (count, 3) of the faces they lie on."""
     a, b, c = (vertices[faces[:, k]] for k in range(3))
     normals = np.cross(b - a, c - a)
     double = np.linalg.norm(normals, axis=1)
@@ -183,24 +183,25 @@ def _area_points(
     u, v = rng.random((2, count, 1))
     u, v = np.where(u + v > 1, 1 - u, u), np.where(u + v > 1, 1 - v, v)
     a, b, c = a[rows], b[rows], c[rows]
-    return a + u * (b - a) + v * (c - a), normals[rows] / np.maximum(double[rows], 1e-300)[:, None]
+    return a + u * (b - a) + v * (c - a), rows, normals[rows] / np.maximum(double[rows], 1e-300)[:, None]
 
 
-def _outer_points(
-    field: MeshSDF, vertices: np.ndarray, faces: np.ndarray, count: int, rng: np.random.Generator
-) -> np.ndarray:
-    step = 1e-4 / field.oriented.scale
+def _outer_points(field: MeshSDF, count: int, rng: np.random.Generator) -> np.ndarray:
+    oriented = field.oriented
+    vertices = oriented.vertices / oriented.scale + oriented.center
+    step = 1e-4 / oriented.scale
     kept: list[np.ndarray] = []
     missing = count
-    for _ in range(20 if field.may_overlap else 1):
-        points, normals = _area_points(vertices, faces, missing, rng)
-        if field.may_overlap:
-            hidden = (field(points + step * normals) < 0) & (field(points - step * normals) < 0)
-            points = points[~hidden]
+    for _ in range(_REDRAWS):
+        points, rows, normals = _area_points(vertices, oriented.faces, missing, rng)
+        unsure = np.flatnonzero(oriented.crossing[rows])  # parts of these faces may lie inside
+        near, off = points[unsure], step * normals[unsure]
+        hidden = (field(near + off) < 0) & (field(near - off) < 0)
+        points = np.delete(points, unsure[hidden], axis=0)
         kept.append(points)
         missing -= len(points)
         if missing == 0:
             break
-    else:  # nearly everything overlaps: better such points than none
-        kept.append(_area_points(vertices, faces, missing, rng)[0])
+    else:  # nearly everything overlaps: better such points than too few
+        kept.append(_area_points(vertices, oriented.faces, missing, rng)[0])
     return np.concatenate(kept)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import trimesh
@@ -13,20 +12,13 @@ from deepsdf.geometry.cameras import original_signs
 from deepsdf.geometry.meshes import clean_mesh
 from deepsdf.geometry.orientation import OrientedMesh, working_frame
 from deepsdf.geometry.patches import Edges, boundary_of
-from deepsdf.geometry.visibility import crosses_itself, face_normals
+from deepsdf.geometry.visibility import face_normals
 from deepsdf.geometry.warp_runtime import get_warp
 
 
-@dataclass(frozen=True, eq=False)
-class Signed:
-    """A way to sign, made for one mesh."""
-
-    of: Callable[[np.ndarray], np.ndarray]
-    """Points (n, 3) float32 in spatial order -> signed distances (n,), NaN where unknown."""
-    exact: bool
-    """The magnitude is the distance to the outer surface; else only the sign counts."""
-    crossing: bool = False
-    """Faces may pass through each other, so parts of them may lie inside."""
+Signed = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]
+"""Points (n, 3) float32 in spatial order -> signed distances (n,), NaN where the sign is unknown, and where only their
+sign counts (n,) bool: there the magnitude is not the distance to the outer surface. None: nowhere."""
 
 _CLOSED_ACCURACY = 1.0  # whole winding numbers need no more to be told apart
 _OPEN_ACCURACY = 2.0
@@ -40,33 +32,40 @@ def as_stored(mesh: trimesh.Trimesh) -> OrientedMesh:
     closed = len(boundary_of(faces, np.zeros(len(faces), np.int64))) == 0
     return OrientedMesh(
         vertices=((clean.mesh.vertices - center) * scale).astype(np.float32), faces=faces,
-        source_faces=clean.source_faces, solid_faces=faces, center=center, scale=scale, closed=closed, sealed=closed,
+        source_faces=clean.source_faces, solid_faces=faces, shell_faces=faces, shell_own=len(faces),
+        shell_crossing=np.zeros(len(faces), bool), crossing=np.zeros(len(faces), bool), center=center, scale=scale, closed=closed, sealed=closed,
         degenerate=clean.degenerate, doubled=0, flipped=0, buried=0, sheets=0, holes=0, capped=0,
     )  # fmt: skip
 
 
 def auto(mesh: OrientedMesh, device: str) -> Signed:
-    """Pseudonormals where the solid is closed and simple (exact, fastest), else the winding number."""
+    """Exact where the solid is sealed; else the winding number's threshold."""
     if len(mesh.solid_faces) == 0:
-        return Signed(lambda points: np.full(len(points), np.inf, np.float32), exact=False)
-    if mesh.sealed and _two_faces_an_edge(mesh.solid_faces) and not crosses_itself(mesh.vertices, mesh.solid_faces, device):
-        return normal(mesh, device)
-    return winding(mesh, device)
+        return lambda points: (np.full(len(points), np.inf, np.float32), np.ones(len(points), bool))
+    return normal(mesh, device, doubtful=_doubtful(mesh)) if mesh.sealed else winding(mesh, device)
 
 
-def normal(mesh: OrientedMesh, device: str) -> Signed:
-    """The angle-weighted pseudonormal of the closest feature (Baerentzen & Aanaes 2005)."""
+def normal(mesh: OrientedMesh, device: str, *, doubtful: np.ndarray | None = None) -> Signed:
+    """The angle-weighted pseudonormal of the closest feature (Baerentzen & Aanaes 2005).
+
+    Where that lies on a doubtful face of the shell, the winding number decides.
+    """
     wp = get_warp()
-    exact = np.array_equal(mesh.faces, mesh.solid_faces)
-    solid = launch.warp_mesh(mesh.vertices, mesh.solid_faces, device)
-    normals = [launch.to_device(n.astype(np.float32), wp.vec3, device) for n in pseudonormals(mesh.vertices, mesh.solid_faces)]
+    shell = launch.warp_mesh(mesh.vertices, mesh.shell_faces, device)
+    normals = [launch.to_device(n.astype(np.float32), wp.vec3, device) for n in pseudonormals(mesh.vertices, mesh.shell_faces)]
+    decide = winding(mesh, device) if doubtful is not None and doubtful.any() else None
+    sheets = mesh.sheets > 0
+    kernel = launch.kernels(device).normal_sign_kernel
 
-    def sign(points: np.ndarray) -> np.ndarray:
-        before = [solid.id, solid.indices, *normals]
-        found = launch.points_through(launch.kernels(device).normal_sign_kernel, points, before, [(float, ()), (wp.int32, ())], device)
-        return found[0]
+    def sign(points: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        before = [shell.id, shell.indices, *normals]
+        signed, face = launch.points_through(kernel, points, before, [(float, ()), (wp.int32, ())], device)
+        if decide is not None:
+            rows = np.flatnonzero(doubtful[face])
+            signed[rows] = np.copysign(signed[rows], decide(points[rows])[0])
+        return signed, np.ones(len(points), bool) if sheets else face >= mesh.shell_own
 
-    return Signed(sign, exact)
+    return sign
 
 
 def winding(mesh: OrientedMesh, device: str) -> Signed:
@@ -74,22 +73,21 @@ def winding(mesh: OrientedMesh, device: str) -> Signed:
     wp = get_warp()
     exact = np.array_equal(mesh.faces, mesh.solid_faces)
     solid = launch.warp_mesh(mesh.vertices, mesh.solid_faces, device, winding=True)
-    accuracy = _CLOSED_ACCURACY if mesh.sealed else _OPEN_ACCURACY
+    after = [_CLOSED_ACCURACY if mesh.sealed else _OPEN_ACCURACY, int(mesh.sealed)]
+    kernel = launch.kernels(device).winding_sign_kernel
 
-    def sign(points: np.ndarray) -> np.ndarray:
-        after = [accuracy, int(mesh.sealed)]
-        found = launch.points_through(
-            launch.kernels(device).winding_sign_kernel, points, [solid.id], [(float, ()), (wp.int32, ())], device, after=after
-        )
-        return found[0]
+    def sign(points: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        outputs = [(float, ()), (wp.int32, ())]
+        signed, _ = launch.points_through(kernel, points, [solid.id], outputs, device, after=after)
+        return signed, None if exact else np.ones(len(points), bool)
 
-    return Signed(sign, exact, crossing=True)
+    return sign
 
 
 def original(mesh: OrientedMesh, device: str) -> Signed:
     """The original's vote among what 100 cameras see; NaN where it is split."""
     vote = original_signs(mesh.vertices, mesh.faces, device)
-    return Signed(vote, exact=False)
+    return lambda points: (vote(points), np.ones(len(points), bool))
 
 
 def pseudonormals(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -109,8 +107,14 @@ def pseudonormals(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, 
     return of_face, sums[edges.group], of_vertex
 
 
-def _two_faces_an_edge(faces: np.ndarray) -> bool:
-    return bool((Edges.of(faces).count == 2).all())
+def _doubtful(mesh: OrientedMesh) -> np.ndarray:
+    """(t,) bool: shell faces with a corner where the surface crosses itself or more than two faces meet in an edge."""
+    faces = mesh.shell_faces
+    edges = Edges.of(faces)
+    corners = np.zeros(len(mesh.vertices), bool)
+    corners[faces[mesh.shell_crossing]] = True
+    corners[edges.ends[edges.count != 2]] = True
+    return corners[faces].any(axis=1)
 
 
 SIGNS: dict[str, Callable[[OrientedMesh, str], Signed]] = {

@@ -1,4 +1,4 @@
-"""What can be seen of a mesh: which side of a patch sees the sky, which faces lie inside a solid."""
+"""What can be seen of a mesh: which side of each patch sees the sky."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deepsdf.geometry.launch import in_chunks, kernels, points_through, spatial_order, to_device, warp_mesh
+from deepsdf.geometry.launch import in_chunks, kernels, to_device, warp_mesh
 from deepsdf.geometry.warp_runtime import get_warp
 
 _RAYS = 16
@@ -90,50 +90,3 @@ def points_on(vertices: np.ndarray, faces: np.ndarray, rows: np.ndarray, rng: np
     u, v = np.where(u + v > 1, 1 - u, u), np.where(u + v > 1, 1 - v, v)
     a, b, c = (vertices[faces[rows, k]] for k in range(3))
     return a + u * (b - a) + v * (c - a)
-
-
-def inside_of(vertices: np.ndarray, solid: np.ndarray, points: np.ndarray, device: str) -> np.ndarray:
-    """(n,) bool: winding number of the solid's faces at the points above one half."""
-    mesh = warp_mesh(vertices, solid, device, winding=True)
-    return _inside(mesh, points.astype(np.float32), device)
-
-
-def _inside(mesh: object, points: np.ndarray, device: str, accuracy: float = 2.0) -> np.ndarray:
-    wp = get_warp()
-    order = spatial_order(points) if len(points) else np.zeros(0, int)
-    outputs = [(float, ()), (wp.int32, ())]
-    found = points_through(kernels(device).winding_sign_kernel, points[order], [mesh.id], outputs, device, after=[accuracy, 0])  # type: ignore[attr-defined]
-    inside = np.zeros(len(points), bool)
-    inside[order] = np.signbit(found[0])
-    return inside
-
-
-def buried_faces(
-    vertices: np.ndarray, faces: np.ndarray, solid: np.ndarray, device: str, *, single: bool
-) -> np.ndarray:
-    """(f,) bool: faces with the solid on both sides, at their middle and near their corners."""
-    buried = np.zeros(len(faces), bool)
-    if single and not crosses_itself(vertices, solid, device):
-        return buried
-    mesh = warp_mesh(vertices, solid, device, winding=True)
-    normals, _ = face_normals(vertices, faces)
-    corners = vertices[faces]
-    left = np.arange(len(faces))
-    for weights in ((1 / 3, 1 / 3, 1 / 3), (0.8, 0.1, 0.1), (0.1, 0.8, 0.1), (0.1, 0.1, 0.8)):
-        points = np.einsum("k,fkj->fj", weights, corners[left])
-        for side in (1.0, -1.0):
-            inside = _inside(mesh, (points + side * 1e-4 * normals[left]).astype(np.float32), device)
-            left, points = left[inside], points[inside]
-    buried[left] = True
-    return buried
-
-
-def crosses_itself(vertices: np.ndarray, faces: np.ndarray, device: str) -> bool:
-    """Does some face's edge pass through another face? Neighbours that merely touch do not count."""
-    wp = get_warp()
-    mesh = warp_mesh(vertices, faces, device)
-    flags = wp.zeros(len(faces), dtype=wp.int32, device=device)
-    wp.launch(
-        kernels(device).self_intersection_kernel, len(faces), inputs=[mesh.id, mesh.points, mesh.indices], outputs=[flags], device=device
-    )
-    return bool(flags.numpy().any())

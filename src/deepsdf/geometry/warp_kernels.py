@@ -1,7 +1,7 @@
 """Warp kernels of the geometry room. Import only after `get_warp()`, inside functions."""
 
-# ruff: noqa: UP018 - Warp tells variables from constants by float(0.0) and int(0).
-# Warp reads kernel annotations as values: no `from __future__ import annotations` here.
+# Warp tells variables from constants by wp.float32(0.0) and the like: a bare 0.0 cannot change in a loop.
+# It reads kernel annotations as values: no `from __future__ import annotations` here.
 import warp as wp
 
 wp.set_module_options({"enable_backward": False})  # halves the compile time
@@ -49,7 +49,7 @@ def closest_kernel(
 ):
     """Each thread walks `chain` neighbouring points; the last distance bounds the next search."""
     start = wp.tid() * chain
-    bound = float(FAR)
+    bound = wp.float32(FAR)
     last = wp.vec3(0.0, 0.0, 0.0)
     for k in range(chain):
         i = start + k
@@ -82,7 +82,7 @@ def normal_sign_kernel(
 ):
     """Distance with the sign of the closest feature's angle-weighted pseudonormal (Baerentzen & Aanaes 2005)."""
     start = wp.tid() * chain
-    bound = float(FAR)
+    bound = wp.float32(FAR)
     last = wp.vec3(0.0, 0.0, 0.0)
     for k in range(chain):
         i = start + k
@@ -117,12 +117,12 @@ def winding_sign_kernel(
     ball inherits it (`constant_in_balls`); the winding number costs several closest-point searches.
     """
     start = wp.tid() * chain
-    bound = float(FAR)
+    bound = wp.float32(FAR)
     center = wp.vec3(0.0, 0.0, 0.0)
-    radius = float(0.0)
-    sign = float(1.0)
+    radius = wp.float32(0.0)
+    sign = wp.float32(1.0)
     last = wp.vec3(0.0, 0.0, 0.0)
-    inherit = bool(False)
+    inherit = wp.bool(False)
     for k in range(chain):
         i = start + k
         if i < points.shape[0]:
@@ -166,8 +166,8 @@ def escape_kernel(
     s = wp.normalize(wp.cross(n, helper))
     t = wp.cross(n, s)
     count = directions.shape[0]
-    above = 0
-    below = 0
+    above = wp.int32(0)
+    below = wp.int32(0)
     for k in range(count):
         d = directions[k]
         up = d[0] * s + d[1] * t + d[2] * n
@@ -202,13 +202,14 @@ def camera_kernel(
 
 @wp.func
 def _segment_hits(p: wp.vec3, q: wp.vec3, a: wp.vec3, b: wp.vec3, c: wp.vec3):
-    """Does the segment p-q pass through the inside of the triangle a-b-c?"""
+    """Does the segment p-q meet the triangle a-b-c? Touching counts: parts of CAD models meet exactly."""
+    slack = -1.0e-4
     d = q - p
     e1 = b - a
     e2 = c - a
     h = wp.cross(d, e2)
     det = wp.dot(e1, h)
-    hits = False
+    hits = wp.bool(False)
     if wp.abs(det) > 1.0e-20:
         inv = 1.0 / det
         s = p - a
@@ -216,7 +217,7 @@ def _segment_hits(p: wp.vec3, q: wp.vec3, a: wp.vec3, b: wp.vec3, c: wp.vec3):
         g = wp.cross(s, e1)
         v = wp.dot(d, g) * inv
         t = wp.dot(e2, g) * inv
-        if u > 0.0 and v > 0.0 and u + v < 1.0 and t > 0.0 and t < 1.0:
+        if u > slack and v > slack and u + v < 1.0 - slack and t > slack and t < 1.0 - slack:
             hits = True
     return hits
 
@@ -226,10 +227,11 @@ def self_intersection_kernel(
     mesh: wp.uint64,
     points: wp.array(dtype=wp.vec3),
     faces: wp.array(dtype=wp.int32),
+    first: int,
     crossing: wp.array(dtype=wp.int32),
 ):
-    """Marks faces one of whose edges passes through a face that does not share that edge's vertices."""
-    f = wp.tid()
+    """Marks pairs of faces where an edge of the one meets the other, unless they share a corner of that edge."""
+    f = first + wp.tid()
     i0 = faces[3 * f]
     i1 = faces[3 * f + 1]
     i2 = faces[3 * f + 2]
@@ -239,9 +241,9 @@ def self_intersection_kernel(
     low = wp.min(wp.min(p0, p1), p2)
     high = wp.max(wp.max(p0, p1), p2)
     query = wp.mesh_query_aabb(mesh, low, high)
-    g = 0
+    g = wp.int32(0)
     while wp.mesh_query_aabb_next(query, g):
-        if g != f and crossing[f] == 0:
+        if g != f:
             j0 = faces[3 * g]
             j1 = faces[3 * g + 1]
             j2 = faces[3 * g + 2]
@@ -251,12 +253,13 @@ def self_intersection_kernel(
             free0 = i0 != j0 and i0 != j1 and i0 != j2
             free1 = i1 != j0 and i1 != j1 and i1 != j2
             free2 = i2 != j0 and i2 != j1 and i2 != j2
+            hits = wp.bool(False)
             if free0 and free1:
-                if _segment_hits(p0, p1, a, b, c):
-                    crossing[f] = 1
-            if free1 and free2:
-                if _segment_hits(p1, p2, a, b, c):
-                    crossing[f] = 1
-            if free2 and free0:
-                if _segment_hits(p2, p0, a, b, c):
-                    crossing[f] = 1
+                hits = _segment_hits(p0, p1, a, b, c)
+            if free1 and free2 and not hits:
+                hits = _segment_hits(p1, p2, a, b, c)
+            if free2 and free0 and not hits:
+                hits = _segment_hits(p2, p0, a, b, c)
+            if hits:
+                crossing[f] = 1
+                crossing[g] = 1

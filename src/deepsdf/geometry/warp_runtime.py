@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 
 from deepsdf.errors import InputError
 
 _warp: ModuleType | None = None
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Warp's native code warns there where a machine has no NVIDIA driver; an error still raises in Python."""
+    saved = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
 
 
 def get_warp() -> ModuleType:
@@ -19,7 +36,8 @@ def get_warp() -> ModuleType:
             warp.config.log_level = warp.LOG_ERROR
         else:
             warp.config.quiet = True
-        warp.init()
+        with _silent_stderr():
+            warp.init()
         _warp = warp
     return _warp
 

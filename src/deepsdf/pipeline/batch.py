@@ -109,7 +109,8 @@ def _feed(
     try:
         while waiting or under_way:
             while waiting and len(under_way) < workers:
-                under_way[pool.submit(work, *tasks[waiting[0]])] = waiting.popleft()
+                shape = waiting.popleft()
+                under_way[pool.submit(work, *tasks[shape])] = shape
             for future in wait(under_way, return_when=FIRST_COMPLETED).done:
                 error = future.exception()
                 if isinstance(error, BrokenProcessPool):

@@ -68,11 +68,12 @@ def _write(
     meshes: list[trimesh.Trimesh | None] = []
     for number, shape in enumerate(shapes):
         try:
-            meshes.append(shape.mesh(resolution))
+            mesh = shape.mesh(resolution)
         except NoSurfaceError:
             meshes.append(None)  # a gap in the picture
             continue
-        save_mesh(meshes[-1], folder / f"{stem}_{number:02d}.ply")
+        meshes.append(mesh)
+        save_mesh(mesh, folder / f"{stem}_{number:02d}.ply")
     if all(mesh is None for mesh in meshes):
         raise NoSurfaceError("none of the shapes has a surface; is the network trained?")
     strip_picture(meshes, picture, columns=columns)

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import trimesh
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
+from deepsdf.checkpoints import resolve_epoch
 from deepsdf.errors import DeepSDFError, InputError
 from deepsdf.geometry.meshes import load_mesh
 from deepsdf.geometry.rendering import grid_image, render_mesh, render_points, save_image, slice_image
 from deepsdf.geometry.sampling import SDFSamples
+from deepsdf.pipeline.evaluate import Score
 from deepsdf.pipeline.sources import find_mesh
 from deepsdf.splits import ShapeName
 from deepsdf.workspace import DataSource, Experiment
@@ -45,30 +47,22 @@ def truth_picture(data: DataSource, shape: ShapeName, size: int = 320) -> np.nda
         return None
 
 
-def comparison_picture(
+def scores_picture(
     experiment: Experiment,
     data: DataSource,
-    epoch: int,
-    shapes: Sequence[ShapeName],
+    checkpoint: str | int,
+    scores: Sequence[Score],
     path: str | os.PathLike[str],
     *,
-    labels: Sequence[str] | None = None,
     size: int = 320,
 ) -> None:
-    """Truth beside reconstruction for each shape, several pairs in a row.
-
-    Args:
-        labels: a word on each shape, as its chamfer distance; by default its name.
-    """
-    words = labels or [shape.instance for shape in shapes]
+    """Truth beside reconstruction for each evaluated shape, several pairs in a row, with its chamfer × 10³."""
+    epoch = resolve_epoch(experiment, checkpoint)
     pairs = []
-    for shape, word in zip(shapes, words, strict=True):
-        mesh = load_mesh(experiment.reconstructed_mesh_path(epoch, shape))
-        pairs.append(
-            grid_image(
-                [[truth_picture(data, shape, size), unit_picture(mesh, size)]], column_labels=["truth", word], pad=4
-            )
-        )
+    for score in scores:
+        mesh = load_mesh(experiment.reconstructed_mesh_path(epoch, score.shape))
+        pair = [truth_picture(data, score.shape, size), unit_picture(mesh, size)]
+        pairs.append(grid_image([pair], column_labels=[score.shape.instance, f"{score.unit_frame * 1e3:.3f}"], pad=4))
     rows = [pairs[start : start + COLUMNS] for start in range(0, len(pairs), COLUMNS)]
     save_image(Path(path), grid_image(rows, pad=16))
 
@@ -99,7 +93,7 @@ def samples_picture(path: str | os.PathLike[str], out: str | os.PathLike[str], *
     samples = SDFSamples.load(Path(path))
     if not len(samples):
         raise InputError(f"{path} holds no samples to draw")
-    tree = cKDTree(samples.points)
+    tree = KDTree(samples.points)
 
     def nearest(points: np.ndarray) -> np.ndarray:
         return samples.distances[tree.query(points, workers=-1)[1]]

@@ -1,0 +1,178 @@
+"""MeshSDF against closed forms, and its laws."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+from corruptions import doubled, flipped, inside_out, soup
+
+from deepsdf.errors import InputError, MeshError
+from deepsdf.geometry.distance import MeshSDF
+from deepsdf.geometry.meshes import load_mesh
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def points_in(bound: float, count: int = 20_000, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-bound, bound, (count, 3)).astype(np.float32)
+
+
+def box_sdf(points: np.ndarray, size: tuple[float, float, float]) -> np.ndarray:
+    q = np.abs(points.astype(np.float64)) - np.array(size) / 2
+    return np.linalg.norm(np.maximum(q, 0), axis=1) + np.minimum(q.max(axis=1), 0)
+
+
+@pytest.mark.parametrize("sign", ["auto", "normal", "winding"])
+def test_a_box_is_exact(sign: str) -> None:
+    size = (1.0, 0.8, 0.6)
+    points = points_in(1)
+    sdf = MeshSDF(trimesh.creation.box(size), sign=sign)(points)
+    assert sdf.dtype == np.float32
+    np.testing.assert_allclose(sdf, box_sdf(points, size), atol=1e-6)
+
+
+@pytest.mark.parametrize("spoil", [doubled, flipped, inside_out, soup])
+def test_the_sign_is_exact_however_the_faces_are_wound(spoil) -> None:
+    size = (1.0, 0.8, 0.6)
+    points = points_in(1)
+    mesh = spoil(trimesh.creation.box(size).subdivide(), np.random.default_rng(3))
+    np.testing.assert_allclose(MeshSDF(mesh)(points), box_sdf(points, size), atol=1e-6)
+
+
+def test_a_sphere_within_its_chords() -> None:
+    ball = trimesh.creation.icosphere(5)
+    points = points_in(1.5)
+    chord = 1 - np.linalg.norm(ball.triangles_center, axis=1).min()
+    error = MeshSDF(ball)(points) - (np.linalg.norm(points, axis=1) - 1)
+    assert error.min() > -1e-5
+    assert error.max() < chord * 1.01 + 1e-5  # an inscribed surface: distances are too large, never too small
+
+
+def test_a_torus_within_its_chords() -> None:
+    points = points_in(1.3)
+    exact = np.hypot(np.hypot(points[:, 0], points[:, 1]) - 0.8, points[:, 2]) - 0.3
+    sdf = MeshSDF(trimesh.creation.torus(0.8, 0.3, major_sections=256, minor_sections=128))(points)
+    assert np.abs(sdf - exact).max() < 2e-4
+
+
+def test_rotation_leaves_and_scale_multiplies() -> None:
+    mesh = trimesh.creation.torus(0.8, 0.3)
+    points = points_in(1.3, 5000)
+    sdf = MeshSDF(mesh)(points)
+    turn = trimesh.transformations.rotation_matrix(0.7, [1, 2, 3])
+    turned = trimesh.transformations.transform_points(points, turn)
+    np.testing.assert_allclose(MeshSDF(mesh.copy().apply_transform(turn))(turned), sdf, atol=2e-6)
+    np.testing.assert_allclose(MeshSDF(mesh.copy().apply_scale(1000))(points * 1000), sdf * 1000, atol=2e-3)
+
+
+def test_far_from_the_origin_float64_points_keep_their_digits() -> None:
+    offset = np.array([1e5, -2e5, 3e5])
+    points = points_in(1, 2000).astype(np.float64)
+    far = trimesh.creation.box((1, 0.8, 0.6)).apply_translation(offset)
+    np.testing.assert_allclose(MeshSDF(far)(points + offset), box_sdf(points, (1, 0.8, 0.6)), atol=1e-6)
+
+
+def test_magnitude_never_changes_faster_than_the_way() -> None:
+    field = MeshSDF(trimesh.creation.capsule())
+    points = points_in(1.5, 5000)
+    step = np.random.default_rng(1).normal(0, 0.05, points.shape).astype(np.float32)
+    change = np.abs(field(points + step) - field(points))
+    assert (change <= np.linalg.norm(step, axis=1) + 1e-5).all()
+
+
+def test_closest_points_lie_on_their_faces_at_the_distance() -> None:
+    mesh = trimesh.creation.annulus(0.5, 1, 1)
+    mesh = trimesh.Trimesh(mesh.vertices, np.concatenate([mesh.faces, mesh.faces[:, ::-1]]), process=False)
+    field = MeshSDF(mesh)
+    points = points_in(1.5, 3000)
+    closest, faces = field.closest(points)
+    distance = field.distance(points)
+    np.testing.assert_allclose(np.linalg.norm(points - closest, axis=1), distance, atol=1e-6)
+    np.testing.assert_allclose(np.abs(field(points)), distance, atol=1e-6)
+    on_face = trimesh.triangles.closest_point(mesh.triangles[faces], closest)
+    np.testing.assert_allclose(on_face, closest, atol=1e-6)
+
+
+def test_an_open_sheet_is_outside_all_around() -> None:
+    sheet = trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], [[0, 1, 2], [0, 2, 3]], process=False)
+    field = MeshSDF(sheet)
+    assert (field(points_in(1)) > 0).all()
+    assert field.closed is False
+
+
+def test_the_inside_of_overlapping_parts_ends_at_the_outer_surface() -> None:
+    """Parts inside do not pull the distance to zero there."""
+    outer, inner = trimesh.creation.icosphere(4), trimesh.creation.icosphere(3, radius=0.5)
+    mesh = trimesh.util.concatenate([outer, inner])
+    points = points_in(1.2)
+    np.testing.assert_allclose(MeshSDF(mesh)(points), MeshSDF(outer)(points), atol=1e-6)
+
+
+def test_cavities_when_asked() -> None:
+    outer, inner = trimesh.creation.icosphere(4), trimesh.creation.icosphere(4, radius=0.5)
+    inner.invert()
+    mesh = trimesh.util.concatenate([outer, inner])
+    points = points_in(1.2)
+    r = np.linalg.norm(points, axis=1)
+    np.testing.assert_allclose(MeshSDF(mesh, keep_cavities=True)(points), np.maximum(r - 1, 0.5 - r), atol=5e-3)
+    np.testing.assert_allclose(MeshSDF(mesh)(points), r - 1, atol=5e-3)
+
+
+def test_the_originals_vote_agrees_where_it_decides() -> None:
+    size = (1.0, 0.8, 0.6)
+    points = points_in(1, 5000)
+    sdf = MeshSDF(doubled(trimesh.creation.box(size), np.random.default_rng(0)), sign="original")(points)
+    known = ~np.isnan(sdf)
+    assert known.mean() > 0.99
+    np.testing.assert_allclose(sdf[known], box_sdf(points, size)[known], atol=1e-6)
+
+
+def test_unknown_words_are_answered_with_the_known_ones() -> None:
+    with pytest.raises(InputError, match="'parity' is not known; choose one of auto, normal, winding, original"):
+        MeshSDF(trimesh.creation.box(), sign="parity")
+    with pytest.raises(InputError, match="not on this machine"):
+        MeshSDF(trimesh.creation.box(), device="abacus")
+    with pytest.raises(InputError, match=r"shape \(3,\)"):
+        MeshSDF(trimesh.creation.box())(np.zeros(3))
+    with pytest.raises(MeshError, match="no faces"):
+        MeshSDF(trimesh.Trimesh())
+
+
+def test_no_points_no_distances() -> None:
+    field = MeshSDF(trimesh.creation.box())
+    assert field(np.zeros((0, 3), np.float32)).shape == (0,)
+    assert field.distance(np.zeros((0, 3))).shape == (0,)
+    assert field.closest(np.zeros((0, 3)))[0].shape == (0, 3)
+
+
+def test_a_pickled_field_answers_the_same() -> None:
+    field = MeshSDF(trimesh.creation.torus(0.8, 0.3))
+    points = points_in(1.5, 2000)
+    expected = field(points)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(field))(points), expected)
+
+
+def test_the_order_of_points_does_not_matter() -> None:
+    field = MeshSDF(trimesh.creation.torus(0.8, 0.3))
+    points = points_in(1.5, 5000)
+    order = np.random.default_rng(0).permutation(len(points))
+    np.testing.assert_allclose(field(points[order]), field(points)[order], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["oded_spot.obj", "oded_wingnut.obj", "trimesh_soup.stl", "pcu_truck.ply"])
+def test_hard_meshes_have_an_inside_and_an_outside(name: str) -> None:
+    path = SHARED / "hard" / "meshes" / name
+    if not path.is_file():
+        pytest.skip(f"{path} is not there; the hard meshes of shared/data are needed")
+    mesh = load_mesh(path)
+    low, high = mesh.bounds
+    grid = np.random.default_rng(0).uniform(low, high, (20_000, 3))
+    sdf = MeshSDF(mesh)(grid)
+    assert np.isfinite(sdf).all()
+    assert 0.005 < (sdf < 0).mean() < 0.95
+    far = (low + high) / 2 + 3 * np.ptp(mesh.bounds, axis=0) * np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [-1, -1, -1]])
+    assert (MeshSDF(mesh)(far) > 0).all()

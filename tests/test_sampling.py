@@ -1,0 +1,149 @@
+"""SDF samples and surface samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+
+from deepsdf.errors import InputError, MeshError
+from deepsdf.geometry.distance import MeshSDF
+from deepsdf.geometry.sampling import SDFSamples, sample_sdf, sample_surface
+
+
+def ball(points: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(points, axis=1) - 0.5
+
+
+@pytest.fixture(scope="module")
+def sphere() -> trimesh.Trimesh:
+    return trimesh.creation.icosphere(5, radius=0.5)
+
+
+def test_samples_are_split_by_sign_and_true(sphere: trimesh.Trimesh) -> None:
+    samples = sample_sdf(MeshSDF(sphere), 20_000)
+    assert len(samples) == 20_000
+    assert samples.pos.dtype == samples.neg.dtype == np.float32
+    assert (samples.pos[:, 3] > 0).all()
+    assert (samples.neg[:, 3] <= 0).all()
+    np.testing.assert_allclose(samples.distances, ball(samples.points), atol=1e-3)
+
+
+def test_the_noise_is_the_originals(sphere: trimesh.Trimesh) -> None:
+    """Near a large radius the distance of a moved surface point is one coordinate of the noise."""
+    big = trimesh.creation.icosphere(4, radius=100)
+    samples = sample_sdf(lambda points: np.linalg.norm(points, axis=1) - 100, 200_000, mesh=big)
+    near = np.linalg.norm(samples.points, axis=1) > 50
+    assert near.sum() == 188_000
+    exact = MeshSDF(big)(samples.points[near])
+    spread = np.sort(np.abs(exact))
+    mixture = (0.005 + 0.0005) / 2
+    assert np.mean(spread.astype(np.float64) ** 2) == pytest.approx(mixture, rel=0.02)
+    far = samples.points[~near]
+    assert np.abs(far).max() <= 1
+    assert np.abs(far.mean(axis=0)).max() < 0.03
+
+
+def test_same_seed_same_bits(sphere: trimesh.Trimesh) -> None:
+    field = MeshSDF(sphere)
+    one, two, other = (sample_sdf(field, 5000, seed=seed) for seed in (7, 7, 8))
+    np.testing.assert_array_equal(one.pos, two.pos)
+    np.testing.assert_array_equal(one.neg, two.neg)
+    assert not np.array_equal(one.points, other.points)
+    generator = sample_sdf(field, 5000, seed=np.random.default_rng(7))
+    np.testing.assert_array_equal(one.pos, generator.pos)
+
+
+def test_unknown_signs_are_dropped(sphere: trimesh.Trimesh) -> None:
+    def unsure(points: np.ndarray) -> np.ndarray:
+        return np.where(points[:, 0] > 0, ball(points), np.nan)
+
+    samples = sample_sdf(unsure, 4000, mesh=sphere)
+    assert 0 < len(samples) < 4000
+    assert (samples.points[:, 0] > 0).all()
+
+
+def test_a_field_without_a_mesh_needs_one() -> None:
+    with pytest.raises(InputError, match="give a MeshSDF as the field, or mesh="):
+        sample_sdf(ball, 100)
+    with pytest.raises(InputError, match="count 0 must be at least 1"):
+        sample_sdf(ball, 0, mesh=trimesh.creation.box())
+
+
+def test_round_trip(tmp_path: Path, sphere: trimesh.Trimesh) -> None:
+    samples = sample_sdf(MeshSDF(sphere), 1000)
+    path = samples.save(tmp_path / "deep" / "a.npz")
+    loaded = SDFSamples.load(path)
+    np.testing.assert_array_equal(loaded.pos, samples.pos)
+    np.testing.assert_array_equal(loaded.neg, samples.neg)
+    assert [file.name for file in path.parent.iterdir()] == ["a.npz"]
+    with np.load(path) as archive:
+        assert sorted(archive.files) == ["neg", "pos"]
+
+
+def test_nan_rows_are_dropped_on_loading(tmp_path: Path) -> None:
+    pos = np.ones((5, 4), np.float32)
+    pos[2, 1] = np.nan
+    np.savez(tmp_path / "a.npz", pos=pos, neg=-np.ones((3, 4)))
+    samples = SDFSamples.load(tmp_path / "a.npz")
+    assert (len(samples.pos), len(samples.neg)) == (4, 3)
+    assert samples.neg.dtype == np.float32
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:300])
+
+
+def _text(path: Path) -> None:
+    path.write_text("not an archive")
+
+
+def _pickled(path: Path) -> None:
+    np.savez(path, pos=np.array([{}], object), neg=np.zeros((1, 4)))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (_cut, "expected an .npz"),
+        (_text, "expected an .npz"),
+        (_pickled, "expected an .npz"),
+        (lambda path: path.write_bytes(b""), "expected an .npz"),
+        (lambda path: path.unlink(), "no such file"),
+        (lambda path: np.savez(path, pos=np.zeros((1, 4))), "no array neg, only pos"),
+        (lambda path: np.savez(path, pos=np.zeros((1, 3)), neg=np.zeros((1, 4))), r"pos is float64 of shape \(1, 3\)"),
+    ],
+)
+def test_unusable_files_are_named_with_advice(tmp_path: Path, spoil, words: str) -> None:
+    path = tmp_path / "broken.npz"
+    SDFSamples(np.ones((100, 4), np.float32), -np.ones((100, 4), np.float32)).save(path)
+    spoil(path)
+    with pytest.raises(InputError, match=words) as caught:
+        SDFSamples.load(path)
+    assert "broken.npz" in str(caught.value)
+    assert "`deepsdf preprocess` makes it again" in str(caught.value)
+
+
+def test_surface_points_are_spread_by_area() -> None:
+    box = trimesh.creation.box((1, 1, 4))
+    points = sample_surface(box, 40_000)
+    assert points.shape == (40_000, 3)
+    np.testing.assert_allclose(np.abs(MeshSDF(box)(points)), 0, atol=1e-6)
+    ends = np.abs(np.abs(points[:, 2]) - 2) < 1e-9
+    assert ends.mean() == pytest.approx(2 / 18, abs=0.01)
+
+
+def test_surface_points_are_of_the_outer_surface() -> None:
+    parts = [trimesh.creation.icosphere(4, radius=0.5).apply_translation((x, 0, 0)) for x in (-0.3, 0.3)]
+    parts.append(trimesh.creation.box((0.1, 0.1, 0.1)).apply_translation((-0.3, 0, 0)))
+    points = sample_surface(MeshSDF(trimesh.util.concatenate(parts)), 10_000)
+    assert len(points) == 10_000
+    inside = np.min([np.linalg.norm(points - [x, 0, 0], axis=1) for x in (-0.3, 0.3)], axis=0) < 0.495
+    assert not inside.any()
+
+
+def test_no_surface_no_points() -> None:
+    with pytest.raises(MeshError, match="no face with an area"):
+        sample_surface(trimesh.Trimesh(np.zeros((3, 3)), [[0, 1, 2]], process=False))
