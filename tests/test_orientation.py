@@ -68,7 +68,9 @@ def test_boundaries_and_volumes_of_patches() -> None:
     assert signed_volumes(box.vertices, faces, label, 1)[0] == pytest.approx(6)
     open_box = faces[1:]
     chain = boundary_of(open_box, label[1:])[:, :2]
-    assert {tuple(edge) for edge in chain.tolist()} == {tuple(np.roll(faces[0], k)[:2][::-1].tolist()) for k in range(3)}
+    assert {tuple(edge) for edge in chain.tolist()} == {
+        tuple(np.roll(faces[0], k)[:2][::-1].tolist()) for k in range(3)
+    }
 
 
 def test_caps_close_what_they_cover() -> None:

@@ -113,7 +113,10 @@ def _pickled(path: Path) -> None:
         (lambda path: path.write_bytes(b""), "expected an .npz"),
         (lambda path: path.unlink(), "no such file"),
         (lambda path: np.savez(path, pos=np.zeros((1, 4))), "no array neg, only pos"),
-        (lambda path: np.savez(path, pos=np.zeros((1, 3)), neg=np.zeros((1, 4))), r"pos is float64 of shape \(1, 3\)"),
+        (
+            lambda path: np.savez(path, pos=np.zeros((1, 3)), neg=np.zeros((1, 4))),
+            r"pos is float64 of shape \(1, 3\)",
+        ),
     ],
 )
 def test_unusable_files_are_named_with_advice(tmp_path: Path, spoil, words: str) -> None:

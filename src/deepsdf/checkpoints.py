@@ -9,7 +9,6 @@ import os
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -25,15 +24,15 @@ def read_pth(path: str | os.PathLike[str], what: str, again: str) -> Any:
     """A .pth file's content, on the CPU.
 
     Args:
-        what: what was expected, and `again`: how to make it again; both for the error.
+        what: what was expected, as "a code", and `again`: how to make it again; both for the error.
     Raises:
         InputError: no such file, or it is truncated, or holds something else than tensors and plain values.
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise InputError(f"there is no {what} at {path}; {again}") from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, UnpicklingError) as error:
+        raise InputError(f"there is no {what.partition(' ')[2]} at {path}; {again}") from None
+    except Exception as error:  # a damaged file makes the reader meet anything
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise InputError(f"{path} is not {what}: it is truncated or not of this form ({reason}); {again}") from None
 
@@ -65,7 +64,12 @@ def _read_checkpoint(experiment: Experiment, checkpoint: str | int) -> dict[str,
         )
         raise InputError(f"{experiment.root} has no checkpoint {str(checkpoint)!r}; {there}")
     content = read_pth(path, "a model checkpoint", f"other checkpoints: {', '.join(known)}")
-    if not isinstance(content, dict) or not {"epoch", "model_state_dict"} <= content.keys():
+    weights = content.get("model_state_dict") if isinstance(content, dict) else None
+    if (
+        not isinstance(weights, dict)
+        or not all(isinstance(value, Tensor) for value in weights.values())
+        or not isinstance(content.get("epoch"), int)
+    ):
         raise InputError(f"{path} is no model checkpoint: it lacks 'epoch' and 'model_state_dict'")
     return content
 
@@ -100,10 +104,9 @@ def load_codes(experiment: Experiment, checkpoint: str | int = "latest") -> tupl
     content = read_pth(path, "a file of training codes", f"checkpoints that are there: {known}")
     try:
         codes, epoch = content["latent_codes"], content["epoch"]
-        codes = (codes if isinstance(codes, Tensor) else codes["weight"]).float()
-    except (KeyError, TypeError, AttributeError):
+        codes = (codes if isinstance(codes, Tensor) else codes["weight"]).float().flatten(1)
+    except (KeyError, TypeError, AttributeError, IndexError):
         raise InputError(f"{path} is no file of training codes: it lacks 'epoch' and 'latent_codes'") from None
-    codes = codes.reshape(len(codes), -1)
     length = experiment.specs.code_length
     if codes.shape[1] != length:
         raise InputError(f"{path} holds codes of length {codes.shape[1]}; CodeLength in specs.json is {length}")

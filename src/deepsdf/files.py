@@ -42,7 +42,7 @@ def read_json(path: str | os.PathLike[str], what: str) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"there is no {what} at {path}") from None
+        raise InputError(f"there is no {what.partition(' ')[2]} at {path}") from None
     except IsADirectoryError:
         raise InputError(f"{path} is a folder; {what} was expected there") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:

@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -87,8 +88,10 @@ Schedule = Annotated[StepSchedule | WarmupSchedule | ConstantSchedule | CosineSc
 class Specs(_Settings):
     """The settings of one experiment. Attributes are specs.json's keys in snake case."""
 
+    description: str | list[str] = ""
     data_source: str
     train_split: str
+    test_split: str | None = None
     network_arch: str
     network_specs: dict[str, Any]
     code_length: Positive
@@ -100,8 +103,6 @@ class Specs(_Settings):
     learning_rate_schedule: list[Schedule] = Field(min_length=2, max_length=3)
     """Of the decoder, of the codes, and with the optimizer "muon" of the hidden matrices."""
 
-    description: str | list[str] = ""
-    test_split: str | None = None
     additional_snapshots: list[int] = []
     log_frequency: Positive = 10
     data_loader_threads: int = 1
@@ -147,12 +148,19 @@ class Specs(_Settings):
         """
         if not isinstance(content, dict):
             raise InputError(f'{where}: settings in braces were expected, as {{"CodeLength": 256, ...}}')
-        _check_names(content, where)
+        slips = _check_names(content, where)
         try:
-            return cls.model_validate(content)
+            specs = cls.model_validate(content)
         except ValidationError as error:
-            faults = "\n".join(f"  {_explain(fault)}" for fault in error.errors())
-            raise InputError(f"{where} cannot be used:\n{faults}") from None
+            # A misspelt key is not missing as well.
+            meant = {f"the key {right!r} is missing" for right in slips.values()}
+            faults = [fault for fault in map(_explain, error.errors()) if fault not in meant]
+        else:
+            faults = []
+        faults = [f"unknown key {wrong!r}; did you mean {right!r}?" for wrong, right in slips.items()] + faults
+        if faults:
+            raise InputError("\n  ".join([f"{where} cannot be used:", *faults]))
+        return specs
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Specs:
@@ -165,22 +173,35 @@ class Specs(_Settings):
         # The original reads these two without a default, and joins a description that is a list wrongly.
         content["Description"] = self.description_text
         content["AdditionalSnapshots"] = self.additional_snapshots
-        for schedule, values in zip(self.learning_rate_schedule, content["LearningRateSchedule"], strict=True):
-            values["Type"] = schedule.type
-        write_text(Path(path), json.dumps(content, indent=2) + "\n")
+        content["LearningRateSchedule"] = [
+            {"Type": schedule.type, **values}
+            for schedule, values in zip(self.learning_rate_schedule, content["LearningRateSchedule"], strict=True)
+        ]
+        text = json.dumps({key: content[key] for key in self._order() if key in content}, indent=2)
+        # Lists of numbers on one line, as a person writes them.
+        text = re.sub(r"\[([\d\s.,]+)\]", lambda found: f"[{' '.join(found[1].split())}]", text)
+        write_text(Path(path), text + "\n")
+
+    def _order(self) -> list[str]:
+        known = [to_pascal(name) for name in type(self).model_fields]
+        return known + [key for key in (self.model_extra or {}) if key not in known]
 
 
-def _check_names(content: dict[str, Any], where: str) -> None:
-    """A key that resembles a known one is a slip of the pen; others are a descendant's own."""
+def _check_names(content: dict[str, Any], where: str) -> dict[str, str]:
+    """A key that resembles a known one is a slip of the pen, returned with the right one; others are a descendant's
+    own."""
     known = {to_pascal(name) for name in Specs.model_fields}
     folded = {name.lower(): name for name in known}
+    slips = {}
     for key in content:
         if key in known:
             continue
         near = difflib.get_close_matches(str(key).replace("_", "").lower(), folded, n=1, cutoff=0.84)
         if near:
-            raise InputError(f"{where}: unknown key {key!r}; did you mean {folded[near[0]]!r}?")
-        logger.warning("%s: the key %r is not known here and is ignored", where, key)
+            slips[key] = folded[near[0]]
+        else:
+            logger.warning("%s: the key %r is not known here and is ignored", where, key)
+    return slips
 
 
 def _explain(fault: Any) -> str:

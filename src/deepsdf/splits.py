@@ -70,12 +70,13 @@ def amount(text: str | int | float, total: int, what: str) -> int:
     Raises:
         InputError: not a number, negative, or more than there are.
     """
+    written = str(text)
     try:
-        value = Fraction(text[:-1]) / 100 if isinstance(text, str) and text.endswith("%") else Fraction(str(text))
-    except ValueError:
+        value = Fraction(written[:-1]) / 100 if written.endswith("%") else Fraction(written)
+    except (ValueError, ZeroDivisionError):
         raise InputError(f"{what} is {text!r}; give a count as 12 or a fraction as 0.2 or 20%") from None
-    is_fraction = value.denominator != 1 or (isinstance(text, str) and ("." in text or "%" in text))
-    count = round(value * total) if is_fraction and value <= 1 else value
+    is_fraction = value.denominator != 1 or "." in written or "%" in written
+    count = round(value * total) if is_fraction and (value <= 1 or "%" in written) else value
     if value < 0 or count != int(count) or count > total:
         raise InputError(f"{what} is {text!r}, but there are {total} shapes; give a count or a fraction of them")
     return int(count)

@@ -23,6 +23,8 @@ from deepsdf.geometry.sampling import SDFSamples
 from deepsdf.specs import Specs
 from deepsdf.splits import ShapeName
 
+_NORMALIZATION = (("offset", 3), ("scale", 1))
+
 
 @dataclass(frozen=True)
 class DataSource:
@@ -65,9 +67,7 @@ class DataSource:
         Raises:
             InputError: the name is taken by another folder.
         """
-        known = read_json(self.registry_path, "a data source registry") if self.registry_path.exists() else {}
-        if not isinstance(known, dict):
-            raise InputError(f"{self.registry_path} is not a data source registry; its form is {{name: folder}}")
+        known = self._registry()
         folder = os.path.abspath(meshes)
         if known.setdefault(dataset, folder) != folder:
             raise InputError(
@@ -78,10 +78,16 @@ class DataSource:
 
     def meshes_of(self, dataset: str) -> Path | None:
         """The folder that a dataset's meshes came from, where it is known and still there."""
-        if not self.registry_path.exists():
-            return None
-        folder = read_json(self.registry_path, "a data source registry").get(dataset)
+        folder = self._registry().get(dataset)
         return Path(folder) if folder and Path(folder).is_dir() else None
+
+    def _registry(self) -> dict[str, str]:
+        if not self.registry_path.exists():
+            return {}
+        known = read_json(self.registry_path, "a data source registry")
+        if not isinstance(known, dict) or not all(isinstance(folder, str) for folder in known.values()):
+            raise InputError(f"{self.registry_path} is not a data source registry; its form is {{name: folder}}")
+        return known
 
     def load_samples(self, shape: ShapeName) -> SDFSamples:
         """Raises InputError where the file is missing or broken."""
@@ -101,17 +107,17 @@ class DataSource:
         path = self.normalization_path(shape)
         again = "make it again with `deepsdf preprocess --surface`"
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                offset, scale = arrays["offset"].reshape(3), arrays["scale"].reshape(1)
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                offset, scale = (arrays[name].astype(np.float64).reshape(size) for name, size in _NORMALIZATION)
         except FileNotFoundError:
             raise InputError(f"there are no normalization parameters at {path}; {again}") from None
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
             raise InputError(
                 f"{path} holds no normalization parameters (offset (3,), scale (1,)): {error}; {again}"
             ) from None
         if not (np.isfinite(offset).all() and np.isfinite(scale).all() and scale[0] > 0):
             raise InputError(f"{path}: offset {offset} and scale {scale} are no normalization; {again}")
-        return Normalization(offset.astype(np.float64), float(scale[0]))
+        return Normalization(offset, float(scale[0]))
 
     def save_normalization(self, shape: ShapeName, normalization: Normalization) -> None:
         """Write offset (3,) and scale (1,), float32 as the original does."""
@@ -181,7 +187,7 @@ class Experiment:
 
     def training_mesh_path(self, epoch: str | int, shape: ShapeName) -> Path:
         """Mesh frame, or unit frame where that was asked for."""
-        return shape.path(self.root / "TrainingMeshes" / str(epoch), ".ply")
+        return shape.path(self.root / "TrainingMeshes" / safe_name(str(epoch), "the checkpoint's name"), ".ply")
 
     def evaluation_folder(self, checkpoint: str | int) -> Path:
         return self.root / "Evaluation" / safe_name(str(checkpoint), "the checkpoint's name")

@@ -141,14 +141,14 @@ class Bar:
         self._task = self._progress.add_task(title, total=None, note="")
 
     def __enter__(self) -> Bar:
-        self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        if self._progress.live.is_started:
+            self._progress.stop()
 
     def start(self, total: int) -> None:
-        self._progress.update(self._task, total=total)
+        self.at(0, total)
 
     def shape(self, shape: object, reason: str | None) -> None:
         self._failed += reason is not None
@@ -158,6 +158,7 @@ class Bar:
         self._progress.update(self._task, note=text)
 
     def at(self, done: int, total: int, note: str = "") -> None:
+        self._progress.start()  # not before: unusable input draws no bar
         self._progress.update(self._task, completed=done, total=total, note=note)
 
 
@@ -182,5 +183,5 @@ def finish(failures: Sequence[Failure], next_step: str = "") -> None:
 
 
 def count(number: int, noun: str) -> str:
-    """`3 shapes`, `1 shape`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    """`3 shapes`, `1 shape`, `2 classes`."""
+    return f"{number} {noun}{'' if number == 1 else 'es' if noun.endswith('s') else 's'}"

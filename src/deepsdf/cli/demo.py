@@ -47,7 +47,7 @@ def demo(out: Path, training: int, held_out: int, epochs: int, resolution: int, 
     _run("reconstruct", "-e", experiment, "-d", data, "-s", test_split, "--resolution", resolution)
     _run("evaluate", "-e", experiment, "-d", data, "-s", test_split)
     first, second = (shape.instance for shape in (*read_split(test_split), *read_split(train_split))[:2])
-    _run("interpolate", "-e", experiment, first, second)
+    _run("interpolate", "-e", experiment, first, second, "--resolution", min(128, resolution))
     _run("plot", "-e", experiment)
     _tell(experiment, time.perf_counter() - start)
 

@@ -65,9 +65,7 @@ def train(
         say(f"Nothing to do: the checkpoint is at NumEpochs ({done.specs.num_epochs}) already")
     else:
         early = " (stopped early)" if last[0].epoch < last[0].num_epochs else ""
-        say(
-            f"Trained to epoch {last[0].epoch}{early}, loss {last[0].loss:.6f}; checkpoints in {done.root / 'ModelParameters'}"
-        )
+        say(f"Trained to epoch {last[0].epoch}{early}, loss {last[0].loss:.6f}; see {done.root / 'ModelParameters'}")
     if failures:
         say(f"Trained without {count(len(failures), 'shape')}:")
     test = done.specs.test_split or "TEST.json"

@@ -85,9 +85,8 @@ def reconstruct(
             on_shape=bar.shape,
         )
     skipped = f", {len(result.skipped)} were there already" if result.skipped else ""
-    say(
-        f"Reconstructed {count(len(result.done), 'shape')} in {opened.root / 'Reconstructions'}{skipped}, {len(result.failures)} failed"
-    )
+    done = f"Reconstructed {count(len(result.done), 'shape')} in {opened.root / 'Reconstructions'}"
+    say(f"{done}{skipped}, {len(result.failures)} failed")
     finish(result.failures, f"deepsdf evaluate -e {experiment} -c {checkpoint} -d {data} -s {split}")
 
 
@@ -223,7 +222,7 @@ def interpolate(
         resolution=resolution,
         device=device,
     )
-    say(f"Wrote {count(steps, 'mesh')[:-1]}es and {picture}" if steps > 1 else f"Wrote {picture}")
+    say(f"Wrote {steps} meshes and {picture}")
 
 
 @click.command()

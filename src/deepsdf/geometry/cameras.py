@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from deepsdf.geometry.launch import cpu_threads, in_chunks, kernels, to_device, warp_mesh
 from deepsdf.geometry.warp_runtime import get_warp
@@ -61,7 +61,7 @@ def original_signs(vertices: np.ndarray, faces: np.ndarray, device: str) -> Call
     points, normals = oriented_points(vertices, faces, device)
     if len(points) < VOTES:
         return lambda queries: np.full(len(queries), np.nan, np.float32)
-    tree = cKDTree(points, balanced_tree=False, compact_nodes=False)
+    tree = KDTree(points, balanced_tree=False, compact_nodes=False)
 
     def vote(queries: np.ndarray) -> np.ndarray:
         _, near = tree.query(queries, k=VOTES, workers=cpu_threads())

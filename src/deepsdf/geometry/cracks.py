@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from deepsdf.geometry.patches import Edges
 
@@ -27,11 +27,12 @@ def weld_cracks(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np
     rim = np.unique(open_ends)
     lengths = np.linalg.norm(vertices[open_ends[:, 0]] - vertices[open_ends[:, 1]], axis=1)
     width = min(_CRACK, _CRACK_OF_EDGE * float(np.median(lengths)))
-    pairs = cKDTree(vertices[rim]).query_pairs(width, output_type="ndarray")
+    pairs = KDTree(vertices[rim]).query_pairs(width, output_type="ndarray")
     if len(pairs) == 0:
         return faces, everything
     _, cluster = connected_components(
-        coo_matrix((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(len(rim), len(rim))), directed=False
+        coo_matrix((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(len(rim), len(rim))),
+        directed=False,
     )
     leader = np.full(cluster.max() + 1, len(vertices))
     np.minimum.at(leader, cluster, rim)

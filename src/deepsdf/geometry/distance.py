@@ -43,7 +43,9 @@ class MeshSDF:
         self.keep_cavities = keep_cavities
         self._asked_device = device
         self.device = resolve_device(device)
-        repair = orient_mesh(mesh, keep_cavities=keep_cavities, device=self.device) if sign == "auto" else as_stored(mesh)
+        repair = (
+            orient_mesh(mesh, keep_cavities=keep_cavities, device=self.device) if sign == "auto" else as_stored(mesh)
+        )
         self.oriented: OrientedMesh = repair
         """The repaired mesh, with counts of what was dropped, flipped, capped."""
         self._surface: Any = None
@@ -113,6 +115,7 @@ class MeshSDF:
         wp = get_warp()
         if self._surface is None:
             self._surface = launch.warp_mesh(self.oriented.vertices, self.oriented.faces, self.device)
-        return launch.points_through(
-            launch.kernels(self.device).closest_kernel, local, [self._surface.id], [(float, ()), (wp.int32, ()), (wp.vec3, (3,))], self.device
-        )
+        outputs = [(float, ()), (wp.int32, ()), (wp.vec3, (3,))]
+        kernel = launch.kernels(self.device).closest_kernel
+        distance, face, found = launch.points_through(kernel, local, [self._surface.id], outputs, self.device)
+        return distance, face, found

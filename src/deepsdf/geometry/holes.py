@@ -126,7 +126,10 @@ def _build(
     for ring in range(_RINGS):
         outer = 0 if ring == 0 else rim + loops.count + (ring - 1) * rim
         inner = rim + loops.count + ring * rim
-        faces += [np.column_stack([a + outer, b + outer, b + inner]), np.column_stack([a + outer, b + inner, a + inner])]
+        faces += [
+            np.column_stack([a + outer, b + outer, b + inner]),
+            np.column_stack([a + outer, b + inner, a + inner]),
+        ]
     last = rim + loops.count + (_RINGS - 1) * rim
     faces.append(np.column_stack([a + last, b + last, rim + loops.of_edge[domed]]))
     flat = use & ~domed
@@ -134,9 +137,7 @@ def _build(
     rows, compact = np.unique(np.concatenate(faces), return_inverse=True)
     old = rows < rim
     number = np.where(old, loops.rim[np.minimum(rows, rim - 1)], first + np.cumsum(~old) - 1)
-    return Caps(
-        number[compact].reshape(-1, 3), added[rows[~old] - rim], int(accepted.sum()), int((~accepted).sum())
-    )
+    return Caps(number[compact].reshape(-1, 3), added[rows[~old] - rim], int(accepted.sum()), int((~accepted).sum()))
 
 
 def _area_around(vertices: np.ndarray, faces: np.ndarray, patch: np.ndarray, loops: Loops) -> np.ndarray:

@@ -108,7 +108,9 @@ def points_through(
     )
 
     def work(start: int, stop: int) -> None:
-        on_device = [to_device(result[start:stop], dtype, device) for result, (dtype, _) in zip(results, outputs, strict=True)]
+        on_device = [
+            to_device(result[start:stop], dtype, device) for result, (dtype, _) in zip(results, outputs, strict=True)
+        ]
         inputs = [*before, to_device(points[start:stop], wp.vec3, device), *(after or []), chain]
         wp.launch(kernel, -(-(stop - start) // chain), inputs=inputs, outputs=on_device, device=device)
         if device != "cpu":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import numpy as np
@@ -64,7 +64,9 @@ def load_mesh(path: str | Path) -> trimesh.Trimesh:
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in MESH_SUFFIXES:
-        raise MeshError(f"{path}: cannot read {suffix or 'files without a suffix'}; a mesh is one of {', '.join(MESH_SUFFIXES)}")
+        raise MeshError(
+            f"{path}: cannot read {suffix or 'files without a suffix'}; a mesh is one of {', '.join(MESH_SUFFIXES)}"
+        )
     if not path.is_file():
         raise MeshError(f"{path}: no such file")
     mesh = _parse(path, suffix[1:])
@@ -73,7 +75,7 @@ def load_mesh(path: str | Path) -> trimesh.Trimesh:
 
 
 def _parse(path: Path, kind: str) -> trimesh.Trimesh:
-    options = {"skip_materials": True} if kind in ("obj", "glb", "gltf") else {}
+    options: dict[str, Any] = {"skip_materials": True} if kind in ("obj", "glb", "gltf") else {}
     try:
         with path.open("rb") as file:
             scene = trimesh.load_scene(
@@ -102,7 +104,9 @@ def _check(mesh: trimesh.Trimesh, path: Path) -> None:
     used = mesh.vertices[np.unique(faces)]
     broken = int((~np.isfinite(used)).any(axis=1).sum())
     if broken:
-        raise MeshError(f"{path}: {broken} of {len(used)} vertices are NaN or infinite; repair or export the file again")
+        raise MeshError(
+            f"{path}: {broken} of {len(used)} vertices are NaN or infinite; repair or export the file again"
+        )
     if not np.ptp(used, axis=0).max() > 0:
         raise MeshError(f"{path}: all faces lie in one point; a mesh needs an extent")
 
@@ -146,7 +150,9 @@ class Normalization:
         center = (used.min(axis=0) + used.max(axis=0)) / 2
         farthest = float(np.linalg.norm(used - center, axis=1).max())
         if not (np.isfinite(farthest) and farthest > 0):
-            raise MeshError(f"a mesh of radius {farthest} cannot be normalised; its vertices must be finite and not all equal")
+            raise MeshError(
+                f"a mesh of radius {farthest} cannot be normalised; its vertices must be finite and not all equal"
+            )
         return cls(-center, 1.0 / (buffer * farthest))
 
     def apply(self, points: np.ndarray) -> np.ndarray:
@@ -191,7 +197,9 @@ def clean_mesh(mesh: trimesh.Trimesh, *, keep_doubled: bool = False) -> CleanMes
     vertices, faces = _merge(vertices, faces)
     a, b, c = (vertices[faces[:, k]] for k in range(3))
     area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
-    longest = np.maximum(np.linalg.norm(b - a, axis=1), np.maximum(np.linalg.norm(c - a, axis=1), np.linalg.norm(c - b, axis=1)))
+    longest = np.maximum(
+        np.linalg.norm(b - a, axis=1), np.maximum(np.linalg.norm(c - a, axis=1), np.linalg.norm(c - b, axis=1))
+    )
     ordered = np.sort(faces, axis=1)
     solid = (ordered[:, 0] != ordered[:, 1]) & (ordered[:, 1] != ordered[:, 2]) & (area > 1e-12 * longest**2)
     kept = np.flatnonzero(solid)

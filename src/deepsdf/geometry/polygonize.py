@@ -40,12 +40,12 @@ def polygonize(
         A mesh in the field's frame. It is watertight where the field is closed in the cube.
     Raises:
         NoSurfaceError: the field has one sign everywhere; the message gives its least and greatest value.
-        InputError: a resolution below 2, a bound that is not positive, an unknown method, or a field that is
+        InputError: a resolution below 2, a bound that is not positive and finite, an unknown method, or a field that is
             not a number somewhere.
     """
-    if resolution < 2 or bound <= 0 or method not in ("sparse", "dense"):
+    if resolution < 2 or not 0 < bound < np.inf or method not in ("sparse", "dense"):
         raise InputError(
-            f"resolution {resolution} must be at least 2, bound {bound} positive, and method {method!r} "
+            f"resolution {resolution} must be at least 2, bound {bound} positive and finite, and method {method!r} "
             "'sparse' or 'dense'"
         )
     values = sample_grid(field, resolution, bound, coarse_step=1 if method == "dense" else COARSE_STEP)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 
-def splat(
-    rays: np.ndarray, ball: float, width: int, pixel: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def splat(rays: np.ndarray, ball: float, width: int, pixel: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Nearest ball at each pixel: (owner (w*w,) or -1, depth (w, w), normals of the hit pixels).
 
     `rays` (n, 3) are the balls' centres as the camera sees them: right, above, forward. Normals: right,

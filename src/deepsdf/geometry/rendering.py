@@ -8,7 +8,6 @@ right; both angles are in degrees, and a positive azimuth walks to the camera's 
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from deepsdf.errors import InputError, MeshError
+from deepsdf.files import atomic_path
 from deepsdf.geometry.render_camera import (
     FILL_LIGHT,
     FRAMES,
@@ -247,13 +247,8 @@ def save_image(path: str | Path, array: np.ndarray) -> None:
         raise InputError(f"{path}: pictures are saved as PNG; end the name in .png")
     if array.dtype != np.uint8 or array.ndim not in (2, 3):
         raise InputError(f"{path}: a picture is (h, w, 3) uint8, not {array.shape} {array.dtype}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
-    try:
-        Image.fromarray(array).save(unfinished, format="PNG")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with atomic_path(path) as temporary:
+        Image.fromarray(array).save(temporary, format="PNG")
 
 
 def _label(text: str, length: int, letter: int, background: Colour) -> np.ndarray:
@@ -287,9 +282,7 @@ def _checked(mesh: trimesh.Trimesh) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     return vertices, faces, used
 
 
-def _scene(
-    scene: Any, camera: Camera, placed: np.ndarray, width: int, ground: bool, background: Colour
-) -> Any:
+def _scene(scene: Any, camera: Camera, placed: np.ndarray, width: int, ground: bool, background: Colour) -> Any:
     """Fill the kernels' `Scene`, all but its mesh. `placed`: the vertices that faces use, picture's frame."""
     low, high = placed.min(axis=0), placed.max(axis=0)
     centre = (low + high) / 2

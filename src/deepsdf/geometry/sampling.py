@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,10 +11,12 @@ import numpy as np
 import trimesh
 
 from deepsdf.errors import InputError, MeshError
+from deepsdf.files import atomic_path
 from deepsdf.geometry.distance import MeshSDF
 
 TRAIN_COUNT = 500_000
 TRAIN_VARIANCE = 0.005
+TRAIN_SECOND_FACTOR = 0.1
 TEST_COUNT = 250_000
 TEST_VARIANCE = 0.05
 """The original's --test: 250 000 samples, variances 0.05 and 0.0005 (a second factor of 0.01)."""
@@ -39,7 +39,9 @@ class SDFSamples:
         for name in ("pos", "neg"):
             rows = np.asarray(getattr(self, name))
             if rows.ndim != 2 or rows.shape[1] != 4 or rows.dtype.kind not in "fiu":
-                raise InputError(f"{name} is {rows.dtype} of shape {rows.shape}; samples are rows x y z sdf, (n, 4) numbers")
+                raise InputError(
+                    f"{name} is {rows.dtype} of shape {rows.shape}; samples are rows x y z sdf, (n, 4) numbers"
+                )
             object.__setattr__(self, name, np.ascontiguousarray(rows, np.float32))
 
     @classmethod
@@ -66,16 +68,8 @@ class SDFSamples:
     def save(self, path: str | Path) -> Path:
         """Writes an .npz with the arrays `pos` and `neg`, whole or not at all; returns its path."""
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez(file, pos=self.pos, neg=self.neg)
-            os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's files are private
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, pos=self.pos, neg=self.neg)
         return path
 
     @classmethod
@@ -94,17 +88,21 @@ class SDFSamples:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 missing = [name for name in ("pos", "neg") if name not in archive.files]
                 if missing:
-                    raise InputError(f"has no array {' and no '.join(missing)}, only {', '.join(archive.files) or 'nothing'}")
+                    raise InputError(
+                        f"has no array {' and no '.join(missing)}, only {', '.join(archive.files) or 'nothing'}"
+                    )
                 samples = cls(archive["pos"], archive["neg"])
-        except (InputError, ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
+        except (
+            InputError,
+            ValueError,
+            OSError,
+            EOFError,
+            AttributeError,
+            zipfile.BadZipFile,
+            zipfile.LargeZipFile,
+        ) as error:
             raise InputError(f"{path}: {error}; expected {wanted}; {advice}") from error
         return cls(*(rows[~np.isnan(rows).any(axis=1)] for rows in (samples.pos, samples.neg)))
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def sample_sdf(
@@ -114,14 +112,14 @@ def sample_sdf(
     seed: int | np.random.Generator = 0,
     surface_share: float = 0.94,
     variance: float = TRAIN_VARIANCE,
-    second_variance_factor: float = 0.1,
+    second_variance_factor: float = TRAIN_SECOND_FACTOR,
     mesh: trimesh.Trimesh | None = None,
 ) -> SDFSamples:
     """Signed distance samples as the original DeepSDF draws them, unit frame.
 
     `surface_share` of the points are area-weighted points of the outer surface, each moved twice by isotropic Gaussian
-    noise, of `variance` and of `variance * second_variance_factor`; the rest are uniform in [-1, 1]^3. Points whose sign
-    the field does not know (NaN) are dropped, so fewer than `count` may come back.
+    noise, of `variance` and of `variance * second_variance_factor`; the rest are uniform in [-1, 1]^3. Points whose
+    sign the field does not know (NaN) are dropped, so fewer than `count` may come back.
 
     Args:
         field: a MeshSDF, or any field together with `mesh`.
@@ -138,9 +136,7 @@ def sample_sdf(
     if not isinstance(source, MeshSDF | trimesh.Trimesh):
         raise InputError("sample_sdf needs a surface to sample near: give a MeshSDF as the field, or mesh=")
     rng = np.random.default_rng(seed)
-    near = int(round(surface_share * 50) * count / 50) // 2 if round(surface_share * 50, 9).is_integer() else int(
-        surface_share * count
-    ) // 2
+    near = int(surface_share * count + 1e-9) // 2
     surface = sample_surface(source, near, seed=rng)
     points = np.concatenate(
         [
@@ -157,8 +153,8 @@ def sample_surface(
 ) -> np.ndarray:
     """Area-weighted random points (count, 3) float64 of a surface, in the mesh's frame.
 
-    Of a MeshSDF only the outer surface is drawn: its buried faces are left out, and where parts overlap, points that have
-    the solid on both sides are drawn again elsewhere.
+    Of a MeshSDF only the outer surface is drawn: its buried faces are left out, and where parts overlap, points that
+    have the solid on both sides are drawn again elsewhere.
 
     Raises:
         MeshError: no face with an area.

@@ -15,7 +15,6 @@ from deepsdf.geometry.patches import Edges, boundary_of
 from deepsdf.geometry.visibility import face_normals
 from deepsdf.geometry.warp_runtime import get_warp
 
-
 Signed = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]
 """Points (n, 3) float32 in spatial order -> signed distances (n,), NaN where the sign is unknown, and where only their
 sign counts (n,) bool: there the magnitude is not the distance to the outer surface. None: nowhere."""
@@ -25,7 +24,7 @@ _OPEN_ACCURACY = 2.0
 
 
 def as_stored(mesh: trimesh.Trimesh) -> OrientedMesh:
-    """The mesh's faces exactly as the file winds them, in a working frame; nothing repaired but equal vertices joined."""
+    """The mesh's faces exactly as the file winds them, in a working frame; only equal vertices are joined."""
     clean = clean_mesh(mesh, keep_doubled=True)
     center, scale = working_frame(clean.mesh.vertices)
     faces = np.asarray(clean.mesh.faces, np.int32)
@@ -33,7 +32,8 @@ def as_stored(mesh: trimesh.Trimesh) -> OrientedMesh:
     return OrientedMesh(
         vertices=((clean.mesh.vertices - center) * scale).astype(np.float32), faces=faces,
         source_faces=clean.source_faces, solid_faces=faces, shell_faces=faces, shell_own=len(faces),
-        shell_crossing=np.zeros(len(faces), bool), crossing=np.zeros(len(faces), bool), center=center, scale=scale, closed=closed, sealed=closed,
+        shell_crossing=np.zeros(len(faces), bool), crossing=np.zeros(len(faces), bool),
+        center=center, scale=scale, closed=closed, sealed=closed,
         degenerate=clean.degenerate, doubled=0, flipped=0, buried=0, sheets=0, holes=0, capped=0,
     )  # fmt: skip
 
@@ -52,7 +52,9 @@ def normal(mesh: OrientedMesh, device: str, *, doubtful: np.ndarray | None = Non
     """
     wp = get_warp()
     shell = launch.warp_mesh(mesh.vertices, mesh.shell_faces, device)
-    normals = [launch.to_device(n.astype(np.float32), wp.vec3, device) for n in pseudonormals(mesh.vertices, mesh.shell_faces)]
+    normals = [
+        launch.to_device(n.astype(np.float32), wp.vec3, device) for n in pseudonormals(mesh.vertices, mesh.shell_faces)
+    ]
     decide = winding(mesh, device) if doubtful is not None and doubtful.any() else None
     sheets = mesh.sheets > 0
     kernel = launch.kernels(device).normal_sign_kernel
@@ -60,7 +62,7 @@ def normal(mesh: OrientedMesh, device: str, *, doubtful: np.ndarray | None = Non
     def sign(points: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         before = [shell.id, shell.indices, *normals]
         signed, face = launch.points_through(kernel, points, before, [(float, ()), (wp.int32, ())], device)
-        if decide is not None:
+        if decide is not None and doubtful is not None:
             rows = np.flatnonzero(doubtful[face])
             signed[rows] = np.copysign(signed[rows], decide(points[rows])[0])
         return signed, np.ones(len(points), bool) if sheets else face >= mesh.shell_own
@@ -114,7 +116,7 @@ def _doubtful(mesh: OrientedMesh) -> np.ndarray:
     corners = np.zeros(len(mesh.vertices), bool)
     corners[faces[mesh.shell_crossing]] = True
     corners[edges.ends[edges.count != 2]] = True
-    return corners[faces].any(axis=1)
+    return np.asarray(corners[faces]).any(axis=1).reshape(-1)
 
 
 SIGNS: dict[str, Callable[[OrientedMesh, str], Signed]] = {

@@ -1,3 +1,4 @@
+# type: ignore (the whole file: Warp's compiler checks these types, Python's checkers cannot)
 """Warp kernels of the geometry room. Import only after `get_warp()`, inside functions."""
 
 # Warp tells variables from constants by wp.float32(0.0) and the like: a bare 0.0 cannot change in a loop.

@@ -35,7 +35,7 @@ def get_warp() -> ModuleType:
         if hasattr(warp, "LOG_ERROR"):  # where there are log levels, `quiet` is not heeded any more
             warp.config.log_level = warp.LOG_ERROR
         else:
-            warp.config.quiet = True
+            warp.config.quiet = True  # pyright: ignore[reportAttributeAccessIssue]
         with _silent_stderr():
             warp.init()
         _warp = warp

@@ -26,7 +26,7 @@ SAMPLES = 8000
 ADAM_STEPS = 800
 LM_STEPS = 40
 
-PRIOR_WEIGHT = 2e-5
+PRIOR_WEIGHT = 5e-7
 """Of the squared, whitened code against the mean clamped error, in the Gauss-Newton fit."""
 
 ROBUST_WIDTH = 2e-3

@@ -114,7 +114,8 @@ class ShapeSpace:
         codes, codes_epoch = load_codes(experiment, checkpoint)
         if codes_epoch != epoch:
             raise InputError(
-                f"the checkpoint {checkpoint!r} of {experiment.root} has a model of epoch {epoch} and codes of {codes_epoch}"
+                f"the checkpoint {checkpoint!r} of {experiment.root} has a model of epoch {epoch}, "
+                f"but codes of epoch {codes_epoch}"
             )
         return cls(decoder, codes, clamping_distance=experiment.specs.clamping_distance, epoch=epoch, device=device)
 
@@ -173,8 +174,9 @@ class ShapeSpace:
         bank = SampleBank.of([_sides(item, number) for number, item in enumerate(listed)]).to(self.device)
         generator = torch.Generator(self.device).manual_seed(seed)
         chosen = {name: value for name, value in (("steps", steps), ("samples", samples)) if value is not None}
-        if any(value < 1 for value in chosen.values()):
-            raise InputError(f"{chosen} must be positive")
+        for name, least in (("steps", 1), ("samples", 2)):
+            if chosen.get(name, least) < least:
+                raise InputError(f"{name} is {chosen[name]}; it must be at least {least}")
         shared = {
             "generator": generator,
             "clamping_distance": self.clamping_distance,

@@ -16,10 +16,8 @@ def make_codes(
 
     Rows longer than `bound` are scaled back to it whenever they are looked up, as in the original.
     """
-    table = nn.Embedding(count, length, max_norm=bound)
-    with torch.no_grad():
-        table.weight.normal_(0.0, init_std / math.sqrt(length), generator=generator)
-    return table
+    codes = torch.randn(count, length, generator=generator) * (init_std / math.sqrt(length))
+    return nn.Embedding.from_pretrained(codes, freeze=False, max_norm=bound)
 
 
 @dataclass(frozen=True)

@@ -255,7 +255,7 @@ def _check_types(options: Mapping[str, Any]) -> None:
     if not options.get("dims"):
         raise InputError("NetworkSpecs: the key 'dims' is missing; it lists the hidden layers' widths")
     for name, value in options.items():
-        if value is None and name != "dims":
+        if value is None and name in (_LISTS | _FLAGS) - {"dims"}:
             continue
         if name in _LISTS:
             good = isinstance(value, list | tuple) and all(type(item) is int and item >= 0 for item in value)

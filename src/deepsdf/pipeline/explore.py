@@ -85,7 +85,7 @@ def find_code(experiment: Experiment, space: ShapeSpace, name: str) -> Tensor:
     A name is the instance alone or dataset/class/instance.
 
     Raises:
-        InputError: no such shape, or several of that name.
+        InputError: no such shape, several of that name, or a training split that does not fit the codes.
     """
     if name.endswith(".pth"):
         return load_code(name, space.code_length)
@@ -96,7 +96,13 @@ def find_code(experiment: Experiment, space: ShapeSpace, name: str) -> Tensor:
     }
     split = Path(experiment.specs.train_split)
     training = read_split(split) if split.is_file() else []
-    matches |= {shape: space.codes[row] for row, shape in enumerate(training) if _is(shape, name)}
+    rows = {shape: row for row, shape in enumerate(training) if _is(shape, name)}
+    if rows and len(training) != len(space.codes):
+        raise InputError(
+            f"{split} names {len(training)} shapes, but the checkpoint holds {len(space.codes)} codes; "
+            "it is not the split that was trained on"
+        )
+    matches |= {shape: space.codes[row] for shape, row in rows.items()}
     if len(matches) > 1:
         raise InputError(f"{name!r} is the name of {', '.join(map(str, matches))}; give dataset/class/instance")
     if not matches:

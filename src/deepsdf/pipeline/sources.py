@@ -56,6 +56,9 @@ def find_mesh(source: str | os.PathLike[str], shape: ShapeName) -> Path:
             return _only(named, shape, place)
     folder = category / shape.instance
     if not folder.is_dir():
+        present = [path for place in places if place.is_dir() for path in _meshes(place.iterdir())]
+        if named := [path for path in present if path.stem == shape.instance]:  # its suffix is in capitals
+            return _only(named, shape, root)
         raise InputError(f"there is no mesh of {shape} in {root}; it may be laid out as {LAYOUTS}")
     for found in (_meshes(folder.iterdir()), _meshes(folder.rglob("*"))):
         if found:

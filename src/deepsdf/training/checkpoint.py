@@ -64,16 +64,15 @@ class TrainingState:
         """The parameter groups, in the order of `LearningRateSchedule`."""
         return self.adam.param_groups + (self.muon.param_groups if self.muon else [])
 
-    def save(self, experiment: Experiment, checkpoint: str, *, logs: bool) -> None:
-        """Write a checkpoint, with the logs or without."""
+    def save(self, experiment: Experiment, checkpoint: str) -> None:
+        """Write a checkpoint and the logs, without which it could not be continued."""
         epoch = self.logs.epoch
         contents: dict[Path, Any] = {
             experiment.model_path(checkpoint): model_content(self.decoder, epoch),
             experiment.optimizer_path(checkpoint): {"epoch": epoch, **self._optimizer_content()},
             experiment.codes_path(checkpoint): codes_content(self.codes.weight, epoch),
+            experiment.logs_path: self.logs.content(),
         }
-        if logs:
-            contents[experiment.logs_path] = self.logs.content()
         write_pth(contents)
 
     def _optimizer_content(self) -> dict[str, Any]:

@@ -18,12 +18,13 @@ from deepsdf.network.objective import clamped_l1, code_norm_penalty
 from deepsdf.specs import Specs
 from deepsdf.splits import Failure, read_split
 from deepsdf.training.checkpoint import TrainingState
+from deepsdf.training.logs import TrainingLogs
 from deepsdf.training.samples import SplitSamples
 from deepsdf.workspace import DataSource, Experiment
 
 
 class TrainingError(DeepSDFError):
-    """The training went wrong (a loss that is not finite). The last checkpoint is as it was."""
+    """The training went wrong (a loss or weights that are not finite). The last checkpoint is as it was."""
 
 
 class EpochReport(NamedTuple):
@@ -69,7 +70,7 @@ def train(
         The experiment, with its checkpoints.
     Raises:
         InputError: settings, data, checkpoint or device cannot be used.
-        TrainingError: the loss is not finite any more.
+        TrainingError: the loss or the weights are not finite any more.
     """
     experiment = experiment if isinstance(experiment, Experiment) else Experiment.open(experiment)
     specs = experiment.specs
@@ -116,14 +117,14 @@ def train(
                 for batch in samples.batches(specs.scenes_per_batch, order)
             ]
             values = torch.stack(losses).tolist()
-            _check_finite(values, epoch, rates, experiment)
             seconds = time.perf_counter() - start
             state.logs.append(state.decoder, state.codes, values, rates, seconds)
+            _check_finite(state.logs, values, experiment)
             stopping = epoch == specs.num_epochs or should_stop()
             if epoch in specs.snapshot_epochs:
-                state.save(experiment, str(epoch), logs=False)
+                state.save(experiment, str(epoch))
             if epoch % specs.log_frequency == 0 or stopping:
-                state.save(experiment, "latest", logs=True)
+                state.save(experiment, "latest")
             if on_epoch:
                 count = len(values) * specs.scenes_per_batch * specs.samples_per_scene
                 on_epoch(EpochReport(epoch, specs.num_epochs, sum(values) / len(values), count / seconds, rates))
@@ -177,11 +178,15 @@ def _step(
     return loss
 
 
-def _check_finite(losses: list[float], epoch: int, rates: list[float], experiment: Experiment) -> None:
-    for step, loss in enumerate(losses, 1):
-        if not math.isfinite(loss):
+def _check_finite(logs: TrainingLogs, losses: list[float], experiment: Experiment) -> None:
+    """After an epoch and before it is saved: its last step can break the weights, though its loss was finite."""
+    found = [("the loss", step, loss) for step, loss in enumerate(losses, 1)]
+    found.append(("the norm of the codes", len(losses), float(logs.latent_magnitude[-1])))
+    found += [(f"the norm of {name}", len(losses), values[-1]) for name, values in logs.param_magnitude.items()]
+    for what, step, value in found:
+        if not math.isfinite(value):
             kept = ", ".join(experiment.checkpoints()) or "none"
             raise TrainingError(
-                f"the loss is {loss} at epoch {epoch}, step {step}, learning rates {rates}; lower them, or set "
-                f"GradientClipNorm. Checkpoints kept: {kept}"
+                f"{what} is {value} at epoch {logs.epoch}, step {step}, learning rates {logs.learning_rate[-1]}; "
+                f"lower them, or set GradientClipNorm. Checkpoints kept: {kept}"
             )

@@ -1,0 +1,93 @@
+"""Whole files or none, and names that stay in their folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from deepsdf.errors import InputError
+from deepsdf.files import atomic_path, read_json, safe_name, write_text
+
+
+def test_a_file_takes_its_name_when_it_is_complete(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "a.npz"
+    with atomic_path(path) as temporary:
+        assert temporary.parent == path.parent
+        assert temporary.suffix == ".npz"  # writers choose the format by it
+        temporary.write_text("content")
+        assert not path.exists()
+    assert path.read_text() == "content"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_interruption_leaves_the_old_file_alone(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+
+    def interrupted() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_text("half of the n")
+            raise error
+
+    with pytest.raises(error):
+        interrupted()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_block_that_wrote_nothing_is_an_error_and_keeps_the_old_file(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "old")
+    with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "a.txt"):
+        pass
+    assert (tmp_path / "a.txt").read_text() == "old"
+
+
+def test_the_longest_name_a_file_system_takes(tmp_path: Path) -> None:
+    path = tmp_path / ("n" * 251 + ".ply")
+    write_text(path, "here")
+    assert path.read_text() == "here"
+
+
+def test_read_json_says_what_was_expected(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"there is no split file at .*none.json"):
+        read_json(tmp_path / "none.json", "a split file")
+    with pytest.raises(InputError, match=r"is a folder; a split file was expected there"):
+        read_json(tmp_path, "a split file")
+    (tmp_path / "half.json").write_text('{"a": [1, 2')
+    with pytest.raises(InputError, match=r"half.json is not a split file: it is no valid JSON .*line 1"):
+        read_json(tmp_path / "half.json", "a split file")
+    (tmp_path / "binary.json").write_bytes(b"\x80\x02\xff")
+    with pytest.raises(InputError, match=r"binary.json is not a split file"):
+        read_json(tmp_path / "binary.json", "a split file")
+
+
+@pytest.mark.parametrize("name", ["1a04e3eab45ca15dd86060f189eb133", "model 1.v2", "Stühle", "..a", "a..", "-c", "C"])
+def test_plain_names_are_taken_as_they_are(name: str) -> None:
+    assert safe_name(name, "here") == name
+
+
+@pytest.mark.parametrize("name", ["..", ".", "a/b", "../a", "/etc", "a\\b", "C:", "C:a", "a\0b"])
+def test_names_that_leave_their_folder(name: str) -> None:
+    with pytest.raises(InputError, match=r"^here: the name .* would leave its folder"):
+        safe_name(name, "here")
+
+
+@pytest.mark.parametrize("name", ["", None, 3, ["a"]])
+def test_what_is_no_name(name: object) -> None:
+    with pytest.raises(InputError, match=r"^here: .* is not a name; a non-empty text was expected"):
+        safe_name(name, "here")
+
+
+@given(st.text(alphabet="./\\:aC\0 ", max_size=5))
+@example("...")
+def test_an_accepted_name_stays_below_its_folder(name: str) -> None:
+    try:
+        accepted = safe_name(name, "here")
+    except InputError:
+        return
+    folder = Path("/some/folder")
+    assert (folder / accepted).parent == folder

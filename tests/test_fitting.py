@@ -1,0 +1,268 @@
+"""Fitting codes: the original's numbers, and a Gauss-Newton fit that is as good in few steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import FIELDS, ball, draw
+
+from deepsdf.errors import InputError
+from deepsdf.geometry.sampling import SDFSamples
+from deepsdf.inference import fitting
+from deepsdf.inference.fitting import fit_adam
+from deepsdf.inference.shapespace import ShapeSpace
+from deepsdf.network.bank import SampleBank
+from deepsdf.network.decoder import Decoder, build_decoder, load_weights
+from deepsdf.network.objective import clamped_l1, code_square_penalty
+from deepsdf.workspace import Experiment
+
+Golden = Callable[[str], Any]
+
+
+@pytest.fixture(scope="module")
+def space(trained: Experiment) -> ShapeSpace:
+    return ShapeSpace.load(trained, device="cpu")
+
+
+# The original's numbers
+
+
+def golden_decoder(content: dict[str, Any]) -> Decoder:
+    decoder = build_decoder("deep_sdf_decoder", content["code_length"], content["network_specs"])
+    load_weights(decoder, {name: torch.tensor(value) for name, value in content["decoder"].items()}, "golden")
+    return decoder.eval()
+
+
+def golden_bank(*tolds: dict[str, Any]) -> SampleBank:
+    """One outside and one inside row of each shape: every draw is the same."""
+    samples = [told["samples"] for told in tolds]
+    return SampleBank.of([(torch.tensor(sides["pos"]), torch.tensor(sides["neg"])) for sides in samples])
+
+
+def fit_golden(decoder: Decoder, *tolds: dict[str, Any]) -> fitting.Fit:
+    arguments = tolds[0]["arguments"]
+    return fit_adam(
+        decoder,
+        golden_bank(*tolds),
+        generator=torch.Generator().manual_seed(0),
+        clamping_distance=arguments["clamp_dist"],
+        steps=arguments["num_iterations"],
+        samples=arguments["num_samples"],
+        learning_rate=arguments["lr"],
+        start=torch.tensor([told["initial_code"] for told in tolds]),
+    )
+
+
+@pytest.mark.parametrize("name", ["zeros", "vector", "no_l2_odd_iterations", "clamp_0.1"])
+def test_adam_is_the_originals(golden: Golden, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = golden("fit")
+    told = content["fits"][name]
+    with_penalty = told["arguments"]["l2reg"]
+    if not with_penalty:
+        monkeypatch.setattr(fitting, "code_square_penalty", lambda codes: torch.zeros(len(codes)))
+    decoder = golden_decoder(content)
+    seen: list[torch.Tensor] = []
+    decoder.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach().clone()[0]))
+    fit = fit_golden(decoder, told)
+    np.testing.assert_allclose(fit.codes[0], told["code"], rtol=0, atol=1e-6)
+    after_each = torch.stack(seen[1 : len(told["codes"]) + 1]).numpy()
+    np.testing.assert_allclose(after_each, told["codes"], rtol=0, atol=1e-6)
+    # The original tells the loss before its last step, with the penalty; ours is of the code that is returned.
+    rows = golden_bank(told).rows[None]
+    delta = told["arguments"]["clamp_dist"]
+
+    @torch.no_grad()
+    def loss(code: torch.Tensor) -> float:
+        return float(clamped_l1(decoder(code, rows[..., :3]), rows[..., 3], delta).mean())
+
+    before_last = seen[len(told["codes"]) - 1][None]
+    penalty = float(code_square_penalty(before_last)) if with_penalty else 0.0
+    assert loss(before_last) + penalty == pytest.approx(told["loss"], abs=1e-6)
+    assert float(fit.losses) == pytest.approx(loss(fit.codes), abs=1e-6)
+
+
+def test_adam_fits_a_batch_as_it_fits_each_alone(golden: Golden) -> None:
+    content = golden("fit")
+    decoder = golden_decoder(content)
+    tolds = [content["fits"]["zeros"], content["fits"]["vector"]]
+    nearer = {side: [[*row[:3], row[3] / 2] for row in rows] for side, rows in tolds[1]["samples"].items()}
+    tolds.append({**tolds[1], "initial_code": [0.3, 0.1, -0.2, 0.0], "samples": nearer})
+    together = fit_golden(decoder, *tolds)
+    for k, told in enumerate(tolds):
+        alone = fit_golden(decoder, told)
+        torch.testing.assert_close(together.codes[k], alone.codes[0], rtol=0, atol=1e-6)
+        torch.testing.assert_close(together.losses[k], alone.losses[0], rtol=0, atol=1e-6)
+    assert together.steps.tolist() == [20] * 3
+    assert together.converged.all()
+
+
+# Both ways
+
+
+def known(space: ShapeSpace, code: torch.Tensor, count: int = 4000) -> SDFSamples:
+    """Samples of the decoder's own field: of these a perfect fit exists."""
+    points = np.random.default_rng(1).uniform(-1, 1, (count, 3)).astype(np.float32)
+    return SDFSamples.of(points, space.shape(code).sdf(points))
+
+
+def between(space: ShapeSpace) -> list[torch.Tensor]:
+    """Codes that are no training codes, but like them."""
+    return [
+        0.5 * (space.codes[0] + space.codes[1]),
+        0.6 * space.codes[3] + 0.4 * space.codes[2],
+        (space.codes[3] + space.codes[4] + space.codes[5]) / 3,
+    ]
+
+
+@pytest.mark.parametrize("way", [{"optimizer": "lm"}, {"optimizer": "adam", "samples": 500}], ids=["lm", "adam"])
+def test_a_shape_of_the_space_is_found_again(space: ShapeSpace, way: dict[str, Any]) -> None:
+    codes = between(space)
+    fit = space.fit([known(space, code) for code in codes], **way)
+    points = np.random.default_rng(2).uniform(-1, 1, (4000, 3))
+    for k, code in enumerate(codes):
+        truth = space.shape(code).sdf(points).clip(-0.1, 0.1)
+        found = space.shape(fit.codes[k]).sdf(points).clip(-0.1, 0.1)
+        assert np.abs(found - truth).mean() < 1e-3
+        assert float(fit.losses[k]) < 1e-3
+
+
+def test_lm_is_as_good_as_adam_in_few_steps(space: ShapeSpace) -> None:
+    observed = [draw(field, 4000, seed=9) for field in [*FIELDS.values(), ball(0.42), ball(0.58)]]
+    lm, adam = space.fit(observed), space.fit(observed, optimizer="adam", samples=500)
+    assert (lm.losses <= adam.losses * 1.02 + 1e-4).all()
+    assert (lm.steps <= 40).all()
+    assert (adam.steps == 800).all()
+    assert lm.converged.all()
+    assert lm.start_losses.shape == (8, 2)
+    assert adam.start_losses.shape == (8, 1)
+
+
+def test_a_training_shape_is_fitted_as_well_as_it_was_learned(space: ShapeSpace) -> None:
+    observed = [draw(field, 8000, seed=11) for field in FIELDS.values()]
+    fit = space.fit(observed)
+    for k, samples in enumerate(observed):
+        rows = torch.from_numpy(np.concatenate([samples.pos, samples.neg]))[None]
+        with torch.no_grad():
+            learned = clamped_l1(space.decoder(space.codes[k : k + 1], rows[..., :3]), rows[..., 3], 0.1).mean()
+        assert float(fit.losses[k]) < 1.5 * float(learned) + 1e-3
+
+
+def test_the_told_loss_is_that_of_the_told_code(space: ShapeSpace) -> None:
+    samples = draw(ball(0.45), 8000, seed=4)
+    for optimizer in ("lm", "adam"):
+        fit = space.fit(samples, optimizer=optimizer, steps=5)
+        sides = []
+        for rows in (samples.pos, samples.neg):
+            rows = torch.from_numpy(rows)[None]
+            with torch.no_grad():
+                sides.append(float(clamped_l1(space.decoder(fit.codes, rows[..., :3]), rows[..., 3], 0.1).mean()))
+        assert float(fit.losses) == pytest.approx(sum(sides) / 2, rel=0.1)
+
+
+@pytest.mark.parametrize("optimizer", ["lm", "adam"])
+def test_a_seed_repeats_a_fit_and_the_decoder_is_left_as_it_was(space: ShapeSpace, optimizer: Any) -> None:
+    samples = draw(ball(0.45))
+    before = {name: value.clone() for name, value in space.decoder.state_dict().items()}
+    torch.manual_seed(0)
+    one = space.fit(samples, optimizer=optimizer, steps=8, samples=100, seed=3)
+    torch.manual_seed(1)
+    two = space.fit(samples, optimizer=optimizer, steps=8, samples=100, seed=3)
+    other = space.fit(samples, optimizer=optimizer, steps=8, samples=100, seed=4)
+    assert torch.equal(one.codes, two.codes)
+    assert torch.equal(one.losses, two.losses)
+    assert not torch.equal(one.codes, other.codes)
+    assert not one.codes.requires_grad
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in space.decoder.parameters())
+    for name, value in space.decoder.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+@pytest.mark.parametrize("optimizer", ["lm", "adam"])
+def test_the_decoder_can_learn_again_after_a_fit_was_interrupted(space: ShapeSpace, optimizer: Any) -> None:
+    def stop(step: int, steps: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        space.fit(draw(ball(0.45)), optimizer=optimizer, on_step=stop)
+    assert all(parameter.requires_grad for parameter in space.decoder.parameters())
+
+
+def test_the_forms_of_observations_are_one(space: ShapeSpace) -> None:
+    samples = draw(ball(0.45))
+    rows = np.concatenate([samples.pos, samples.neg])
+    shuffled = rows[np.argsort(np.random.default_rng(0).random(len(rows)), kind="stable")]
+    forms = (samples, rows, torch.from_numpy(rows), rows.astype(np.float64), [samples])
+    fits = [space.fit(item, steps=8) for item in forms]
+    for fit in fits[1:]:
+        assert torch.equal(fit.codes, fits[0].codes)
+    assert float(space.fit(shuffled).losses) == pytest.approx(float(space.fit(samples).losses), rel=0.2)
+
+
+@pytest.mark.parametrize("optimizer", ["lm", "adam"])
+def test_outside_samples_alone_are_enough(space: ShapeSpace, optimizer: Any) -> None:
+    samples = draw(ball(0.5), 4000)
+    outside = samples.pos[samples.pos[:, 3] < 0.2]
+    fit = space.fit(outside, optimizer=optimizer, samples=500)
+    points = np.random.default_rng(2).uniform(-1, 1, (4000, 3))
+    points = points[ball(0.5)(points) > 0]
+    error = np.abs(space.shape(fit.codes[0]).sdf(points).clip(-0.1, 0.1) - ball(0.5)(points).clip(-0.1, 0.1))
+    assert error.mean() < 0.01
+    assert float(fit.losses) < 0.01
+
+
+def test_steps_are_told(space: ShapeSpace) -> None:
+    told: list[tuple[int, int]] = []
+    space.fit(draw(ball(0.45)), optimizer="adam", steps=3, on_step=lambda step, steps: told.append((step, steps)))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+    told.clear()
+    fit = space.fit(draw(ball(0.45)), steps=12, on_step=lambda step, steps: told.append((step, steps)))
+    assert told == sorted(told)
+    assert {steps for _, steps in told} == {12}
+    assert int(fit.steps) == len(told) <= 12
+
+
+def test_lm_never_ends_worse_than_its_starts(space: ShapeSpace) -> None:
+    samples = draw(ball(0.45))
+    losses = [float(space.fit(samples, steps=steps).losses) for steps in (1, 4, 40)]
+    assert losses[2] <= losses[1] * 1.05 <= losses[0] * 1.1
+
+
+@pytest.mark.parametrize(
+    ("observed", "message"),
+    [
+        ([], "no observations were given to fit"),
+        (np.zeros((5, 3)), r"observation 0 has shape \(5, 3\); rows x y z sdf \(n, 4\) were expected"),
+        (np.zeros((0, 4)), "observation 0 is empty or holds values that are not finite"),
+        ([np.zeros((3, 4)), np.full((3, 4), np.nan)], "observation 1 is empty or holds values that are not finite"),
+        (np.array([[0, 0, 0, np.inf]]), "observation 0 is empty or holds values that are not finite"),
+        (SDFSamples(np.zeros((0, 4)), np.zeros((0, 4))), "observation 0 is empty"),
+    ],
+)
+def test_observations_that_are_none(space: ShapeSpace, observed: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        space.fit(observed)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"optimizer": "sgd"}, "optimizer is 'sgd'; it may be 'lm' or 'adam'"),
+        ({"steps": 0}, "steps is 0; it must be at least 1"),
+        ({"samples": 1}, "samples is 1; it must be at least 2"),
+        ({"samples": -3, "optimizer": "adam"}, "samples is -3; it must be at least 2"),
+    ],
+)
+def test_options_that_cannot_be(space: ShapeSpace, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        space.fit(draw(ball(0.45)), **options)
+
+
+@pytest.mark.parametrize("optimizer", ["lm", "adam"])
+def test_the_fewest_steps_and_samples(space: ShapeSpace, optimizer: Any) -> None:
+    fit = space.fit(draw(ball(0.45)), optimizer=optimizer, steps=1, samples=2)
+    assert torch.isfinite(fit.codes).all()
+    assert torch.isfinite(fit.losses).all()

@@ -1,0 +1,85 @@
+"""Surface points in files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+
+from deepsdf.errors import InputError
+from deepsdf.geometry.points import load_points
+from deepsdf.splits import ShapeName
+from deepsdf.workspace import DataSource
+
+POINTS = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+
+
+def write_ply(path: Path, points: np.ndarray, faces: list[tuple[int, int, int]]) -> Path:
+    """As the original writes: points, and faces that mean nothing."""
+    head = f"ply\nformat ascii 1.0\nelement vertex {len(points)}\nproperty float x\nproperty float y\nproperty float z\n"
+    head += f"element face {len(faces)}\nproperty list uchar int vertex_indices\nend_header\n" if faces else "end_header\n"
+    rows = ["{!r} {!r} {!r}".format(*map(float, point)) for point in points]
+    path.write_text(head + "\n".join(rows + ["3 {} {} {}".format(*face) for face in faces]) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("faces", [[], [(0, 1, 2), (0, 0, 0), (3, 4, 5)]], ids=["points", "meaningless faces"])
+def test_vertices_are_the_points(tmp_path: Path, faces: list[tuple[int, int, int]]) -> None:
+    found = load_points(write_ply(tmp_path / "points.ply", POINTS, faces))
+    assert found.dtype == np.float64
+    np.testing.assert_array_equal(found, POINTS)
+
+
+def test_equal_points_stay_apart(tmp_path: Path) -> None:
+    twice = np.concatenate([POINTS, POINTS])
+    np.testing.assert_array_equal(load_points(write_ply(tmp_path / "points.ply", twice, [(0, 1, 2)])), twice)
+
+
+def test_what_a_data_source_writes_comes_back(tmp_path: Path) -> None:
+    data, shape = DataSource(tmp_path), ShapeName("d", "c", "i")
+    data.save_surface(shape, POINTS)
+    np.testing.assert_array_equal(data.load_surface(shape), POINTS)
+
+
+def test_a_mesh_gives_its_vertices(tmp_path: Path) -> None:
+    box = trimesh.creation.box()
+    box.export(tmp_path / "box.ply")
+    np.testing.assert_allclose(load_points(tmp_path / "box.ply"), box.vertices, atol=1e-6)
+
+
+AGAIN = "make it again with `deepsdf preprocess --surface`"
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as error:
+        load_points(tmp_path / "none.ply")
+    assert str(error.value) == f"there are no surface points at {tmp_path / 'none.ply'}; {AGAIN}"
+
+
+@pytest.mark.parametrize("content", [b"", b"not a cloud", b"ply\nformat ascii 1.0\n"])
+def test_not_a_cloud(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "broken.ply"
+    path.write_bytes(content)
+    with pytest.raises(InputError) as error:
+        load_points(path)
+    assert str(path) in str(error.value)
+    assert str(error.value).endswith(AGAIN)
+
+
+def test_a_truncated_file(tmp_path: Path) -> None:
+    data, shape = DataSource(tmp_path), ShapeName("d", "c", "i")
+    data.save_surface(shape, POINTS)
+    path = data.surface_path(shape)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(InputError, match="no readable points"):
+        load_points(path)
+
+
+def test_nan_and_nothing(tmp_path: Path) -> None:
+    broken = POINTS.copy()
+    broken[7, 1] = np.nan
+    for points in (broken, POINTS[:0]):
+        with pytest.raises(InputError, match=r"no (usable|readable) points"):
+            load_points(write_ply(tmp_path / "points.ply", points, []))

@@ -1,0 +1,233 @@
+"""From fields to meshes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import trimesh
+
+from deepsdf.errors import InputError, NoSurfaceError
+from deepsdf.geometry.polygonize import COARSE_STEP, polygonize, sample_grid
+from deepsdf.geometry.primitives import (
+    Box,
+    Capsule,
+    Cylinder,
+    Difference,
+    Field,
+    Rotated,
+    Scaled,
+    Sphere,
+    Torus,
+    Translated,
+    Union,
+)
+
+TURNED = ((1.0, 2.0, 3.0), 0.7)
+ROD = Capsule(0.03, 0.7)
+PLATE = Box((0.6, 0.02, 0.6))
+SOLIDS: dict[str, tuple[Field, float, float]] = {
+    "sphere": (Sphere(0.6), 4 / 3 * math.pi * 0.6**3, 4 * math.pi * 0.36),
+    "box": (Box((0.5, 0.3, 0.4)), 0.48, 8 * (0.15 + 0.12 + 0.2)),
+    "torus": (Torus(0.6, 0.2), 2 * math.pi**2 * 0.6 * 0.04, 4 * math.pi**2 * 0.12),
+    "cylinder": (Cylinder(0.4, 0.5), math.pi * 0.16, 2 * math.pi * 0.4 * 1.4),
+    "capsule": (Capsule(0.3, 0.4), math.pi * 0.09 * (0.8 + 0.4), 4 * math.pi * 0.3 * (0.3 + 0.4)),
+    "two balls": (
+        Union((Translated(Sphere(0.3), (0.5, 0, 0)), Translated(Sphere(0.25), (-0.5, 0.1, 0.2)))),
+        4 / 3 * math.pi * (0.3**3 + 0.25**3),
+        4 * math.pi * (0.3**2 + 0.25**2),
+    ),
+}
+"""A field, its exact volume and its exact area."""
+
+
+class Recorded:
+    """A field that remembers what it was asked."""
+
+    def __init__(self, field: Callable[[np.ndarray], np.ndarray]) -> None:
+        self.field, self.asked = field, []
+
+    def __call__(self, points: np.ndarray) -> np.ndarray:
+        self.asked.append(points.copy())
+        return self.field(points)
+
+    @property
+    def points(self) -> np.ndarray:
+        return np.concatenate(self.asked)
+
+
+def moved(field: Field) -> Field:
+    return Translated(Rotated(field, *TURNED), (0.03, -0.05, 0.02))
+
+
+@pytest.mark.parametrize("place", [lambda field: field, moved], ids=["straight", "moved"])
+@pytest.mark.parametrize("name", SOLIDS)
+def test_solids_have_their_volume_and_area(name: str, place: Callable[[Field], Field]) -> None:
+    field, volume, area = SOLIDS[name]
+    field = place(field)
+    mesh = polygonize(field, resolution=97)
+    assert mesh.is_watertight
+    assert mesh.is_winding_consistent
+    assert mesh.volume == pytest.approx(volume, rel=0.01)
+    assert mesh.area == pytest.approx(area, rel=0.02)
+    cell = 2 / 96
+    # A vertex lies on a grid edge; off the creases the field is near linear there, and at a crease within a cell.
+    distance = np.abs(field(np.asarray(mesh.vertices, np.float32)))
+    assert distance.max() < 0.5 * cell
+    assert np.median(distance) < 0.02 * cell
+
+
+def test_the_error_falls_fourfold_as_the_resolution_doubles() -> None:
+    """Of smooth solids: linear interpolation errs by the square of a cell."""
+    for field, volume, area in (SOLIDS["sphere"], SOLIDS["torus"]):
+        meshes = [polygonize(field, resolution=2**k + 1) for k in (5, 6, 7)]
+        off = [np.abs(field(np.asarray(mesh.vertices, np.float32))).mean() for mesh in meshes]
+        lost = [volume - mesh.volume for mesh in meshes]
+        short = [area - mesh.area for mesh in meshes]
+        for errors in (off, lost, short):
+            assert errors[0] / errors[1] == pytest.approx(4, rel=0.2)
+            assert errors[1] / errors[2] == pytest.approx(4, rel=0.2)
+
+
+def test_faces_look_outward_and_hollows_inward() -> None:
+    shell = polygonize(Difference(Sphere(0.8), Sphere(0.5)), resolution=65)
+    outer, inner = sorted(shell.split(only_watertight=False), key=lambda part: -part.area)
+    assert outer.volume > 0 > inner.volume
+    assert shell.volume == pytest.approx(4 / 3 * math.pi * (0.8**3 - 0.5**3), rel=0.01)
+    assert ((outer.face_normals * outer.triangles_center).sum(axis=1) > 0).all()
+
+
+@pytest.mark.parametrize("method", ["dense", "sparse"])
+@pytest.mark.parametrize(("resolution", "bound"), [(9, 1.0), (33, 1.0), (50, 1.3), (64, 0.7), (100, 1.0)])
+def test_samples_are_where_they_are_said_to_be(resolution: int, bound: float, method: str) -> None:
+    field = Recorded(Sphere(0.5))
+    polygonize(field, resolution=resolution, bound=bound, method=method)
+    exact = -bound + 2 * bound * np.arange(resolution) / (resolution - 1)
+    places = np.rint((field.points + bound) / (2 * bound) * (resolution - 1)).astype(int)
+    assert field.points.dtype == np.float32
+    np.testing.assert_allclose(field.points, exact[places], rtol=2e-7, atol=1e-8)
+    assert field.points.min() == -np.float32(bound)
+    assert field.points.max() == np.float32(bound)
+    assert len(np.unique(places, axis=0)) == len(places)
+    if method == "dense":
+        assert len(places) == resolution**3
+
+
+FIELDS: dict[str, Field] = {
+    **{name: moved(solid[0]) for name, solid in SOLIDS.items()},
+    "ball on the grid": Sphere(0.5),
+    "box on the grid": Box((0.5, 0.5, 0.5)),
+    "shell": Difference(Sphere(0.8), Sphere(0.75)),
+    "far corner": Translated(Sphere(0.12), (0.86, 0.86, 0.86)),
+    "cut by the walls": Sphere(1.2),
+    "half a distance": lambda points: 0.5 * Torus(0.6, 0.2)(points),
+}
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_sparse_equals_dense(name: str) -> None:
+    for resolution in (2, 5, 9, 33, 50, 64, *((100, 129) if name in ("torus", "shell", "box on the grid") else ())):
+        try:
+            dense = polygonize(FIELDS[name], resolution=resolution, method="dense")
+        except NoSurfaceError:
+            with pytest.raises(NoSurfaceError):
+                polygonize(FIELDS[name], resolution=resolution)
+            continue
+        sparse = polygonize(FIELDS[name], resolution=resolution)
+        np.testing.assert_array_equal(sparse.faces, dense.faces)
+        np.testing.assert_array_equal(sparse.vertices, dense.vertices)
+
+
+@pytest.mark.parametrize("turn", [(0.0, 0.0, 1.0), (1.0, 2.0, 3.0)], ids=["straight", "askew"])
+@pytest.mark.parametrize("thin", [PLATE, ROD], ids=["plate", "rod"])
+def test_thin_parts_are_not_lost(thin: Field, turn: tuple[float, float, float]) -> None:
+    """Thicker than a cell, far thinner than a coarse one."""
+    field = Translated(Rotated(thin, turn, 0.4), (0.011, 0.007, 0.013))
+    resolution = 100
+    assert 2 / 99 < 0.04 < COARSE_STEP * 2 / 99
+    sparse = polygonize(field, resolution=resolution)
+    dense = polygonize(field, resolution=resolution, method="dense")
+    np.testing.assert_array_equal(sparse.faces, dense.faces)
+    np.testing.assert_array_equal(sparse.vertices, dense.vertices)
+    assert sparse.is_watertight
+    assert sparse.body_count == 1
+
+
+@pytest.mark.parametrize(("resolution", "share"), [(129, 11), (200, 15), (257, 20)])
+def test_sparse_asks_little(resolution: int, share: int) -> None:
+    field = Recorded(Sphere(0.6))
+    sample_grid(field, resolution, 1.0)
+    assert len(field.points) * share <= resolution**3
+
+
+def test_grid_values_have_the_right_sign_everywhere_and_the_right_value_at_the_surface() -> None:
+    field, resolution = moved(Torus(0.6, 0.2)), 65
+    sparse, dense = sample_grid(field, resolution, 1.0), sample_grid(field, resolution, 1.0, coarse_step=1)
+    np.testing.assert_array_equal(sparse > 0, dense > 0)
+    near = np.abs(dense) < 2 / 64
+    np.testing.assert_array_equal(sparse[near], dense[near])
+
+
+def test_box_on_the_grid_is_closed_and_exact() -> None:
+    """Samples that are exactly zero make slivers of no area; none stays, and no hole opens."""
+    mesh = polygonize(Box((0.5, 0.25, 0.5)), resolution=65)
+    assert mesh.is_watertight
+    assert (mesh.area_faces > 0).all()
+    np.testing.assert_allclose(mesh.bounds, [[-0.5, -0.25, -0.5], [0.5, 0.25, 0.5]], atol=1e-6)
+
+
+def test_bound_is_the_cube() -> None:
+    unit = polygonize(Sphere(0.6), resolution=65)
+    large = polygonize(Scaled(Sphere(0.6), 50.0), resolution=65, bound=50.0)
+    np.testing.assert_array_equal(large.faces, unit.faces)
+    np.testing.assert_allclose(large.vertices, 50 * unit.vertices, rtol=1e-4, atol=1e-4)
+    tight = polygonize(Sphere(0.6), resolution=65, bound=0.7)
+    assert tight.volume == pytest.approx(4 / 3 * math.pi * 0.6**3, rel=0.005)
+
+
+def test_a_field_cut_by_the_wall_is_open_there_and_still_oriented() -> None:
+    ball = Translated(Sphere(0.5), (0.8, 0, 0))
+    mesh = polygonize(ball, resolution=65)
+    assert not mesh.is_watertight
+    assert mesh.is_winding_consistent
+    assert mesh.bounds[1, 0] == pytest.approx(1.0)
+    outward = mesh.triangles_center - (0.8, 0, 0)
+    assert ((mesh.face_normals * outward).sum(axis=1) > 0).all()
+    edges = trimesh.grouping.group_rows(mesh.edges_sorted, require_count=1)
+    assert (mesh.vertices[mesh.edges[edges]][..., 0] == 1.0).all()
+
+
+@pytest.mark.parametrize("method", ["dense", "sparse"])
+def test_no_surface_says_the_range(method: str) -> None:
+    with pytest.raises(NoSurfaceError) as outside:
+        polygonize(Translated(Sphere(0.5), (3, 0, 0)), resolution=17, method=method)
+    assert str(outside.value) == (
+        "the field has no surface in the cube of half side 1: its values lie between 1.5 and 3.743, "
+        "so everything is outside"
+    )
+    with pytest.raises(NoSurfaceError, match=r"half side 0\.5: .* between -2 and -1\.1\d+, so everything is inside"):
+        polygonize(Sphere(2.0), resolution=17, bound=0.5, method=method)
+
+
+def test_a_field_that_is_no_number_somewhere() -> None:
+    def broken(points: np.ndarray) -> np.ndarray:
+        return np.where(points[:, 0] == 1, np.nan, Sphere(0.5)(points))
+
+    with pytest.raises(InputError, match=r"^the field is not a number at \[1\.0, -1\.0, -1\.0\]$"):
+        polygonize(broken, resolution=17)
+
+
+@pytest.mark.parametrize("arguments", [{"resolution": 1}, {"bound": 0.0}, {"bound": -1.0}, {"method": "octree"}])
+def test_bad_arguments_are_shown(arguments: dict) -> None:
+    with pytest.raises(InputError) as error:
+        polygonize(Sphere(0.5), **arguments)
+    assert str(*arguments.values()) in str(error.value)
+    assert "resolution" in str(error.value)
+
+
+@pytest.mark.parametrize("bound", [float("nan"), float("inf")])
+def test_a_bound_that_is_no_length(bound: float) -> None:
+    with pytest.raises(InputError, match="bound"):
+        polygonize(Sphere(0.5), resolution=9, bound=bound)
