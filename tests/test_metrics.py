@@ -62,7 +62,9 @@ def test_symmetry(clouds: tuple[np.ndarray, np.ndarray]) -> None:
 
 def test_rigid_motion_changes_nothing_and_scale_goes_squared(clouds: tuple[np.ndarray, np.ndarray]) -> None:
     before = chamfer(*clouds).chamfer
-    moved = [trimesh.transform_points(cloud, turn(1.1)) + (4, -5, 6) for cloud in clouds]
+    move = turn(1.1)
+    move[:3, 3] = (4, -5, 6)
+    moved = [trimesh.transform_points(cloud, move) for cloud in clouds]
     assert chamfer(*moved).chamfer == pytest.approx(before, rel=1e-10)
     assert chamfer(*(7 * cloud for cloud in clouds)).chamfer == pytest.approx(49 * before, rel=1e-12)
 

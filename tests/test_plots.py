@@ -66,7 +66,7 @@ def test_no_log_and_a_broken_one(world: World) -> None:
     path = world.experiment.logs_path
     content = path.read_bytes()
     path.write_bytes(content[:200])
-    with pytest.raises(InputError, match=r"Logs\.pth is not a training log: it is truncated .*`deepsdf train` makes it"):
+    with pytest.raises(InputError, match=r"Logs\.pth is not a training log: it is truncated .*`deepsdf train`"):
         plot_logs(world.experiment)
     torch.save({"loss": [1.0]}, path)
     with pytest.raises(InputError, match=r"Logs\.pth is no training log: it lacks 'epoch'"):

@@ -18,10 +18,12 @@ POINTS = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
 
 def write_ply(path: Path, points: np.ndarray, faces: list[tuple[int, int, int]]) -> Path:
     """As the original writes: points, and faces that mean nothing."""
-    head = f"ply\nformat ascii 1.0\nelement vertex {len(points)}\nproperty float x\nproperty float y\nproperty float z\n"
-    head += f"element face {len(faces)}\nproperty list uchar int vertex_indices\nend_header\n" if faces else "end_header\n"
+    head = ["ply", "format ascii 1.0", f"element vertex {len(points)}", *(f"property float {axis}" for axis in "xyz")]
+    if faces:
+        head += [f"element face {len(faces)}", "property list uchar int vertex_indices"]
     rows = ["{!r} {!r} {!r}".format(*map(float, point)) for point in points]
-    path.write_text(head + "\n".join(rows + ["3 {} {} {}".format(*face) for face in faces]) + "\n")
+    rows += ["3 {} {} {}".format(*face) for face in faces]
+    path.write_text("\n".join([*head, "end_header", *rows]) + "\n")
     return path
 
 

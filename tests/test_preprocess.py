@@ -226,8 +226,7 @@ def test_a_dataset_name_taken_by_other_meshes(source: Path, tmp_path: Path) -> N
     (tmp_path / "elsewhere").mkdir()
     source.rename(tmp_path / "elsewhere" / "meshes")
     with pytest.raises(InputError) as error:
-        split = tmp_path / "split.json"
-        preprocess(tmp_path / "data", tmp_path / "elsewhere/meshes", split, device="cpu")
+        preprocess(tmp_path / "data", tmp_path / "elsewhere/meshes", tmp_path / "split.json", device="cpu")
     assert str(error.value) == (
         f"the dataset 'meshes' of {tmp_path / 'data'} was made from {source}, not from "
         f"{tmp_path / 'elsewhere/meshes'}; choose another name with --name"

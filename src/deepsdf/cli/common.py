@@ -48,12 +48,15 @@ def common_options(verb: F) -> F:
     )
     @functools.wraps(verb)
     def wrapped(*args: Any, debug: bool, quiet: bool, log_file: Path | None, **kwargs: Any) -> Any:
-        with _logging(debug, quiet, log_file):
-            try:
-                return verb(*args, **kwargs)
-            except (DeepSDFError, OSError) as error:
-                logging.getLogger("deepsdf").error("%s", error, exc_info=debug)
-                raise SystemExit(UNUSABLE) from None
+        try:
+            with _logging(debug, quiet, log_file):
+                try:
+                    return verb(*args, **kwargs)
+                except (DeepSDFError, OSError) as error:
+                    logging.getLogger("deepsdf").error("%s", error, exc_info=debug)
+                    raise SystemExit(UNUSABLE) from None
+        except OSError as error:  # the log itself
+            raise click.ClickException(f"--log {log_file}: {error}") from None
 
     return wrapped  # pyright: ignore[reportReturnType]
 

@@ -21,6 +21,8 @@ from deepsdf.geometry.sampling import (
     sample_sdf,
     sample_surface,
 )
+from deepsdf.geometry.signs import SIGNS
+from deepsdf.geometry.warp_runtime import resolve_device
 from deepsdf.pipeline.batch import BatchResult, OnShape, OnStart, run_batch
 from deepsdf.pipeline.sources import dataset_name, find_mesh
 from deepsdf.splits import Failure, ShapeName, read_split
@@ -61,7 +63,8 @@ def preprocess(
         on_start: told the number of shapes to work on.
         on_shape: told each finished shape.
     Raises:
-        InputError: no such folder or split, a split without this dataset, or none of its meshes there.
+        InputError: no such folder or split, a split without this dataset, none of its meshes there, or an unknown
+            sign or device.
     """
     folder = Path(source)
     if not folder.is_dir():
@@ -73,7 +76,8 @@ def preprocess(
         known = ", ".join(sorted({shape.dataset for shape in named}))
         raise InputError(f"{split} has no dataset {dataset!r}, only {known}; choose it with --name")
     result = BatchResult()
-    require_sign(sign)
+    if sign not in SIGNS:
+        raise InputError(f"sign {sign!r} is not known; choose one of {', '.join(SIGNS)}")
     resolve_device(device)
     wanted = _Wanted(surface, test, samples, sign, device)
     target = DataSource(Path(data))

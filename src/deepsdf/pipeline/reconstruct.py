@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import trimesh
 
 from deepsdf.checkpoints import save_code
@@ -110,7 +111,11 @@ def _read(
     named, samples = [], []
     for shape in shapes:
         try:
-            samples.append(data.load_samples(shape))
+            found = data.load_samples(shape)
+            if not len(found) or not np.isfinite(found.points).all() or not np.isfinite(found.distances).all():
+                path = data.samples_path(shape)
+                raise InputError(f"{path} is empty or holds infinite values; `deepsdf preprocess` makes it again")
+            samples.append(found)
             named.append(shape)
         except InputError as error:
             finish(shape, error)
