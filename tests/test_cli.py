@@ -111,6 +111,9 @@ def test_split_says_what_it_wrote_and_what_is_next(world: World) -> None:
     assert {shape.category for shape in test} == {"box", "egg"}
     run("split", "-s", "meshes", "-o", "splits", "--class", "egg", "--test", "1", "-n", "toys")
     assert {shape.category for shape in read_split("splits/toys_egg_train.json")} == {"egg"}
+    result = run("split", "-s", "meshes", "-o", "all", "--test", "6", "-n", "toys")
+    assert result.stdout.endswith("Next: deepsdf preprocess -s meshes -d data --split all/toys_test.json\n")
+    assert [path.name for path in (world.root / "all").iterdir()] == ["toys_test.json"]
     result = run("split", "-s", "meshes", "-o", "splits", "--class", "sofa", status=2)
     assert "error: meshes has no class sofa; it has box, egg" in result.stderr
 
@@ -155,6 +158,12 @@ def test_log_file_gets_the_messages(world: World) -> None:
     assert re.search(r"^\S+ \S+ ERROR deepsdf: toys/egg/absent: data/SdfSamples/", logged, re.MULTILINE)
     run(*RECONSTRUCT, "--log", "logs/run.txt", "--quiet", status=1)
     assert (world.root / "logs/run.txt").read_text().startswith(logged)  # it goes on where it was
+
+
+def test_a_log_that_cannot_be_written(world: World) -> None:
+    result = run("plot", "-e", "exp", "--log", "data", status=2)
+    assert "Invalid value for --log: data cannot be written: Is a directory" in " ".join(result.stderr.split())
+    assert not (world.root / "exp/Plots").exists()
 
 
 def test_debug_shows_the_traceback(world: World) -> None:
@@ -372,9 +381,10 @@ def test_show_opens_the_picture(world: World, monkeypatch: pytest.MonkeyPatch) -
     run("plot", "-e", "exp", "--show")
     assert opened == ["exp/Plots/loss.png"]
     monkeypatch.setattr(click, "launch", lambda path: 1)
-    assert "no viewer could be opened; the picture is exp/Plots/loss.png" in run(
-        "plot", "-e", "exp", "--show", status=2
-    ).stderr
+    assert (
+        "no viewer could be opened; the picture is exp/Plots/loss.png"
+        in run("plot", "-e", "exp", "--show", status=2).stderr
+    )
     assert world.root.is_dir()
 
 
@@ -470,7 +480,7 @@ def test_demo_goes_on_without_a_chair(tmp_path: Path, monkeypatch: pytest.Monkey
         typed.append(arguments[0])
         if arguments[0] == "split":
             for kind in ("train", "test"):
-                write_split(tmp_path / f"demo/splits/meshes_{kind}.json", [TALL, WIDE])
+                write_split(Path(arguments[arguments.index("-o") + 1]) / f"meshes_{kind}.json", [TALL, WIDE])
         if arguments[0] in ends:
             sys.exit(ends[arguments[0]])
 
@@ -478,15 +488,12 @@ def test_demo_goes_on_without_a_chair(tmp_path: Path, monkeypatch: pytest.Monkey
     whole = main.main
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(demo, "_write_chairs", lambda *_: None)
-    monkeypatch.setattr(
-        main, "main", lambda args, **options: (whole if args[0] == "demo" else ended)(args, **options)
-    )
+    monkeypatch.setattr(main, "main", lambda args, **options: (whole if args[0] == "demo" else ended)(args, **options))
     run("demo", "--train", 2, "--test", 1, "-o", "demo", status=1)
     assert typed == ["split", *["preprocess"] * 3, "train", "reconstruct", "evaluate", "interpolate", "plot"]
     typed.clear()
-    (tmp_path / "demo/experiment").rename(tmp_path / "before")
     ends["train"] = 2
-    run("demo", "--train", 2, "--test", 1, "-o", "demo", status=2)
+    run("demo", "--train", 2, "--test", 1, "-o", "other", status=2)
     assert typed[-1] == "train"
 
 

@@ -155,6 +155,18 @@ def test_thin_parts_are_not_lost(thin: Field, turn: tuple[float, float, float]) 
     assert sparse.body_count == 1
 
 
+@pytest.mark.parametrize("slope", [1.0, 1.2])
+def test_a_speck_in_the_middle_of_a_coarse_cell_is_found(slope: float) -> None:
+    """As far from every coarse sample as can be, in a field a little steeper than a distance."""
+    middle = -1 + 4 * 2 / 64
+    speck = Translated(Sphere(0.04), (middle, middle, middle))
+    sparse, dense = (
+        polygonize(lambda points: slope * speck(points), resolution=65, method=how) for how in ("sparse", "dense")
+    )
+    np.testing.assert_array_equal(sparse.vertices, dense.vertices)
+    assert sparse.is_watertight
+
+
 @pytest.mark.parametrize(("resolution", "share"), [(129, 11), (200, 15), (257, 20)])
 def test_sparse_asks_little(resolution: int, share: int) -> None:
     field = Recorded(Sphere(0.6))

@@ -119,6 +119,16 @@ def test_same_seed_same_bits_whatever_the_order(source: Path, tmp_path: Path) ->
     assert changed == {"SdfSamples/meshes/toys/chair.npz"}
 
 
+@pytest.mark.usefixtures("quick")
+def test_every_shape_has_draws_of_its_own(source: Path, tmp_path: Path) -> None:
+    (source / "toys" / "twin.ply").write_bytes((source / "toys" / "ball.ply").read_bytes())
+    twin = ShapeName("meshes", "toys", "twin")
+    work(source, "data", BALL, twin)
+    data = DataSource.open(tmp_path / "data")
+    common = set(map(tuple, data.load_samples(BALL).points)) & set(map(tuple, data.load_samples(twin).points))
+    assert not common
+
+
 def test_same_seed_same_bits_whatever_the_number_of_workers(source: Path, tmp_path: Path) -> None:
     """In processes of their own, with the original's 250 000 samples."""
     for options in ({"test": True}, {"surface": True}):

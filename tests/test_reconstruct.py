@@ -13,6 +13,7 @@ from helpers import EXTENTS, TEST, TRAIN, World, run
 from deepsdf.checkpoints import load_code
 from deepsdf.errors import InputError, NoSurfaceError
 from deepsdf.geometry.meshes import load_mesh
+from deepsdf.geometry.sampling import SDFSamples
 from deepsdf.inference.shapespace import Shape, ShapeSpace
 from deepsdf.pipeline import reconstruct as module
 from deepsdf.pipeline.reconstruct import reconstruct, save_mesh, training_meshes
@@ -111,6 +112,29 @@ def test_missing_and_broken_samples_cost_their_shapes_alone(world: World) -> Non
     for shape, reason in result.failures:
         assert str(world.data.samples_path(shape)) in reason
         assert "`deepsdf preprocess` makes it again" in reason
+
+
+@pytest.mark.parametrize("factor", [np.inf, np.nan])
+def test_unusable_samples_cost_their_shape_alone(world: World, factor: float) -> None:
+    """A file that can be read, without a number in it."""
+    path = world.data.samples_path(TALL)
+    samples = SDFSamples.load(path)
+    SDFSamples(samples.pos * np.float32(factor), samples.neg * np.float32(factor)).save(path)
+    result = again(world)
+    assert result.done == [WIDE]
+    ((shape, reason),) = result.failures
+    assert (shape, str(path) in reason, "`deepsdf preprocess` makes it again" in reason) == (TALL, True, True)
+
+
+@pytest.mark.parametrize("side", ["pos", "neg"])
+def test_samples_of_one_side_alone_are_fitted(world: World, side: str) -> None:
+    path = world.data.samples_path(TALL)
+    samples = SDFSamples.load(path)
+    SDFSamples(**{"pos": samples.pos, "neg": samples.neg, side: samples.pos[:0]}).save(path)
+    result = again(world, resolution=9)
+    assert TALL not in [failure.shape for failure in result.failures if "samples" in failure.reason]
+    assert WIDE in result.done
+    assert torch.isfinite(load_code(world.experiment.reconstructed_code_path(200, TALL))).all()
 
 
 def test_no_samples_at_all(world: World) -> None:

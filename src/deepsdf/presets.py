@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from deepsdf.specs import CosineSchedule, Specs, StepSchedule
 
 
-def fast(*, data_source: str, train_split: str, test_split: str | None, scenes: int, epochs: int) -> Specs:
+def fast(
+    *, data_source: str, train_split: str, test_split: str | None = None, scenes: int, epochs: int | None = None
+) -> Specs:
     """Small steps of a small network with a positional encoding, the hidden matrices under Muon, in bfloat16.
 
     One epoch of 60 scenes takes about 50 ms on 2 CPU cores; a few thousand epochs learn a class of shapes.
 
     Args:
         scenes: how many training shapes; up to 64 of them make a batch.
-        epochs: passes over the shapes; the learning rates reach 0 at the end.
+        epochs: passes over the shapes; the learning rates reach 0 at the end. By default as many as make
+            6000 steps, but 100 at least.
     """
+    batch = min(64, scenes)
+    epochs = epochs or max(100, 6000 // (scenes // batch))
 
     def cosine(initial: float) -> CosineSchedule:
         return CosineSchedule(initial=initial, warmup=min(50, epochs // 10), length=epochs)
@@ -30,16 +37,17 @@ def fast(*, data_source: str, train_split: str, test_split: str | None, scenes: 
         snapshot_frequency=epochs,
         log_frequency=min(100, epochs),
         samples_per_scene=128,
-        scenes_per_batch=min(64, scenes),
+        scenes_per_batch=batch,
         clamping_distance=0.1,
-        code_regularization_lambda=1e-4,
         learning_rate_schedule=[cosine(1e-3), cosine(2e-3), cosine(1e-2)],
         optimizer="muon",
         precision="bfloat16",
     )
 
 
-def deepsdf(*, data_source: str, train_split: str, test_split: str | None, scenes: int, epochs: int = 2001) -> Specs:
+def deepsdf(
+    *, data_source: str, train_split: str, test_split: str | None = None, scenes: int, epochs: int | None = None
+) -> Specs:
     """The published experiments' settings (sofas' specs.json). Made for days of eight GPUs."""
     layers = list(range(8))
     return Specs(
@@ -60,7 +68,7 @@ def deepsdf(*, data_source: str, train_split: str, test_split: str | None, scene
             "weight_norm": True,
         },
         code_length=256,
-        num_epochs=epochs,
+        num_epochs=epochs or 2001,
         snapshot_frequency=1000,
         additional_snapshots=[100, 500],
         samples_per_scene=16384,
@@ -72,3 +80,6 @@ def deepsdf(*, data_source: str, train_split: str, test_split: str | None, scene
             StepSchedule(initial=1e-3, interval=500, factor=0.5),
         ],
     )
+
+
+PRESETS: dict[str, Callable[..., Specs]] = {"fast": fast, "deepsdf": deepsdf}

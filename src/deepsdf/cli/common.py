@@ -48,15 +48,12 @@ def common_options(verb: F) -> F:
     )
     @functools.wraps(verb)
     def wrapped(*args: Any, debug: bool, quiet: bool, log_file: Path | None, **kwargs: Any) -> Any:
-        try:
-            with _logging(debug, quiet, log_file):
-                try:
-                    return verb(*args, **kwargs)
-                except (DeepSDFError, OSError) as error:
-                    logging.getLogger("deepsdf").error("%s", error, exc_info=debug)
-                    raise SystemExit(UNUSABLE) from None
-        except OSError as error:  # the log itself
-            raise click.ClickException(f"--log {log_file}: {error}") from None
+        with _logging(debug, quiet, log_file):
+            try:
+                return verb(*args, **kwargs)
+            except (DeepSDFError, OSError) as error:
+                logging.getLogger("deepsdf").error("%s", error, exc_info=debug)
+                raise SystemExit(UNUSABLE) from None
 
     return wrapped  # pyright: ignore[reportReturnType]
 
@@ -71,16 +68,19 @@ class _ToScreen(logging.Handler):
 
 @contextmanager
 def _logging(debug: bool, quiet: bool, log_file: Path | None) -> Iterator[None]:
+    handlers: list[logging.Handler] = [_ToScreen()]
+    if log_file:
+        try:
+            log_file.parent.mkdir(parents=True, exist_ok=True)
+            to_file = logging.FileHandler(log_file, encoding="utf-8")
+        except OSError as error:
+            raise click.BadParameter(f"{log_file} cannot be written: {error.strerror}", param_hint="--log") from None
+        to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        handlers.append(to_file)
     logger = logging.getLogger("deepsdf")
     before = (logger.level, Quiet.on)
     logger.setLevel(logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO)
     Quiet.on = quiet
-    handlers: list[logging.Handler] = [_ToScreen()]
-    if log_file:
-        log_file.parent.mkdir(parents=True, exist_ok=True)
-        to_file = logging.FileHandler(log_file, encoding="utf-8")
-        to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        handlers.append(to_file)
     for handler in handlers:
         logger.addHandler(handler)
     try:

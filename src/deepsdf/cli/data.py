@@ -47,7 +47,8 @@ def split(
         if part:
             write_split(path, part)
             say(f"Wrote {path}: {count(len(part), 'shape')} of {count(len({s.category for s in part}), 'class')}")
-    say(f"Next: deepsdf preprocess -s {source} -d data --split {out / f'{stem}_train.json'}")
+    first = out / f"{stem}_{'train' if training else 'test'}.json"
+    say(f"Next: deepsdf preprocess -s {source} -d data --split {first}")
 
 
 @click.command()

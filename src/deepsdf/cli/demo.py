@@ -14,6 +14,9 @@ from deepsdf.cli.common import SOME_FAILED, Bar, Quiet, common_options, console,
 
 CLASS = "chairs"
 
+SAMPLES = 100_000
+"""Of a chair: plenty for shapes as plain as these, and a fifth of the usual time."""
+
 
 @click.command()
 @click.option("--out", "-o", default="demo-output", show_default=True, type=click.Path(path_type=Path), help="Folder.")
@@ -26,7 +29,6 @@ CLASS = "chairs"
 def demo(out: Path, training: int, held_out: int, epochs: int, resolution: int, seed: int) -> None:
     """Run everything on generated chairs: a few minutes, ending with a table and pictures."""
     from deepsdf.errors import InputError
-    from deepsdf.presets import fast
     from deepsdf.splits import read_split
 
     start = time.perf_counter()
@@ -38,14 +40,14 @@ def demo(out: Path, training: int, held_out: int, epochs: int, resolution: int, 
     _run("split", "-s", meshes, "-o", splits, "--test", held_out, "--seed", seed)
     train_split, test_split = splits / "meshes_train.json", splits / "meshes_test.json"
     some_failed = False
-    for arguments in ([train_split], [test_split], [test_split, "--surface"]):
-        some_failed |= _run("preprocess", "-s", meshes, "-d", data, "--split", *arguments)
-    specs = fast(
-        data_source=str(data), train_split=str(train_split), test_split=str(test_split), scenes=training, epochs=epochs
-    )
-    specs.save(experiment / "specs.json")
-    say(f"Wrote {experiment / 'specs.json'}: the preset `fast`")
-    some_failed |= _run("train", "-e", experiment, "--seed", seed)
+    for split, what in (
+        (train_split, ["--samples", SAMPLES]),
+        (test_split, ["--samples", SAMPLES]),
+        (test_split, ["--surface"]),
+    ):
+        some_failed |= _run("preprocess", "-s", meshes, "-d", data, "--split", split, *what)
+    made = ["--preset", "fast", "-d", data, "-s", train_split, "--test-split", test_split, "--epochs", epochs]
+    some_failed |= _run("train", "-e", experiment, *made, "--seed", seed)
     some_failed |= _run("reconstruct", "-e", experiment, "-d", data, "-s", test_split, "--resolution", resolution)
     some_failed |= _run("evaluate", "-e", experiment, "-d", data, "-s", test_split)
     first, second = (shape.instance for shape in (*read_split(test_split), *read_split(train_split))[:2])

@@ -21,17 +21,37 @@ from deepsdf.cli.common import Bar, common_options, count, device_option, experi
 @click.option("--batch-split", default=1, show_default=True, help="Work on a batch in so many parts, for less memory.")
 @click.option("--overwrite", is_flag=True, help="Begin anew although the experiment was trained before.")
 @click.option(
+    "--preset", type=click.Choice(["fast", "deepsdf"]), help="Write EXP/specs.json first, for --data and --split."
+)
+@click.option("--data", "-d", type=click.Path(path_type=Path), help="With --preset: the data source.")
+@click.option("--split", "-s", type=click.Path(path_type=Path), help="With --preset: the training split.")
+@click.option("--test-split", type=click.Path(path_type=Path), help="With --preset: the test split, for later.")
+@click.option("--epochs", type=click.IntRange(min=1), help="With --preset: how many.  [default: the preset's]")
+@click.option(
     "--seed", type=int, default=None, help="Same seed, same bits on a CPU.  [default: Seed in specs.json, or 0]"
 )
 @device_option
 @common_options
 def train(
-    experiment: Path, resume: str | None, batch_split: int, overwrite: bool, seed: int | None, device: str
+    experiment: Path,
+    resume: str | None,
+    batch_split: int,
+    overwrite: bool,
+    preset: str | None,
+    data: Path | None,
+    split: Path | None,
+    test_split: Path | None,
+    epochs: int | None,
+    seed: int | None,
+    device: str,
 ) -> None:
     """Train the network that EXP/specs.json describes.
 
-    Paths in specs.json are relative to the current folder. Ctrl-C ends after the current epoch and saves.
+    With --preset, EXP/specs.json is written first; "fast" learns a class in minutes, "deepsdf" are the original's
+    settings. Paths in specs.json are relative to the current folder. Ctrl-C ends after the current epoch and saves.
     """
+    if preset or data or split:
+        _write_specs(experiment, preset, data, split, test_split, epochs)
     from deepsdf.splits import Failure
     from deepsdf.training.loop import EpochReport
     from deepsdf.training.loop import train as run
@@ -70,6 +90,34 @@ def train(
         say(f"Trained without {count(len(failures), 'shape')}:")
     test = done.specs.test_split or "TEST.json"
     finish(failures, f"deepsdf reconstruct -e {experiment} -d {done.specs.data_source} -s {test}")
+
+
+def _write_specs(
+    experiment: Path,
+    preset: str | None,
+    data: Path | None,
+    split: Path | None,
+    test_split: Path | None,
+    epochs: int | None,
+) -> None:
+    from deepsdf.errors import InputError
+    from deepsdf.presets import PRESETS
+    from deepsdf.splits import read_split
+
+    if preset is None or data is None or split is None:
+        raise InputError("--preset, --data and --split go together: they make EXP/specs.json")
+    path = experiment / "specs.json"
+    if path.exists():
+        raise InputError(f"{path} is there already; leave --preset, --data and --split out, or remove it")
+    specs = PRESETS[preset](
+        data_source=str(data),
+        train_split=str(split),
+        test_split=None if test_split is None else str(test_split),
+        scenes=len(read_split(split)),
+        epochs=epochs,
+    )
+    specs.save(path)
+    say(f"Wrote {path}: the preset {preset}")
 
 
 class _stop_on_signal:
