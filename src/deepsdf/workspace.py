@@ -175,6 +175,12 @@ class Experiment:
         names = [path.stem for path in (self.root / "ModelParameters").glob("*.pth") if path.stem[0] != "."]
         return sorted(names, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name))
 
+    def remove_checkpoints(self) -> None:
+        """Remove all checkpoints, before a training that begins anew: old and new ones must not lie side by side."""
+        for name in self.checkpoints():
+            for path in (self.model_path(name), self.optimizer_path(name), self.codes_path(name)):
+                path.unlink(missing_ok=True)
+
     def reconstructed_mesh_path(self, epoch: str | int, shape: ShapeName) -> Path:
         """Unit frame."""
         return shape.path(self._reconstructions(epoch) / "Meshes", ".ply")

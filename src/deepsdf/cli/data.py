@@ -112,8 +112,12 @@ def preprocess(
     what = "SurfaceSamples" if surface else "SdfSamples"
     skipped = f", {len(result.skipped)} were there already" if result.skipped else ""
     say(f"Wrote {count(len(result.done), 'shape')} to {data_dir / what}{skipped}, {len(result.failures)} failed")
-    following = "deepsdf evaluate -e EXP ..." if surface else "deepsdf train -e EXP"
-    finish(result.failures, following)
+    following = (
+        f"deepsdf evaluate -e EXP -d {data_dir} -s {split_file}"
+        if surface
+        else f"deepsdf train -e EXP --preset fast -d {data_dir} -s {split_file}"
+    )
+    finish(result.failures, following if result.done or result.skipped else "")
 
 
 @click.command("view-samples")

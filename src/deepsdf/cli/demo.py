@@ -20,9 +20,11 @@ SAMPLES = 100_000
 
 @click.command()
 @click.option("--out", "-o", default="demo-output", show_default=True, type=click.Path(path_type=Path), help="Folder.")
-@click.option("--train", "training", default=56, show_default=True, type=click.IntRange(min=2), help="Training chairs.")
+@click.option(
+    "--train", "training", default=240, show_default=True, type=click.IntRange(min=2), help="Training chairs."
+)
 @click.option("--test", "held_out", default=8, show_default=True, type=click.IntRange(min=1), help="Held-out chairs.")
-@click.option("--epochs", default=2000, show_default=True, type=click.IntRange(min=1), help="Of training.")
+@click.option("--epochs", default=360, show_default=True, type=click.IntRange(min=1), help="Of training.")
 @click.option("--resolution", default=160, show_default=True, type=click.IntRange(min=8), help="Of the meshes.")
 @click.option("--seed", default=0, show_default=True, help="Same seed, same chairs.")
 @common_options

@@ -48,7 +48,7 @@ class SDFSamples:
     def of(cls, points: np.ndarray, distances: np.ndarray) -> SDFSamples:
         """From points (n, 3) and distances (n,); rows with NaN are dropped."""
         rows = np.column_stack([points, distances]).astype(np.float32)
-        rows = rows[~np.isnan(rows).any(axis=1)]
+        rows = rows[np.isfinite(rows).all(axis=1)]
         outside = rows[:, 3] > 0
         return cls(rows[outside], rows[~outside])
 
@@ -74,7 +74,7 @@ class SDFSamples:
 
     @classmethod
     def load(cls, path: str | Path) -> SDFSamples:
-        """Reads what `save`, or the original, wrote. Rows with NaN are dropped, as the original does.
+        """Reads what `save`, or the original, wrote. Rows that are not finite are dropped; the original drops NaN.
 
         Raises:
             InputError: no such file, not an .npz, cut short, without `pos` or `neg`, or of another shape.
@@ -102,7 +102,7 @@ class SDFSamples:
             zipfile.LargeZipFile,
         ) as error:
             raise InputError(f"{path}: {error}; expected {wanted}; {advice}") from error
-        return cls(*(rows[~np.isnan(rows).any(axis=1)] for rows in (samples.pos, samples.neg)))
+        return cls(*(rows[np.isfinite(rows).all(axis=1)] for rows in (samples.pos, samples.neg)))
 
 
 def sample_sdf(

@@ -64,6 +64,12 @@ class TrainingState:
         """The parameter groups, in the order of `LearningRateSchedule`."""
         return self.adam.param_groups + (self.muon.param_groups if self.muon else [])
 
+    def zero_codes_but(self, scenes: Tensor) -> None:
+        """Zero the codes of scenes that are not among these: what is never trained should not look as if it were."""
+        unused = torch.ones(len(self.codes.weight), dtype=torch.bool).index_fill_(0, scenes, False)
+        with torch.no_grad():
+            self.codes.weight[unused.to(self.codes.weight.device)] = 0.0
+
     def save(self, experiment: Experiment, checkpoint: str) -> None:
         """Write a checkpoint and the logs, without which it could not be continued."""
         epoch = self.logs.epoch

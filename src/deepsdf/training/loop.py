@@ -13,7 +13,6 @@ from torch import Tensor
 
 from deepsdf.devices import resolve_device
 from deepsdf.errors import DeepSDFError, InputError
-from deepsdf.network.bank import SampleBank
 from deepsdf.network.objective import clamped_l1, code_norm_penalty
 from deepsdf.specs import Specs
 from deepsdf.splits import Failure, read_split
@@ -32,6 +31,7 @@ class EpochReport(NamedTuple):
 
     epoch: int
     num_epochs: int
+    steps: int
     loss: float
     """Mean over the epoch's steps."""
     samples_per_second: float
@@ -59,7 +59,7 @@ def train(
     Args:
         device: "auto", "cpu", "cuda" or "cuda:1".
         resume: a checkpoint to continue from: "latest" or an epoch.
-        overwrite: begin anew although the folder holds a training already.
+        overwrite: begin anew although the folder holds a training already; its checkpoints are removed.
         batch_split: work on each batch in so many parts, for less memory; the gradients are the same.
         seed: instead of the one in specs.json.
         memory_limit: bytes of samples to keep in memory; above it they are mapped from a temporary file.
@@ -93,55 +93,62 @@ def train(
         on_failure=on_failure or (lambda failure: None),
         memory_limit=memory_limit,
     )
-    if len(samples.bank) < specs.scenes_per_batch:
-        raise InputError(
-            f"ScenesPerBatch is {specs.scenes_per_batch}, but there are {len(samples.bank)} training shapes, so no "
-            f"batch would ever be full; set it to {len(samples.bank)} or less in {experiment.root / 'specs.json'}"
-        )
+    _check_batch(samples, experiment)
     if resume is None:
-        unused = torch.ones(len(shapes), dtype=torch.bool).index_fill_(0, samples.scenes, False)
-        with torch.no_grad():
-            state.codes.weight[unused.to(target)] = 0.0
-    bank, scenes = samples.bank.to(target), samples.scenes.to(target)
-    forked = [target] if target.type == "cuda" else []
-    with torch.random.fork_rng(devices=forked):
+        state.zero_codes_but(samples.scenes)
+        experiment.remove_checkpoints()
+    samples = samples.to(target)
+    with torch.random.fork_rng(devices=[target] if target.type == "cuda" else []):
         for epoch in range(state.logs.epoch + 1, specs.num_epochs + 1):
-            start = time.perf_counter()
-            rates = _set_rates(state, specs, epoch)
-            order = torch.Generator().manual_seed(_epoch_seed(seed, epoch))
-            draws = torch.Generator(target).manual_seed(_epoch_seed(seed, epoch))
-            torch.manual_seed(_epoch_seed(seed, epoch))  # dropout's
-            state.decoder.train()
-            losses = [
-                _step(state, specs, epoch, batch_split, bank, batch.to(target), scenes, draws)
-                for batch in samples.batches(specs.scenes_per_batch, order)
-            ]
-            values = torch.stack(losses).tolist()
-            seconds = time.perf_counter() - start
-            state.logs.append(state.decoder, state.codes, values, rates, seconds)
-            _check_finite(state.logs, values, experiment)
+            report = _epoch(state, specs, epoch, samples, batch_split, _epoch_seed(seed, epoch))
+            _check_finite(state.logs, report.steps, experiment)
             stopping = epoch == specs.num_epochs or should_stop()
             if epoch in specs.snapshot_epochs:
                 state.save(experiment, str(epoch))
             if epoch % specs.log_frequency == 0 or stopping:
                 state.save(experiment, "latest")
             if on_epoch:
-                count = len(values) * specs.scenes_per_batch * specs.samples_per_scene
-                on_epoch(EpochReport(epoch, specs.num_epochs, sum(values) / len(values), count / seconds, rates))
+                on_epoch(report)
             if stopping:
                 break
     return experiment
 
 
-def _epoch_seed(seed: int, epoch: int) -> int:
-    return (seed * 1_000_003 + epoch) % 2**63
+def _check_batch(samples: SplitSamples, experiment: Experiment) -> None:
+    wanted, there = experiment.specs.scenes_per_batch, len(samples.bank)
+    if there < wanted:
+        raise InputError(
+            f"ScenesPerBatch is {wanted}, but there are {there} training shapes, so no batch would ever be full; "
+            f"set it to {there} or less in {experiment.root / 'specs.json'}"
+        )
 
 
-def _set_rates(state: TrainingState, specs: Specs, epoch: int) -> list[float]:
+def _epoch(
+    state: TrainingState, specs: Specs, epoch: int, samples: SplitSamples, batch_split: int, seed: int
+) -> EpochReport:
+    """Every shape once; logs what happened."""
+    start = time.perf_counter()
     rates = [schedule.rate(epoch) for schedule in specs.learning_rate_schedule]
     for group, rate in zip(state.groups, rates, strict=True):
         group["lr"] = rate
-    return rates
+    order = torch.Generator().manual_seed(seed)
+    draws = torch.Generator(samples.bank.rows.device).manual_seed(seed)
+    torch.manual_seed(seed)  # dropout's
+    state.decoder.train()
+    losses = [
+        _step(state, specs, epoch, batch_split, samples, batch, draws)
+        for batch in samples.batches(specs.scenes_per_batch, order)
+    ]
+    values = torch.stack(losses).tolist()
+    seconds = time.perf_counter() - start
+    state.logs.append(state.decoder, state.codes, values, rates, seconds)
+    count = len(values) * specs.scenes_per_batch * specs.samples_per_scene
+    mean = sum(values) / len(values)
+    return EpochReport(epoch, specs.num_epochs, len(values), mean, count / seconds, rates)
+
+
+def _epoch_seed(seed: int, epoch: int) -> int:
+    return (seed * 1_000_003 + epoch) % 2**63
 
 
 def _step(
@@ -149,19 +156,18 @@ def _step(
     specs: Specs,
     epoch: int,
     batch_split: int,
-    bank: SampleBank,
+    split: SplitSamples,
     batch: Tensor,
-    scenes: Tensor,
     generator: torch.Generator,
 ) -> Tensor:
     """One step on a batch of shapes; returns its loss, still on the device."""
-    samples = bank.draw(batch, specs.samples_per_scene, generator)
+    samples = split.bank.draw(batch, specs.samples_per_scene, generator)
     state.adam.zero_grad()
     if state.muon:
         state.muon.zero_grad()
     loss = torch.zeros((), device=samples.device)
     for part in samples.chunk(batch_split, dim=1):
-        codes = state.codes(scenes[batch])
+        codes = state.codes(split.scenes[batch])
         with torch.autocast(samples.device.type, torch.bfloat16, enabled=specs.precision == "bfloat16"):
             predicted = state.decoder(codes, part[..., :3])
         part_loss = clamped_l1(predicted, part[..., 3], specs.clamping_distance).sum() / samples[..., 3].numel()
@@ -178,11 +184,11 @@ def _step(
     return loss
 
 
-def _check_finite(logs: TrainingLogs, losses: list[float], experiment: Experiment) -> None:
+def _check_finite(logs: TrainingLogs, steps: int, experiment: Experiment) -> None:
     """After an epoch and before it is saved: its last step can break the weights, though its loss was finite."""
-    found = [("the loss", step, loss) for step, loss in enumerate(losses, 1)]
-    found.append(("the norm of the codes", len(losses), float(logs.latent_magnitude[-1])))
-    found += [(f"the norm of {name}", len(losses), values[-1]) for name, values in logs.param_magnitude.items()]
+    found = [("the loss", step, loss) for step, loss in enumerate(logs.loss[-steps:], 1)]
+    found.append(("the norm of the codes", steps, float(logs.latent_magnitude[-1])))
+    found += [(f"the norm of {name}", steps, values[-1]) for name, values in logs.param_magnitude.items()]
     for what, step, value in found:
         if not math.isfinite(value):
             kept = ", ".join(experiment.checkpoints()) or "none"

@@ -50,7 +50,7 @@ class SplitSamples:
             InputError: no shape can be used.
         """
         sizes = {scene: _row_count(data, shape) for scene, shape in enumerate(shapes)}
-        rows = _allocate(sum(sizes.values()), data, memory_limit or _default_limit())
+        rows = _allocate(sum(sizes.values()), data, _default_limit() if memory_limit is None else memory_limit)
         counts: list[tuple[int, int]] = []
         scenes: list[int] = []
         end = 0
@@ -76,12 +76,15 @@ class SplitSamples:
         starts = sizes_read.flatten().cumsum(0).reshape(-1, 2) - sizes_read
         return cls(SampleBank(torch.from_numpy(rows[:end]), starts, sizes_read), torch.tensor(scenes))
 
+    def to(self, device: torch.device) -> SplitSamples:
+        return SplitSamples(self.bank.to(device), self.scenes.to(device))
+
     def batches(self, scenes_per_batch: int, generator: torch.Generator) -> Iterator[Tensor]:
         """Every shape once, in random order, as indices (scenes_per_batch,) into the bank; the last incomplete
         batch is dropped, as in the original."""
         order = torch.randperm(len(self.bank), generator=generator)
         for start in range(0, len(order) - scenes_per_batch + 1, scenes_per_batch):
-            yield order[start : start + scenes_per_batch]
+            yield order[start : start + scenes_per_batch].to(self.scenes.device)
 
 
 def _row_count(data: DataSource, shape: ShapeName) -> int:

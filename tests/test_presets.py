@@ -1,0 +1,87 @@
+"""Presets: settings that are valid, and the verb that writes them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers import World, run
+
+from deepsdf.network.decoder import build_decoder
+from deepsdf.presets import PRESETS
+from deepsdf.specs import Specs
+
+pytest_plugins = ("helpers",)
+
+WHERE = {"data_source": "data", "train_split": "train.json", "test_split": "test.json"}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("scenes", [2, 64, 65, 3281])
+def test_a_preset_is_a_valid_file(name: str, scenes: int, tmp_path: Path) -> None:
+    specs = PRESETS[name](**WHERE, scenes=scenes)
+    specs.save(tmp_path / "specs.json")
+    assert Specs.load(tmp_path / "specs.json") == specs
+    assert specs.scenes_per_batch <= scenes  # or no batch would ever be full
+    build_decoder(specs.network_arch, specs.code_length, specs.network_specs)
+
+
+@pytest.mark.parametrize(("scenes", "steps"), [(2, 6000), (60, 6000), (128, 6000), (3281, 117 * 51), (64_000, 100_000)])
+def test_fast_makes_as_many_steps_whatever_the_data(scenes: int, steps: int) -> None:
+    specs = PRESETS["fast"](**WHERE, scenes=scenes)
+    assert specs.num_epochs * (scenes // specs.scenes_per_batch) == steps
+    assert [schedule.rate(specs.num_epochs) for schedule in specs.learning_rate_schedule] == [0.0] * 3
+
+
+def test_deepsdf_is_the_published_spec() -> None:
+    specs = PRESETS["deepsdf"](**WHERE, scenes=1628)
+    assert (specs.num_epochs, specs.samples_per_scene, specs.scenes_per_batch, specs.code_length) == (
+        2001,
+        16384,
+        64,
+        256,
+    )
+    assert specs.snapshot_epochs == {100, 500, 1000, 2000}
+    assert [specs.learning_rate_schedule[group].rate(499) for group in (0, 1)] == [5e-4, 1e-3]
+    assert [specs.learning_rate_schedule[group].rate(500) for group in (0, 1)] == [2.5e-4, 5e-4]
+    decoder = build_decoder(specs.network_arch, specs.code_length, specs.network_specs)
+    assert sum(parameter.numel() for parameter in decoder.parameters()) == 1_843_195
+
+
+def test_train_writes_the_preset_and_trains(world: World) -> None:
+    made = ("-d", "data", "-s", "train.json", "--test-split", "test.json", "--epochs", 2, "--device", "cpu")
+    result = run("train", "-e", "new", "--preset", "fast", *made)
+    assert "Wrote new/specs.json: the preset fast" in result.output
+    specs = json.loads((world.root / "new" / "specs.json").read_text())
+    assert (specs["NumEpochs"], specs["ScenesPerBatch"], specs["TestSplit"]) == (2, 4, "test.json")
+    assert (world.root / "new" / "ModelParameters" / "latest.pth").is_file()
+
+
+def test_a_preset_does_not_replace_settings(world: World) -> None:
+    before = world.hashes()
+    result = run("train", "-e", "exp", "--preset", "fast", "-d", "data", "-s", "train.json", status=2)
+    assert "exp/specs.json is there already; leave --preset, --data and --split out, or remove it" in result.output
+    assert "--preset, --data and --split go together" in run("train", "-e", "x", "--preset", "fast", status=2).output
+    assert world.hashes() == before
+
+
+def test_an_experiment_trained_anew_has_no_old_checkpoints(world: World) -> None:
+    assert world.experiment.checkpoints() == ["100", "200", "latest"]
+    world.specs(NumEpochs=3, SnapshotFrequency=3)
+    run("train", "-e", "exp", "--overwrite", "--device", "cpu")
+    assert world.experiment.checkpoints() == ["3", "latest"]
+
+
+def test_preprocess_makes_as_many_samples_as_asked(world: World) -> None:
+    common = ("preprocess", "-d", "few", "-s", "meshes", "-n", "toys", "--split", "test.json", "--threads", 1)
+    run(*common, "--samples", 1000, "--device", "cpu")
+    run(*common, "--samples", 300, "--surface", "--device", "cpu")
+    from deepsdf.splits import read_split
+    from deepsdf.workspace import DataSource
+
+    few = DataSource.open("few")
+    for shape in read_split("test.json"):
+        # As in the original, 47/50 of them are pairs round a surface point, rounded down to whole pairs.
+        assert len(few.load_samples(shape)) == 1000
+        assert len(few.load_surface(shape)) == 300
