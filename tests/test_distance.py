@@ -174,7 +174,5 @@ def test_hard_meshes_have_an_inside_and_an_outside(name: str) -> None:
     sdf = MeshSDF(mesh)(grid)
     assert np.isfinite(sdf).all()
     assert 0.005 < (sdf < 0).mean() < 0.95
-    far = (low + high) / 2 + 3 * np.ptp(mesh.bounds, axis=0) * np.array(
-        [[1, 0, 0], [0, 1, 0], [0, 0, 1], [-1, -1, -1]]
-    )
+    far = (low + high) / 2 + 3 * np.ptp(mesh.bounds, axis=0) * np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [-1, -1, -1]])
     assert (MeshSDF(mesh)(far) > 0).all()

@@ -88,9 +88,7 @@ def test_materials_are_neither_needed_nor_read(tmp_path: Path) -> None:
 
 
 def _triangle_gltf(uri: str) -> tuple[str, bytes]:
-    data = (
-        np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0]], np.float32).tobytes() + np.array([0, 1, 2], np.uint32).tobytes()
-    )
+    data = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0]], np.float32).tobytes() + np.array([0, 1, 2], np.uint32).tobytes()
     tree = {
         "asset": {"version": "2.0"}, "scene": 0, "scenes": [{"nodes": [0]}], "nodes": [{"mesh": 0}],
         "meshes": [{"primitives": [{"attributes": {"POSITION": 0}, "indices": 1}]}],

@@ -122,9 +122,7 @@ def test_face_orientation_does_not_matter(cup: trimesh.Trimesh):
 
 def test_loose_faces_look_like_joined_ones():
     ball = trimesh.creation.icosphere(2)
-    loose = trimesh.Trimesh(
-        ball.triangles.reshape(-1, 3), np.arange(len(ball.faces) * 3).reshape(-1, 3), process=False
-    )
+    loose = trimesh.Trimesh(ball.triangles.reshape(-1, 3), np.arange(len(ball.faces) * 3).reshape(-1, 3), process=False)
     difference = render_mesh(loose, size=96).astype(int) - render_mesh(ball, size=96)
     assert np.abs(difference).max() <= 2
 
@@ -227,9 +225,7 @@ def test_grid_size_places_and_holes():
 def test_grid_labels_do_not_touch_the_pictures():
     cell = np.full((60, 60, 3), 255, np.uint8)
     plain = grid_image([[cell, cell]])
-    sheet = grid_image(
-        [[cell, cell]], row_labels=["a very long name, too long to fit"], column_labels=["x", "y"]
-    )
+    sheet = grid_image([[cell, cell]], row_labels=["a very long name, too long to fit"], column_labels=["x", "y"])
     height, width = (big - small for big, small in zip(sheet.shape, plain.shape, strict=True) if big != small)
     assert (sheet[:height] < 128).any()
     assert (sheet[:, :width] < 128).any()

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
 
 from deepsdf.errors import DeepSDFError
 from deepsdf.splits import Failure
@@ -183,6 +184,20 @@ def finish(failures: Sequence[Failure], next_step: str = "") -> None:
         say(f"Next: {next_step}")
     if failures:
         sys.exit(SOME_FAILED)
+
+
+def chamfer_table(
+    values: Any, *, failed: int = 0, title: str = "Chamfer distance × 10³, unit frame, 30 000 points each way"
+) -> Table:
+    """A split's chamfer distances (n,), already × 10³, in one row."""
+    import numpy as np
+
+    table = Table(title=title, title_justify="left")
+    figures = {"mean": np.mean(values), "median": np.median(values), "worst": np.max(values)}
+    for column in ("shapes", "failed", *figures):
+        table.add_column(column, justify="right")
+    table.add_row(str(len(values)), str(failed), *(f"{figure:.3f}" for figure in figures.values()))
+    return table
 
 
 def count(number: int, noun: str) -> str:

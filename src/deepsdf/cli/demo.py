@@ -8,9 +8,8 @@ import time
 from pathlib import Path
 
 import click
-from rich.table import Table
 
-from deepsdf.cli.common import SOME_FAILED, Bar, Quiet, common_options, console, count, say
+from deepsdf.cli.common import SOME_FAILED, Bar, Quiet, chamfer_table, common_options, console, count, say
 
 CLASS = "chairs"
 
@@ -21,7 +20,7 @@ SAMPLES = 100_000
 @click.command()
 @click.option("--out", "-o", default="demo-output", show_default=True, type=click.Path(path_type=Path), help="Folder.")
 @click.option(
-    "--train", "training", default=240, show_default=True, type=click.IntRange(min=2), help="Training chairs."
+    "--train", "training", default=280, show_default=True, type=click.IntRange(min=2), help="Training chairs."
 )
 @click.option("--test", "held_out", default=8, show_default=True, type=click.IntRange(min=1), help="Held-out chairs.")
 @click.option("--epochs", default=360, show_default=True, type=click.IntRange(min=1), help="Of training.")
@@ -55,7 +54,7 @@ def demo(out: Path, training: int, held_out: int, epochs: int, resolution: int, 
     first, second = (shape.instance for shape in (*read_split(test_split), *read_split(train_split))[:2])
     _run("interpolate", "-e", experiment, first, second, "--resolution", min(128, resolution))
     _run("plot", "-e", experiment)
-    _tell(experiment, time.perf_counter() - start)
+    _tell(experiment, data, test_split, time.perf_counter() - start)
     if some_failed:
         sys.exit(SOME_FAILED)
 
@@ -89,13 +88,21 @@ def _run(verb: str, *arguments: object) -> bool:
     return False
 
 
-def _tell(experiment: Path, seconds: float) -> None:
+def _tell(experiment: Path, data: Path, test_split: Path, seconds: float) -> None:
     if Quiet.on:
         return
-    table = Table(title=f"Done in {seconds / 60:.1f} minutes", title_justify="left", show_header=False)
-    table.add_row("truth beside reconstruction", str(experiment / "Evaluation" / "latest" / "comparison.png"))
-    table.add_row("from one chair to another", str(experiment / "Interpolations" / "strip.png"))
-    table.add_row("loss curve", str(experiment / "Plots" / "loss.png"))
-    table.add_row("chamfer distances", str(experiment / "Evaluation" / "latest" / "chamfer.csv"))
+    from deepsdf.pipeline.evaluate import evaluate
+    from deepsdf.workspace import DataSource, Experiment
+
+    values = evaluate(Experiment.open(experiment), DataSource.open(data), test_split).unit_frame() * 1e3
     say()
-    console.print(table)
+    console.print(
+        chamfer_table(values, title=f"Held-out chairs, chamfer distance × 10³, after {seconds / 60:.1f} minutes")
+    )
+    for what, path in (
+        ("truth beside reconstruction", experiment / "Evaluation" / "latest" / "comparison.png"),
+        ("from one chair to another", experiment / "Interpolations" / "strip.png"),
+        ("loss curve", experiment / "Plots" / "loss.png"),
+        ("chamfer distances", experiment / "Evaluation" / "latest" / "chamfer.csv"),
+    ):
+        say(f"{what:28} {path}")

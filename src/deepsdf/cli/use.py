@@ -11,6 +11,7 @@ from rich.table import Table
 from deepsdf.cli.common import (
     Bar,
     Quiet,
+    chamfer_table,
     checkpoint_option,
     common_options,
     console,
@@ -153,16 +154,7 @@ def evaluate(experiment: Path, checkpoint: str, data: Path, split: Path, picture
             on_shape=bar.shape,
         )
     values = result.unit_frame() * 1e3
-    table = Table(title="Chamfer distance × 10³, unit frame, 30 000 points each way", title_justify="left")
-    for column in ("shapes", "failed", "mean", "median", "worst"):
-        table.add_column(column, justify="right")
-    table.add_row(
-        str(len(values)),
-        str(len(result.failures)),
-        f"{values.mean():.3f}",
-        f"{_median(values):.3f}",
-        f"{values.max():.3f}",
-    )
+    table = chamfer_table(values, failed=len(result.failures))
     worst = Table(title="Worst", title_justify="left", show_header=False)
     for score in result.worst():
         worst.add_row(str(score.shape), f"{score.unit_frame * 1e3:.3f}")
@@ -174,12 +166,6 @@ def evaluate(experiment: Path, checkpoint: str, data: Path, split: Path, picture
         scores_picture(opened, opened_data, checkpoint, result.worst(24), folder / "comparison.png")
         say(f"Wrote {folder / 'comparison.png'}")
     finish(result.failures)
-
-
-def _median(values: Any) -> float:
-    import numpy as np
-
-    return float(np.median(values))
 
 
 @click.command()
