@@ -488,6 +488,7 @@ def test_demo_goes_on_without_a_chair(tmp_path: Path, monkeypatch: pytest.Monkey
     whole = main.main
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(demo, "_write_chairs", lambda *_: None)
+    monkeypatch.setattr(demo, "_tell", lambda *_: None)
     monkeypatch.setattr(main, "main", lambda args, **options: (whole if args[0] == "demo" else ended)(args, **options))
     run("demo", "--train", 2, "--test", 1, "-o", "demo", status=1)
     assert typed == ["split", *["preprocess"] * 3, "train", "reconstruct", "evaluate", "interpolate", "plot"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -175,9 +176,9 @@ class Experiment:
         names = [path.stem for path in (self.root / "ModelParameters").glob("*.pth") if path.stem[0] != "."]
         return sorted(names, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name))
 
-    def remove_checkpoints(self) -> None:
-        """Remove all checkpoints, before a training that begins anew: old and new ones must not lie side by side."""
-        for name in self.checkpoints():
+    def remove_checkpoints(self, names: Iterable[str]) -> None:
+        """Remove checkpoints of an older training: those and a newer one's must not lie side by side."""
+        for name in names:
             for path in (self.model_path(name), self.optimizer_path(name), self.codes_path(name)):
                 path.unlink(missing_ok=True)
 

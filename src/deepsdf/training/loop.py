@@ -96,17 +96,21 @@ def train(
     _check_batch(samples, experiment)
     if resume is None:
         state.zero_codes_but(samples.scenes)
-        experiment.remove_checkpoints()
+    older = experiment.checkpoints() if resume is None else []
     samples = samples.to(target)
     with torch.random.fork_rng(devices=[target] if target.type == "cuda" else []):
         for epoch in range(state.logs.epoch + 1, specs.num_epochs + 1):
             report = _epoch(state, specs, epoch, samples, batch_split, _epoch_seed(seed, epoch))
             _check_finite(state.logs, report.steps, experiment)
             stopping = epoch == specs.num_epochs or should_stop()
-            if epoch in specs.snapshot_epochs:
-                state.save(experiment, str(epoch))
-            if epoch % specs.log_frequency == 0 or stopping:
-                state.save(experiment, "latest")
+            names = [str(epoch)] if epoch in specs.snapshot_epochs else []
+            names += ["latest"] if epoch % specs.log_frequency == 0 or stopping else []
+            for name in names:
+                state.save(experiment, name)
+            if names:
+                # Not before: until there is a new checkpoint, the old ones are all there is.
+                experiment.remove_checkpoints(name for name in older if name not in names)
+                older = []
             if on_epoch:
                 on_epoch(report)
             if stopping:
