@@ -86,7 +86,7 @@ def test_an_interrupt_is_not_a_failure(tmp_path: Path) -> None:
     result = BatchResult()
     with pytest.raises(KeyboardInterrupt):
         run_batch(stop, {shape: (tmp_path, shape.instance) for shape in named("a", "b", "c")}, result, workers=1)
-    assert result == BatchResult(done=named("a"))
+    assert result == BatchResult(done=named("a"), returned={named("a")[0]: None})
     assert not (tmp_path / "c").exists()
 
 

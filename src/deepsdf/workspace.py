@@ -62,6 +62,11 @@ class DataSource:
         """The way from the mesh frame to the unit frame."""
         return shape.path(self.root / "NormalizationParameters", ".npz")
 
+    @property
+    def quality_path(self) -> Path:
+        """How sure the signs of each shape's samples are."""
+        return self.root / "preprocess.csv"
+
     def register(self, dataset: str, meshes: Path) -> None:
         """Note where a dataset's meshes lie.
 

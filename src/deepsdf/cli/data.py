@@ -112,6 +112,11 @@ def preprocess(
     what = "SurfaceSamples" if surface else "SdfSamples"
     skipped = f", {len(result.skipped)} were there already" if result.skipped else ""
     say(f"Wrote {count(len(result.done), 'shape')} to {data_dir / what}{skipped}, {len(result.failures)} failed")
+    doubtful = [quality for quality in result.returned.values() if quality and quality.verdict == "doubtful"]
+    for quality in doubtful[:10]:
+        say(f"Doubtful: {quality.shape}: {quality.reason}")
+    if doubtful:
+        say(f"{len(doubtful)} doubtful in all; {data_dir / 'preprocess.csv'} lists every shape")
     following = (
         f"deepsdf evaluate -e EXP -d {data_dir} -s {split_file}"
         if surface

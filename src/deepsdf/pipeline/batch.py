@@ -22,15 +22,20 @@ class BatchResult:
         done: worked on and written.
         skipped: were there already.
         failures: could not be worked on, with the reason.
+        returned: what the work on each shape returned.
     """
 
     done: list[ShapeName] = field(default_factory=list)
     skipped: list[ShapeName] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    returned: dict[ShapeName, Any] = field(default_factory=dict)
 
 
 OnShape = Callable[[ShapeName, str | None], None]
 """Told each finished shape, and the reason where it failed."""
+
+Finish = Callable[[ShapeName, BaseException | None, Any], None]
+"""A shape is done: its error, or what the work returned."""
 
 OnStart = Callable[[int], None]
 """Told how many shapes there are to work on."""
@@ -49,10 +54,11 @@ def run_batch(
     A worker that dies costs the shape it worked on: those that were under way are tried again one by one.
     """
 
-    def finish(shape: ShapeName, error: BaseException | None) -> None:
+    def finish(shape: ShapeName, error: BaseException | None, returned: Any) -> None:
         reason = None if error is None else describe(error)
         if reason is None:
             result.done.append(shape)
+            result.returned[shape] = returned
         else:
             result.failures.append(Failure(shape, reason))
         if on_shape:
@@ -60,12 +66,12 @@ def run_batch(
 
     if workers <= 1 or len(tasks) <= 1:
         for shape, arguments in tasks.items():
-            finish(shape, _attempt(work, arguments))
+            finish(shape, *_attempt(work, arguments))
         return
     for shape in _run_pool(work, tasks, min(workers, len(tasks)), finish):
         left = _run_pool(work, {shape: tasks[shape]}, 1, finish)
         if left:
-            finish(shape, RuntimeError("the worker process died (out of memory, or a crash in a library)"))
+            finish(shape, RuntimeError("the worker process died (out of memory, or a crash in a library)"), None)
 
 
 def describe(error: BaseException) -> str:
@@ -73,19 +79,18 @@ def describe(error: BaseException) -> str:
     return str(error) if isinstance(error, DeepSDFError) else f"{type(error).__name__}: {error}"
 
 
-def _attempt(work: Callable[..., object], arguments: tuple[Any, ...]) -> Exception | None:
+def _attempt(work: Callable[..., object], arguments: tuple[Any, ...]) -> tuple[Exception | None, Any]:
     try:
-        work(*arguments)
+        return None, work(*arguments)
     except Exception as error:  # whatever a mesh provokes in a library is that shape's failure
-        return error
-    return None
+        return error, None
 
 
 def _run_pool(
     work: Callable[..., object],
     tasks: Mapping[ShapeName, tuple[Any, ...]],
     workers: int,
-    finish: Callable[[ShapeName, BaseException | None], None],
+    finish: Finish,
 ) -> list[ShapeName]:
     """Shapes left over because a worker died; those not begun then are run in a new pool."""
     waiting = deque(tasks)
@@ -103,19 +108,19 @@ def _feed(
     tasks: Mapping[ShapeName, tuple[Any, ...]],
     waiting: deque[ShapeName],
     workers: int,
-    finish: Callable[[ShapeName, BaseException | None], None],
+    finish: Finish,
 ) -> list[ShapeName]:
     under_way: dict[Future[object], ShapeName] = {}
     try:
         while waiting or under_way:
             while waiting and len(under_way) < workers:
-                shape = waiting.popleft()
-                under_way[pool.submit(work, *tasks[shape])] = shape
+                future = pool.submit(work, *tasks[waiting[0]])
+                under_way[future] = waiting.popleft()
             for future in wait(under_way, return_when=FIRST_COMPLETED).done:
                 error = future.exception()
                 if isinstance(error, BrokenProcessPool):
                     raise error
-                finish(under_way.pop(future), error)
+                finish(under_way.pop(future), error, None if error else future.result())
     except BrokenProcessPool:
         return list(under_way.values())
     except BaseException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from deepsdf.geometry.sampling import (
 from deepsdf.geometry.signs import SIGNS
 from deepsdf.geometry.warp_runtime import resolve_device
 from deepsdf.pipeline.batch import BatchResult, OnShape, OnStart, run_batch
+from deepsdf.pipeline.quality import Quality, assess, write_qualities
 from deepsdf.pipeline.sources import dataset_name, find_mesh
 from deepsdf.splits import Failure, ShapeName, read_split
 from deepsdf.workspace import DataSource
@@ -101,6 +103,9 @@ def preprocess(
     if on_start:
         on_start(len(tasks))
     run_batch(_preprocess_shape, tasks, result, workers=workers, on_shape=on_shape)
+    if not surface:
+        rejected = [Quality(str(shape), "rejected", reason) for shape, reason in result.failures]
+        write_qualities(target.quality_path, [*result.returned.values(), *rejected])
     return result
 
 
@@ -119,7 +124,8 @@ class _Wanted:
     device: str
 
 
-def _preprocess_shape(data: DataSource, shape: ShapeName, path: Path, wanted: _Wanted, seed: int) -> None:
+def _preprocess_shape(data: DataSource, shape: ShapeName, path: Path, wanted: _Wanted, seed: int) -> Quality | None:
+    start = time.perf_counter()
     mesh = load_mesh(path)
     normalization = Normalization.fit(mesh)
     field = MeshSDF(normalization.apply_mesh(mesh), sign=wanted.sign, device=wanted.device)
@@ -127,7 +133,7 @@ def _preprocess_shape(data: DataSource, shape: ShapeName, path: Path, wanted: _W
         points = sample_surface(field, wanted.samples or POINTS, seed=seed)
         data.save_normalization(shape, normalization)
         data.save_surface(shape, normalization.invert(points))
-        return
+        return None
     count, variance, second = (
         (TEST_COUNT, TEST_VARIANCE, TEST_SECOND_FACTOR)
         if wanted.test
@@ -139,3 +145,4 @@ def _preprocess_shape(data: DataSource, shape: ShapeName, path: Path, wanted: _W
         raise MeshError(f"{path}: no sample lies {side}; the mesh is open or broken, and has no inside to learn")
     data.save_normalization(shape, normalization)
     samples.save(data.samples_path(shape))
+    return assess(shape, field.oriented, samples, time.perf_counter() - start)
