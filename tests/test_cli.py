@@ -104,7 +104,9 @@ def test_split_says_what_it_wrote_and_what_is_next(world: World) -> None:
     assert result.stdout == (
         "Wrote splits/toys_train.json: 4 shapes of 2 classes\n"
         "Wrote splits/toys_test.json: 2 shapes of 2 classes\n"
-        "Next: deepsdf preprocess -s meshes -d data --split splits/toys_train.json\n"
+        "Next: deepsdf preprocess -s meshes -n toys -d data --split splits/toys_train.json\n"
+        "Next: deepsdf preprocess -s meshes -n toys -d data --split splits/toys_test.json\n"
+        "Next: deepsdf preprocess -s meshes -n toys -d data --split splits/toys_test.json --surface\n"
     )
     train, test = (read_split(f"splits/toys_{kind}.json") for kind in ("train", "test"))
     assert sorted(train + test) == sorted(TRAIN + TEST)
@@ -112,7 +114,7 @@ def test_split_says_what_it_wrote_and_what_is_next(world: World) -> None:
     run("split", "-s", "meshes", "-o", "splits", "--class", "egg", "--test", "1", "-n", "toys")
     assert {shape.category for shape in read_split("splits/toys_egg_train.json")} == {"egg"}
     result = run("split", "-s", "meshes", "-o", "all", "--test", "6", "-n", "toys")
-    assert result.stdout.endswith("Next: deepsdf preprocess -s meshes -d data --split all/toys_test.json\n")
+    assert "toys_train.json" not in result.stdout
     assert [path.name for path in (world.root / "all").iterdir()] == ["toys_test.json"]
     result = run("split", "-s", "meshes", "-o", "splits", "--class", "sofa", status=2)
     assert "error: meshes has no class sofa; it has box, egg" in result.stderr
@@ -366,7 +368,7 @@ def test_training_without_a_shape(world: World) -> None:
 
 def test_training_continues(world: World) -> None:
     result = run("train", "-e", "exp", "-c", "latest")
-    assert "Nothing to do: the checkpoint is at NumEpochs (200) already" in result.stdout
+    assert "Nothing to do: the checkpoint is at NumEpochs (200), or beyond it" in result.stdout
     world.specs(NumEpochs=210)
     result = run("train", "-e", "exp", "-c", "latest")
     assert "Trained to epoch 210, loss 0.0" in result.stdout
@@ -514,4 +516,4 @@ def test_demo_runs_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert len(list((tmp_path / "demo/meshes/chairs").glob("*.obj"))) == 8
     for verb in ("split", "preprocess", "train", "reconstruct", "evaluate", "interpolate", "plot"):
         assert f"\n$ deepsdf {verb} " in result.stdout
-    assert "demo holds a demo already; remove it, or choose another folder with --out" in run(*typed, status=2).stderr
+    assert "demo is there already, and not empty; remove it, or choose another folder with --out" in run(*typed, status=2).stderr

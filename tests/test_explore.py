@@ -22,14 +22,19 @@ def names(world: World, folder: str) -> list[str]:
 
 def test_interpolation_goes_from_end_to_end(reconstructed: World) -> None:
     result = run("interpolate", "-e", "exp", "cube", "wide", "--steps", 3, "--resolution", 32)
-    assert "Wrote 3 meshes and exp/Interpolations/strip.png" in result.stdout
-    assert names(reconstructed, "exp/Interpolations") == ["step_00.ply", "step_01.ply", "step_02.ply", "strip.png"]
-    assert is_picture(reconstructed.root / "exp/Interpolations/strip.png")
+    assert "Wrote 3 meshes and exp/Interpolations/cube-wide/strip.png" in result.stdout
+    assert names(reconstructed, "exp/Interpolations/cube-wide") == [
+        "step_00.ply",
+        "step_01.ply",
+        "step_02.ply",
+        "strip.png",
+    ]
+    assert is_picture(reconstructed.root / "exp/Interpolations/cube-wide/strip.png")
     space = ShapeSpace.load(reconstructed.experiment, device="cpu")
     first = space.codes[TRAIN.index(ShapeName("toys", "box", "cube"))]
     last = find_code(reconstructed.experiment, space, "wide")
     for number, code in enumerate((first, (first + last) / 2, last)):
-        mesh = load_mesh(reconstructed.root / f"exp/Interpolations/step_{number:02d}.ply")
+        mesh = load_mesh(reconstructed.root / f"exp/Interpolations/cube-wide/step_{number:02d}.ply")
         np.testing.assert_allclose(mesh.vertices, space.shape(code).mesh(32).vertices, atol=1e-4)
 
 

@@ -239,3 +239,11 @@ def test_a_saved_file_holds_what_the_original_reads_without_a_default(tmp_path: 
     assert saved["Mine"] == [1]
     Specs.parse(SOFAS, "").save(tmp_path / "specs.json")
     assert isinstance(json.loads((tmp_path / "specs.json").read_text())["Description"], str)
+
+
+def test_a_misspelt_key_of_a_schedule_and_a_rate_that_is_none() -> None:
+    schedules = [{"Type": "Cosine", "Initial": 1e-3, "Length": 9, "Warm_up": 5}, {"Type": "Constant", "Value": -1.0}]
+    with pytest.raises(InputError) as caught:
+        Specs.parse({**SOFAS, "LearningRateSchedule": schedules}, "specs.json")
+    assert "unknown key 'Warm_up'; did you mean 'Warmup'?" in str(caught.value)
+    assert "Value is -1.0: input should be greater than or equal to 0" in str(caught.value)

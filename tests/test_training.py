@@ -450,3 +450,25 @@ def test_a_running_mean_is_the_mean_of_every_window() -> None:
     np.testing.assert_allclose(running_mean(values, 7), expected, atol=1e-12)
     assert len(running_mean(values, 51)) == 0
     assert running_mean(values, 50) == pytest.approx([values.mean()])
+
+
+def test_an_optimizer_of_another_shape_is_refused(toys: Toys) -> None:
+    """A fused step would read beyond the end of moments that are too small."""
+    experiment = train(toys.experiment(NumEpochs=2), device="cpu")
+    path = experiment.optimizer_path("latest")
+    content = torch.load(path, weights_only=True)
+    content["optimizer_state_dict"]["state"][0]["exp_avg"] = torch.zeros(1)
+    torch.save(content, path)
+    with pytest.raises(InputError, match=r"another optimizer or architecture.*exp_avg has shape \(1,\), its parameter"):
+        train(experiment, device="cpu", resume="latest")
+
+
+def test_a_missing_shape_makes_a_smaller_batch(toys: Toys) -> None:
+    """Where the split itself is large enough, one bad shape does not stop the others."""
+    experiment = toys.experiment(NumEpochs=2, ScenesPerBatch=6)
+    victim = next(toys.data.root.glob("SdfSamples/**/*.npz"))
+    victim.write_bytes(victim.read_bytes()[:100])
+    failures: list[Failure] = []
+    done = train(experiment, device="cpu", on_failure=failures.append)
+    assert [str(victim) in failure.reason for failure in failures] == [True]
+    assert done.checkpoints()[-1] == "latest"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from deepsdf.errors import InputError as InputError
     from deepsdf.errors import MeshError as MeshError
     from deepsdf.errors import NoSurfaceError as NoSurfaceError
+    from deepsdf.errors import TrainingError as TrainingError
     from deepsdf.geometry.distance import MeshSDF as MeshSDF
     from deepsdf.geometry.meshes import Normalization as Normalization
     from deepsdf.geometry.meshes import load_mesh as load_mesh
@@ -48,6 +49,7 @@ _ROOMS = {
     "ShapeSpace": "inference.shapespace",
     "Specs": "specs",
     "SurfaceMetrics": "geometry.metrics",
+    "TrainingError": "errors",
     "compare": "geometry.metrics",
     "load_mesh": "geometry.meshes",
     "polygonize": "geometry.polygonize",

@@ -32,6 +32,8 @@ def read_pth(path: str | os.PathLike[str], what: str, again: str) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"there is no {what.partition(' ')[2]} at {path}; {again}") from None
+    except PermissionError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
     except Exception as error:  # a damaged file makes the reader meet anything
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise InputError(f"{path} is not {what}: it is truncated or not of this form ({reason}); {again}") from None
@@ -67,7 +69,7 @@ def _read_checkpoint(experiment: Experiment, checkpoint: str | int) -> dict[str,
     weights = content.get("model_state_dict") if isinstance(content, dict) else None
     if (
         not isinstance(weights, dict)
-        or not all(isinstance(value, Tensor) for value in weights.values())
+        or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items())
         or not isinstance(content.get("epoch"), int)
     ):
         raise InputError(f"{path} is no model checkpoint: it lacks 'epoch' and 'model_state_dict'")
@@ -81,7 +83,8 @@ def load_decoder(experiment: Experiment, checkpoint: str | int = "latest") -> tu
         InputError: no such checkpoint, a broken one, or one of another architecture.
     """
     specs = experiment.specs
-    decoder = build_decoder(specs.network_arch, specs.code_length, specs.network_specs)
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # weights to be replaced are drawn
+        decoder = build_decoder(specs.network_arch, specs.code_length, specs.network_specs)
     content = _read_checkpoint(experiment, checkpoint)
     load_weights(decoder, content["model_state_dict"], str(experiment.model_path(checkpoint)))
     return decoder.eval(), content["epoch"]

@@ -13,5 +13,9 @@ class MeshError(InputError):
     """One mesh cannot be used (no faces, NaN vertices, zero extent, no inside)."""
 
 
+class TrainingError(DeepSDFError):
+    """The training went wrong: a loss or weights that are not finite. The last checkpoint is as it was."""
+
+
 class NoSurfaceError(DeepSDFError, ValueError):
     """A field has the same sign everywhere, so it has no surface. The message gives its range."""

@@ -40,12 +40,12 @@ def read_json(path: str | os.PathLike[str], what: str) -> Any:
     """A JSON file's content; `what` says in the error what was expected, as "a split file"."""
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise InputError(f"there is no {what.partition(' ')[2]} at {path}") from None
     except IsADirectoryError:
         raise InputError(f"{path} is a folder; {what} was expected there") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"{path} is not {what}: it is no valid JSON ({error})") from None
 
 
@@ -59,6 +59,8 @@ def safe_name(name: object, where: str) -> str:
     """
     if not isinstance(name, str) or not name:
         raise InputError(f"{where}: {name!r} is not a name; a non-empty text was expected")
+    if len(name.encode("utf-8", "replace")) > 240:
+        raise InputError(f"{where}: the name {name[:40]!r}... is longer than the 240 bytes that a file's name may have")
     if name in {".", ".."} or any(sign in name for sign in "/\\\0") or (len(name) > 1 and name[1] == ":"):
         raise InputError(f"{where}: the name {name!r} would leave its folder; names may not hold '/', '\\' or be '..'")
     return name

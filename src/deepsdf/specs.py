@@ -24,19 +24,22 @@ from deepsdf.files import read_json, write_text
 logger = logging.getLogger(__name__)
 
 Positive = Annotated[int, Field(gt=0)]
+Rate = Annotated[float, Field(ge=0)]
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(alias_generator=to_pascal, populate_by_name=True, extra="allow", strict=True, frozen=True)
+    model_config = ConfigDict(
+        alias_generator=to_pascal, populate_by_name=True, extra="allow", strict=True, frozen=True, allow_inf_nan=False
+    )
 
 
 class StepSchedule(_Settings):
     """`initial * factor ** (epoch // interval)`."""
 
     type: Literal["Step"] = "Step"
-    initial: float
+    initial: Rate
     interval: Positive
-    factor: float
+    factor: Rate
 
     def rate(self, epoch: int) -> float:
         return self.initial * self.factor ** (epoch // self.interval)
@@ -46,8 +49,8 @@ class WarmupSchedule(_Settings):
     """From `initial` to `final` linearly over `length` epochs, then `final`."""
 
     type: Literal["Warmup"] = "Warmup"
-    initial: float
-    final: float
+    initial: Rate
+    final: Rate
     length: Positive
 
     def rate(self, epoch: int) -> float:
@@ -60,7 +63,7 @@ class ConstantSchedule(_Settings):
     """Always `value`."""
 
     type: Literal["Constant"] = "Constant"
-    value: float
+    value: Rate
 
     def rate(self, epoch: int) -> float:
         return self.value
@@ -70,9 +73,9 @@ class CosineSchedule(_Settings):
     """Up to `initial` linearly over `warmup` epochs, then down to `final` along a cosine until `length`."""
 
     type: Literal["Cosine"] = "Cosine"
-    initial: float
+    initial: Rate
     length: Positive
-    final: float = 0.0
+    final: Rate = 0.0
     warmup: Annotated[int, Field(ge=0)] = 0
 
     def rate(self, epoch: int) -> float:
@@ -115,7 +118,7 @@ class Specs(_Settings):
 
     optimizer: Literal["adam", "muon"] = "adam"
     precision: Literal["float32", "bfloat16"] = "float32"
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
     @model_validator(mode="after")
     def _agree(self) -> Specs:
@@ -148,7 +151,11 @@ class Specs(_Settings):
         """
         if not isinstance(content, dict):
             raise InputError(f'{where}: settings in braces were expected, as {{"CodeLength": 256, ...}}')
-        slips = _check_names(content, where)
+        slips = _check_names(content, cls, where)
+        schedules = content.get("LearningRateSchedule")
+        for values in schedules if isinstance(schedules, list) else []:
+            if isinstance(values, dict) and values.get("Type") in _SCHEDULES:
+                slips |= _check_names(values, _SCHEDULES[values["Type"]], where)
         try:
             specs = cls.model_validate(content)
         except ValidationError as error:
@@ -187,10 +194,18 @@ class Specs(_Settings):
         return known + [key for key in (self.model_extra or {}) if key not in known]
 
 
-def _check_names(content: dict[str, Any], where: str) -> dict[str, str]:
+_SCHEDULES: dict[str, type[_Settings]] = {
+    "Step": StepSchedule,
+    "Warmup": WarmupSchedule,
+    "Constant": ConstantSchedule,
+    "Cosine": CosineSchedule,
+}
+
+
+def _check_names(content: dict[str, Any], model: type[_Settings], where: str) -> dict[str, str]:
     """A key that resembles a known one is a slip of the pen, returned with the right one; others are a descendant's
     own."""
-    known = {to_pascal(name) for name in Specs.model_fields}
+    known = {to_pascal(name) for name in model.model_fields}
     folded = {name.lower(): name for name in known}
     slips = {}
     for key in content:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -38,7 +37,7 @@ class DataSource:
         """An existing data source.
 
         Raises:
-            InputError: no such folder, or none that preprocessing made.
+            InputError: no such folder.
         """
         root = Path(root)
         if not root.is_dir():
@@ -117,7 +116,7 @@ class DataSource:
                 offset, scale = (arrays[name].astype(np.float64).reshape(size) for name, size in _NORMALIZATION)
         except FileNotFoundError:
             raise InputError(f"there are no normalization parameters at {path}; {again}") from None
-        except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        except Exception as error:  # a damaged file makes the reader meet anything
             raise InputError(
                 f"{path} holds no normalization parameters (offset (3,), scale (1,)): {error}; {again}"
             ) from None
@@ -179,7 +178,8 @@ class Experiment:
     def checkpoints(self) -> list[str]:
         """Names of the checkpoints there are: epochs in order, then "latest"."""
         names = [path.stem for path in (self.root / "ModelParameters").glob("*.pth") if path.stem[0] != "."]
-        return sorted(names, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name))
+        numbers = {name: int(name) for name in names if name.isascii() and name.isdigit()}
+        return sorted(names, key=lambda name: (name not in numbers, numbers.get(name, 0), name))
 
     def remove_checkpoints(self, names: Iterable[str]) -> None:
         """Remove checkpoints of an older training: those and a newer one's must not lie side by side."""
@@ -191,8 +191,11 @@ class Experiment:
         """Unit frame."""
         return shape.path(self._reconstructions(epoch) / "Meshes", ".ply")
 
+    def reconstructed_codes_folder(self, epoch: str | int) -> Path:
+        return self._reconstructions(epoch) / "Codes"
+
     def reconstructed_code_path(self, epoch: str | int, shape: ShapeName) -> Path:
-        return shape.path(self._reconstructions(epoch) / "Codes", ".pth")
+        return shape.path(self.reconstructed_codes_folder(epoch), ".pth")
 
     def _reconstructions(self, epoch: str | int) -> Path:
         return self.root / "Reconstructions" / safe_name(str(epoch), "the checkpoint's name")

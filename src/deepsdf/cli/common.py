@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,8 +24,9 @@ UNUSABLE = 2
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-console = Console(highlight=False, soft_wrap=True)
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
+# Names of shapes and files are printed as they are: no markup, no emoji in them.
+console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
 class Quiet:
@@ -99,7 +101,9 @@ def device_option(verb: F) -> F:
 
 
 def seed_option(verb: F) -> F:
-    return click.option("--seed", default=0, show_default=True, help="Same seed, same result.")(verb)
+    return click.option(
+        "--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1), help="Same seed, same result."
+    )(verb)
 
 
 def experiment_option(verb: F) -> F:
@@ -138,7 +142,7 @@ class Bar:
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             console=errors,
             disable=Quiet.on,
         )
@@ -198,6 +202,11 @@ def chamfer_table(
         table.add_column(column, justify="right")
     table.add_row(str(len(values)), str(failed), *(f"{figure:.3f}" for figure in figures.values()))
     return table
+
+
+def command(*words: object) -> str:
+    """A command line that can be pasted, whatever the names in it."""
+    return shlex.join(map(str, words))
 
 
 def count(number: int, noun: str) -> str:

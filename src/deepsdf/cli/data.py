@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
 
-from deepsdf.cli.common import Bar, common_options, count, device_option, finish, say, seed_option
+from deepsdf.cli.common import Bar, command, common_options, count, device_option, finish, say, seed_option
 
 
 @click.command()
@@ -47,8 +46,14 @@ def split(
         if part:
             write_split(path, part)
             say(f"Wrote {path}: {count(len(part), 'shape')} of {count(len({s.category for s in part}), 'class')}")
-    first = out / f"{stem}_{'train' if training else 'test'}.json"
-    say(f"Next: deepsdf preprocess -s {source} -d data --split {first}")
+    named = ["-n", name] if name != dataset_name(source) else []
+    for kind, options in (("train", []), ("test", []), ("test", ["--surface"])):
+        if training if kind == "train" else held_out:
+            path = out / f"{stem}_{kind}.json"
+            say(
+                "Next: "
+                + command("deepsdf", "preprocess", "-s", source, *named, "-d", "data", "--split", path, *options)
+            )
 
 
 @click.command()
@@ -64,7 +69,9 @@ def split(
     help="Samples a shape.  [default: 500000, with --test 250000, with --surface 30000]",
 )
 @click.option("--skip", is_flag=True, help="Leave shapes alone that were done before.")
-@click.option("--threads", default=0, help="Worker processes.  [default: one a core, at most 8]")
+@click.option(
+    "--threads", default=0, type=click.IntRange(min=0), help="Worker processes.  [default: one a core, at most 8]"
+)
 @click.option(
     "--sign", default="auto", show_default=True, help="Inside or outside by: auto, normal, winding, original."
 )
@@ -90,6 +97,7 @@ def preprocess(
     Meshes may be of any format trimesh reads (.obj .ply .stl .off .glb .gltf), open or closed, their faces
     doubled or turned either way. Written are SdfSamples/ or SurfaceSamples/, and NormalizationParameters/.
     """
+    from deepsdf.geometry.launch import cpu_threads
     from deepsdf.pipeline.preprocess import preprocess as run
 
     with Bar("Preprocessing") as bar:
@@ -102,7 +110,7 @@ def preprocess(
             test=test,
             samples=samples,
             skip=skip,
-            workers=threads or min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4),
+            workers=threads or cpu_threads(),
             sign=sign,
             device=device,
             seed=seed,
@@ -118,9 +126,9 @@ def preprocess(
     if doubtful:
         say(f"{len(doubtful)} doubtful in all; {data_dir / 'preprocess.csv'} lists every shape")
     following = (
-        f"deepsdf evaluate -e EXP -d {data_dir} -s {split_file}"
+        command("deepsdf", "evaluate", "-e", "EXP", "-d", data_dir, "-s", split_file)
         if surface
-        else f"deepsdf train -e EXP --preset fast -d {data_dir} -s {split_file}"
+        else command("deepsdf", "train", "-e", "EXP", "--preset", "fast", "-d", data_dir, "-s", "TRAIN.json")
     )
     finish(result.failures, following if result.done or result.skipped else "")
 

@@ -25,7 +25,7 @@ SAMPLES = 100_000
 @click.option("--test", "held_out", default=8, show_default=True, type=click.IntRange(min=1), help="Held-out chairs.")
 @click.option("--epochs", default=360, show_default=True, type=click.IntRange(min=1), help="Of training.")
 @click.option("--resolution", default=160, show_default=True, type=click.IntRange(min=8), help="Of the meshes.")
-@click.option("--seed", default=0, show_default=True, help="Same seed, same chairs.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1), help="Same seed, same chairs.")
 @common_options
 def demo(out: Path, training: int, held_out: int, epochs: int, resolution: int, seed: int) -> None:
     """Run everything on generated chairs: a few minutes, ending with a table and pictures."""
@@ -33,8 +33,8 @@ def demo(out: Path, training: int, held_out: int, epochs: int, resolution: int, 
     from deepsdf.splits import read_split
 
     start = time.perf_counter()
-    if (out / "experiment").exists():
-        raise InputError(f"{out} holds a demo already; remove it, or choose another folder with --out")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} is there already, and not empty; remove it, or choose another folder with --out")
     meshes, splits, data, experiment = out / "meshes", out / "splits", out / "data", out / "experiment"
     _write_chairs(meshes / CLASS, training + held_out, seed)
     say(f"Wrote {count(training + held_out, 'chair')} to {meshes / CLASS}")
@@ -52,7 +52,8 @@ def demo(out: Path, training: int, held_out: int, epochs: int, resolution: int, 
     some_failed |= _run("reconstruct", "-e", experiment, "-d", data, "-s", test_split, "--resolution", resolution)
     some_failed |= _run("evaluate", "-e", experiment, "-d", data, "-s", test_split)
     first, second = (shape.instance for shape in (*read_split(test_split), *read_split(train_split))[:2])
-    _run("interpolate", "-e", experiment, first, second, "--resolution", min(128, resolution))
+    strip = experiment / "Interpolations"
+    _run("interpolate", "-e", experiment, first, second, "-o", strip, "--resolution", min(128, resolution))
     _run("plot", "-e", experiment)
     _tell(experiment, data, test_split, time.perf_counter() - start)
     if some_failed:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from deepsdf.cli.common import Bar, common_options, count, device_option, experiment_option, finish, say
+from deepsdf.cli.common import Bar, command, common_options, count, device_option, experiment_option, finish, say
 
 
 @click.command()
@@ -18,7 +18,13 @@ from deepsdf.cli.common import Bar, common_options, count, device_option, experi
 @click.option(
     "--continue", "-c", "resume", metavar="CHECKPOINT", help="Continue from latest, or from an epoch's snapshot."
 )
-@click.option("--batch-split", default=1, show_default=True, help="Work on a batch in so many parts, for less memory.")
+@click.option(
+    "--batch-split",
+    default=1,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Work on a batch in so many parts, for less memory.",
+)
 @click.option("--overwrite", is_flag=True, help="Begin anew although the experiment was trained before.")
 @click.option(
     "--preset", type=click.Choice(["fast", "deepsdf"]), help="Write EXP/specs.json first, for --data and --split."
@@ -28,7 +34,10 @@ from deepsdf.cli.common import Bar, common_options, count, device_option, experi
 @click.option("--test-split", type=click.Path(path_type=Path), help="With --preset: the test split, for later.")
 @click.option("--epochs", type=click.IntRange(min=1), help="With --preset: how many.  [default: the preset's]")
 @click.option(
-    "--seed", type=int, default=None, help="Same seed, same bits on a CPU.  [default: Seed in specs.json, or 0]"
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    default=None,
+    help="Same seed, same bits on a CPU.  [default: Seed in specs.json, or 0]",
 )
 @device_option
 @common_options
@@ -50,8 +59,8 @@ def train(
     With --preset, EXP/specs.json is written first; "fast" learns a class in minutes, "deepsdf" are the original's
     settings. Paths in specs.json are relative to the current folder. Ctrl-C ends after the current epoch and saves.
     """
-    if preset or data or split:
-        _write_specs(experiment, preset, data, split, test_split, epochs)
+    if preset or data or split or test_split or epochs:
+        _write_specs(experiment, preset, data, split, test_split, epochs, seed or 0)
     from deepsdf.splits import Failure
     from deepsdf.training.loop import EpochReport
     from deepsdf.training.loop import train as run
@@ -82,14 +91,18 @@ def train(
             should_stop=stop.is_set,
         )
     if not last:
-        say(f"Nothing to do: the checkpoint is at NumEpochs ({done.specs.num_epochs}) already")
+        say(f"Nothing to do: the checkpoint is at NumEpochs ({done.specs.num_epochs}), or beyond it")
     else:
         early = " (stopped early)" if last[0].epoch < last[0].num_epochs else ""
         say(f"Trained to epoch {last[0].epoch}{early}, loss {last[0].loss:.6f}; see {done.root / 'ModelParameters'}")
     if failures:
         say(f"Trained without {count(len(failures), 'shape')}:")
     test = done.specs.test_split or "TEST.json"
-    finish(failures, f"deepsdf reconstruct -e {experiment} -d {done.specs.data_source} -s {test}")
+    if last and last[0].epoch < last[0].num_epochs:
+        following = command("deepsdf", "train", "-e", experiment, "-c", "latest")
+    else:
+        following = command("deepsdf", "reconstruct", "-e", experiment, "-d", done.specs.data_source, "-s", test)
+    finish(failures, following)
 
 
 def _write_specs(
@@ -99,13 +112,17 @@ def _write_specs(
     split: Path | None,
     test_split: Path | None,
     epochs: int | None,
+    seed: int,
 ) -> None:
     from deepsdf.errors import InputError
     from deepsdf.presets import PRESETS
     from deepsdf.splits import read_split
 
     if preset is None or data is None or split is None:
-        raise InputError("--preset, --data and --split go together: they make EXP/specs.json")
+        raise InputError(
+            "--preset, --data and --split go together: they make EXP/specs.json; "
+            "--test-split and --epochs belong to them"
+        )
     path = experiment / "specs.json"
     if path.exists():
         raise InputError(f"{path} is there already; leave --preset, --data and --split out, or remove it")
@@ -115,6 +132,7 @@ def _write_specs(
         test_split=None if test_split is None else str(test_split),
         scenes=len(read_split(split)),
         epochs=epochs,
+        seed=seed,
     )
     specs.save(path)
     say(f"Wrote {path}: the preset {preset}")

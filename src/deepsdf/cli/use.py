@@ -13,6 +13,7 @@ from deepsdf.cli.common import (
     Quiet,
     chamfer_table,
     checkpoint_option,
+    command,
     common_options,
     console,
     count,
@@ -88,7 +89,8 @@ def reconstruct(
     skipped = f", {len(result.skipped)} were there already" if result.skipped else ""
     done = f"Reconstructed {count(len(result.done), 'shape')} in {opened.root / 'Reconstructions'}"
     say(f"{done}{skipped}, {len(result.failures)} failed")
-    finish(result.failures, f"deepsdf evaluate -e {experiment} -c {checkpoint} -d {data} -s {split}")
+    following = command("deepsdf", "evaluate", "-e", experiment, "-c", checkpoint, "-d", data, "-s", split)
+    finish(result.failures, following)
 
 
 @click.command()
@@ -176,7 +178,12 @@ def evaluate(experiment: Path, checkpoint: str, data: Path, split: Path, picture
 @click.option(
     "--steps", default=7, show_default=True, type=click.IntRange(min=2), help="Shapes on the way, both ends included."
 )
-@click.option("--out", "-o", type=click.Path(path_type=Path), help="Folder to write to.  [default: EXP/Interpolations]")
+@click.option(
+    "--out",
+    "-o",
+    type=click.Path(path_type=Path),
+    help="Folder to write to.  [default: EXP/Interpolations/FIRST-SECOND]",
+)
 @click.option("--resolution", default=128, show_default=True, type=click.IntRange(min=8), help="Grid samples an axis.")
 @device_option
 @common_options
@@ -197,7 +204,8 @@ def interpolate(
     from deepsdf.pipeline.explore import interpolate as run
     from deepsdf.workspace import Experiment
 
-    folder = out or experiment / "Interpolations"
+    pair = "-".join(Path(name).name.removesuffix(".pth") for name in (first, second))
+    folder = out or experiment / "Interpolations" / pair
     picture = run(
         Experiment.open(experiment),
         first,

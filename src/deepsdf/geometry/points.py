@@ -22,7 +22,9 @@ def load_points(path: str | os.PathLike[str]) -> np.ndarray:
     if not path.is_file():
         raise InputError(f"there are no surface points at {path}; {again}")
     try:
-        loaded = trimesh.load(path, process=False)
+        # By its content, not its path: a file must not name others to be read.
+        with path.open("rb") as file:
+            loaded = trimesh.load(file, file_type=path.suffix.lower().lstrip("."), process=False)
         points = np.asarray(loaded.vertices, np.float64)  # pyright: ignore[reportAttributeAccessIssue]
     except Exception as error:  # a parser meets anything in a broken file
         raise InputError(f"{path} holds no readable points ({type(error).__name__}: {error}); {again}") from None

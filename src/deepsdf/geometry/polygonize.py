@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 import trimesh
 
 from deepsdf.errors import InputError, NoSurfaceError
-
-Field = Callable[[np.ndarray], np.ndarray]
+from deepsdf.geometry.primitives import Field
 
 COARSE_STEP = 8
 """Cells a coarse cell is long: 256 samples an axis begin with 33."""
@@ -32,7 +30,8 @@ def polygonize(
     Args:
         field: points (n, 3) float32 -> signed distance (n,), negative inside.
         resolution: samples an axis, at -bound + 2 · bound · i / (resolution - 1) exactly. Memory grows as its cube
-            (256: 67 MB), the number of field evaluations about as its square with "sparse".
+            (256: 67 MB for the grid alone, several times that while it is filled), the number of field
+            evaluations about as its square with "sparse".
         bound: half the cube's side, in the field's frame.
         method: "sparse" evaluates only near the surface and finds every part of it that the field's coarse values
             tell of; "dense" evaluates every sample, as the original.

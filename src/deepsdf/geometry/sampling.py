@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,15 +91,7 @@ class SDFSamples:
                         f"has no array {' and no '.join(missing)}, only {', '.join(archive.files) or 'nothing'}"
                     )
                 samples = cls(archive["pos"], archive["neg"])
-        except (
-            InputError,
-            ValueError,
-            OSError,
-            EOFError,
-            AttributeError,
-            zipfile.BadZipFile,
-            zipfile.LargeZipFile,
-        ) as error:
+        except Exception as error:  # a damaged file makes the reader meet anything
             raise InputError(f"{path}: {error}; expected {wanted}; {advice}") from error
         return cls(*(rows[np.isfinite(rows).all(axis=1)] for rows in (samples.pos, samples.neg)))
 

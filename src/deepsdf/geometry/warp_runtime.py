@@ -15,7 +15,11 @@ _warp: ModuleType | None = None
 @contextmanager
 def _silent_stderr() -> Iterator[None]:
     """Warp's native code warns there where a machine has no NVIDIA driver; an error still raises in Python."""
-    saved = os.dup(2)
+    try:
+        saved = os.dup(2)
+    except OSError:  # closed, as in a service: there is nothing to silence
+        yield
+        return
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)

@@ -6,14 +6,15 @@ Gauss-Newton fit (Levenberg-Marquardt) from several starts, which takes a few do
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from deepsdf.network.bank import SampleBank
+from deepsdf.network.bank import Generators, SampleBank
 from deepsdf.network.codes import CodePrior
 from deepsdf.network.decoder import Decoder
 from deepsdf.network.objective import clamped_l1, code_square_penalty
@@ -64,7 +65,7 @@ def fit_adam(
     decoder: Decoder,
     bank: SampleBank,
     *,
-    generator: torch.Generator,
+    generator: Generators,
     clamping_distance: float = 0.1,
     steps: int = ADAM_STEPS,
     samples: int = SAMPLES,
@@ -75,7 +76,8 @@ def fit_adam(
 ) -> Fit:
     """The original's fit: Adam on codes from N(0, init_std²), the step ten times smaller from the middle on.
 
-    Adam works on each number by itself, so a batch of shapes gives what each would give alone.
+    Adam works on each number by itself, so a batch of shapes gives what each would give alone from the same start
+    and the same samples.
 
     Args:
         start: codes (b, L) to start from instead of random ones.
@@ -84,7 +86,7 @@ def fit_adam(
     device = bank.rows.device
     shapes = torch.arange(len(bank), device=device)
     if start is None:
-        start = init_std * torch.randn(len(bank), decoder.code_length, generator=generator, device=device)
+        start = init_std * _randn(len(bank), decoder.code_length, generator, device)
     codes = start.clone().requires_grad_()
     adam = torch.optim.Adam([codes], lr=learning_rate)
     with _frozen(decoder):
@@ -92,9 +94,10 @@ def fit_adam(
             adam.param_groups[0]["lr"] = learning_rate * 0.1 ** (step // max(1, steps // 2))
             drawn = bank.draw(shapes, samples, generator)
             adam.zero_grad()
-            predicted = decoder(codes, drawn[..., :3])
-            errors = clamped_l1(predicted, drawn[..., 3], clamping_distance).mean(dim=1)
-            (errors + code_square_penalty(codes)).sum().backward()
+            for part in shapes.split(max(1, BATCH // samples)):
+                predicted = decoder(codes[part], drawn[part, :, :3])
+                errors = clamped_l1(predicted, drawn[part, :, 3], clamping_distance).mean(dim=1)
+                (errors + code_square_penalty(codes[part])).sum().backward()
             adam.step()
             if on_step:
                 on_step(step + 1, steps)
@@ -110,7 +113,7 @@ def fit_lm(
     *,
     prior: CodePrior,
     candidates: Tensor,
-    generator: torch.Generator,
+    generator: Generators,
     clamping_distance: float = 0.1,
     steps: int = LM_STEPS,
     samples: int = SAMPLES // 4,
@@ -232,20 +235,26 @@ class _Problem:
         return objective, gradient, weighted.transpose(1, 2) @ jacobian + 2 * PRIOR_WEIGHT * identity
 
 
-class _frozen:
-    """The decoder's parameters without gradients, for the length of a fit."""
+def _randn(count: int, length: int, generator: Generators, device: torch.device) -> Tensor:
+    if isinstance(generator, torch.Generator):
+        return torch.randn(count, length, generator=generator, device=device)
+    return torch.stack([torch.randn(length, generator=own, device=device) for own in generator])
 
-    def __init__(self, decoder: Decoder) -> None:
-        self._parameters = [parameter for parameter in decoder.parameters() if parameter.requires_grad]
-        decoder.eval()
 
-    def __enter__(self) -> None:
-        for parameter in self._parameters:
-            parameter.requires_grad_(False)
-
-    def __exit__(self, *_: object) -> None:
-        for parameter in self._parameters:
+@contextmanager
+def _frozen(decoder: Decoder) -> Iterator[None]:
+    """The decoder evaluating, its parameters without gradients, for the length of a fit."""
+    parameters = [parameter for parameter in decoder.parameters() if parameter.requires_grad]
+    training = decoder.training
+    decoder.eval()
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
             parameter.requires_grad_(True)
+        decoder.train(training)
 
 
 @torch.no_grad()

@@ -51,7 +51,7 @@ class Shape:
     @torch.no_grad()
     def sdf(self, points: np.ndarray) -> np.ndarray:
         """Signed distance of points (n, 3), unit frame: (n,) float32, negative inside."""
-        points = np.asarray(points, np.float32)
+        points = np.array(points, np.float32)  # a copy: torch takes no reversed or read-only arrays
         if points.ndim != 2 or points.shape[1] != 3:
             raise InputError(f"points have shape {points.shape}; (n, 3) was expected")
         found = np.empty(len(points), np.float32)
@@ -124,17 +124,20 @@ class ShapeSpace:
         return self.decoder.code_length
 
     @cached_property
+    def trained_codes(self) -> Tensor:
+        """Rows of `codes` that are not all zero: those belong to shapes that could not be trained on."""
+        return self.codes[self.codes.abs().sum(dim=1) > 0]
+
+    @cached_property
     def prior(self) -> CodePrior:
-        """The Gaussian that the training codes amount to. Codes that are all zero belong to shapes that could
-        not be trained on, and are left out."""
-        used = self.codes[self.codes.abs().sum(dim=1) > 0]
-        if len(used) < 2:
-            raise InputError(f"a prior needs at least 2 training codes; this space has {len(used)}")
-        return CodePrior.fit(used)
+        """The Gaussian that the trained codes amount to."""
+        if len(self.trained_codes) < 2:
+            raise InputError(f"a prior needs at least 2 training codes; this space has {len(self.trained_codes)}")
+        return CodePrior.fit(self.trained_codes)
 
     def shape(self, code: Tensor | np.ndarray | Sequence[float] | int) -> Shape:
         """The shape of a code (L,), or of the training code of that number."""
-        if isinstance(code, int):
+        if isinstance(code, int | np.integer):
             if not -len(self.codes) <= code < len(self.codes):
                 raise InputError(f"there is no training code {code}; there are {len(self.codes)}")
             return Shape(self.decoder, self.codes[code])
@@ -160,7 +163,7 @@ class ShapeSpace:
             optimizer: "lm" (Gauss-Newton, a few dozen steps) or "adam" (the original's).
             steps: at most; by default 40 for "lm", 800 for "adam".
             samples: of a shape a step; by default 2000 for "lm", 8000 for "adam".
-            seed: the same seed gives the same codes on the CPU.
+            seed: the same seed gives the same code on the CPU, whatever is fitted beside it (to rounding).
             on_step: told the step and the number of steps.
         Returns:
             Codes (b, L) and losses (b,), in the order given; b is 1 for a single observation.
@@ -172,7 +175,8 @@ class ShapeSpace:
         if not listed:
             raise InputError("no observations were given to fit")
         bank = SampleBank.of([_sides(item, number) for number, item in enumerate(listed)]).to(self.device)
-        generator = torch.Generator(self.device).manual_seed(seed)
+        # One a shape: its code does not depend on which others are fitted beside it.
+        generator = [torch.Generator(self.device).manual_seed(seed) for _ in listed]
         chosen = {name: value for name, value in (("steps", steps), ("samples", samples)) if value is not None}
         for name, least in (("steps", 1), ("samples", 2)):
             if chosen.get(name, least) < least:
@@ -187,8 +191,9 @@ class ShapeSpace:
             # 0.1 whatever the training's: the original has it as a literal.
             return fit_adam(self.decoder, bank, **{**shared, "clamping_distance": 0.1})
         if optimizer == "lm":
-            every = max(1, len(self.codes) // MAX_CANDIDATES)
-            return fit_lm(self.decoder, bank, prior=self.prior, candidates=self.codes[::every], **shared)
+            every = -(-len(self.trained_codes) // MAX_CANDIDATES)
+            candidates = self.trained_codes[:: max(1, every)]
+            return fit_lm(self.decoder, bank, prior=self.prior, candidates=candidates, **shared)
         raise InputError(f"optimizer is {optimizer!r}; it may be 'lm' or 'adam'")
 
     def interpolate(self, code_a: Tensor, code_b: Tensor, steps: int = 8) -> list[Shape]:
@@ -200,6 +205,8 @@ class ShapeSpace:
 
     def sample(self, count: int, *, seed: int = 0) -> list[Shape]:
         """Shapes drawn from the prior of the training codes."""
+        if count < 1:
+            raise InputError(f"count is {count}; at least 1 shape can be drawn")
         drawn = self.prior.sample(count, torch.Generator().manual_seed(seed))
         return [self.shape(code) for code in drawn]
 
@@ -207,7 +214,7 @@ class ShapeSpace:
 def _sides(observation: Observations, number: int) -> tuple[Tensor, Tensor]:
     """Outside and inside rows of one observation."""
     if isinstance(observation, SDFSamples):
-        outside, inside = torch.from_numpy(observation.pos), torch.from_numpy(observation.neg)
+        outside, inside = torch.tensor(observation.pos), torch.tensor(observation.neg)
     else:
         rows = torch.as_tensor(observation, dtype=torch.float32)
         if rows.ndim != 2 or rows.shape[1] != 4:

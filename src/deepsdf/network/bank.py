@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+Generators = torch.Generator | Sequence[torch.Generator]
+"""One for all shapes, or one for each."""
+
 
 @dataclass(frozen=True)
 class SampleBank:
@@ -37,17 +40,21 @@ class SampleBank:
     def to(self, device: torch.device) -> SampleBank:
         return SampleBank(self.rows.to(device), self.starts.to(device), self.counts.to(device))
 
-    def draw(self, shapes: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    def draw(self, shapes: Tensor, count: int, generator: Generators) -> Tensor:
         """Samples (b, count, 4) of the shapes (b,): the first half outside, the second inside, with replacement.
 
         Of a shape with samples on one side alone, all are drawn from there. An odd `count` is rounded down, as
-        in the original.
+        in the original. With a generator for each shape, its samples do not depend on the other shapes.
         """
         half = count // 2
         counts, starts = self.counts[shapes], self.starts[shapes]  # (b, 2)
         side = torch.where(counts > 0, torch.arange(2, device=counts.device), (counts.argmax(1, keepdim=True)))
         counts, starts = counts.gather(1, side), starts.gather(1, side)
-        random = torch.rand(len(shapes), 2, half, generator=generator, device=self.rows.device)
+        device = self.rows.device
+        if isinstance(generator, torch.Generator):
+            random = torch.rand(len(shapes), 2, half, generator=generator, device=device)
+        else:
+            random = torch.stack([torch.rand(2, half, generator=own, device=device) for own in generator])
         picks = (random * counts.unsqueeze(-1)).long()
         # A product just below the count can round up to it.
         picks = torch.minimum(picks, counts.unsqueeze(-1) - 1) + starts.unsqueeze(-1)

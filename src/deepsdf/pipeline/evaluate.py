@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from deepsdf.checkpoints import resolve_epoch
-from deepsdf.errors import DeepSDFError, InputError
+from deepsdf.errors import InputError
 from deepsdf.files import write_text
 from deepsdf.geometry.meshes import load_mesh
 from deepsdf.geometry.metrics import POINTS, chamfer
 from deepsdf.geometry.sampling import sample_surface
-from deepsdf.pipeline.batch import OnShape, OnStart
+from deepsdf.pipeline.batch import OnShape, OnStart, describe
 from deepsdf.splits import Failure, ShapeName, read_split
 from deepsdf.workspace import DataSource, Experiment
 
@@ -72,8 +72,8 @@ def evaluate(
         reason = None
         try:
             scores.append(_score(experiment, data, epoch, shape, seed))
-        except DeepSDFError as error:
-            reason = str(error)
+        except Exception as error:  # whatever a file provokes in a library is that shape's failure
+            reason = describe(error)
             failures.append(Failure(shape, reason))
         if on_shape:
             on_shape(shape, reason)

@@ -89,7 +89,7 @@ def find_code(experiment: Experiment, space: ShapeSpace, name: str) -> Tensor:
     """
     if name.endswith(".pth"):
         return load_code(name, space.code_length)
-    codes = experiment.reconstructed_code_path(space.epoch, ShapeName("d", "c", "i")).parents[2]
+    codes = experiment.reconstructed_codes_folder(space.epoch)
     found = {ShapeName(*path.relative_to(codes).with_suffix("").parts): path for path in codes.glob("*/*/*.pth")}
     matches: dict[ShapeName, Tensor] = {
         shape: load_code(path, space.code_length) for shape, path in found.items() if _is(shape, name)

@@ -71,7 +71,6 @@ def strip_picture(
     meshes: Sequence[trimesh.Trimesh | None],
     path: str | os.PathLike[str],
     *,
-    labels: Sequence[str] | None = None,
     columns: int | None = None,
     size: int = 320,
 ) -> None:
@@ -79,7 +78,7 @@ def strip_picture(
     drawn = [None if mesh is None else unit_picture(mesh, size) for mesh in meshes]
     columns = columns or len(drawn)
     rows = [drawn[start : start + columns] for start in range(0, len(drawn), columns)]
-    save_image(Path(path), grid_image(rows, column_labels=labels if len(rows) == 1 else None))
+    save_image(Path(path), grid_image(rows))
 
 
 def samples_picture(path: str | os.PathLike[str], out: str | os.PathLike[str], *, size: int = 640) -> str:

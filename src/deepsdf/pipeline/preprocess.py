@@ -24,7 +24,7 @@ from deepsdf.geometry.sampling import (
 )
 from deepsdf.geometry.signs import SIGNS
 from deepsdf.geometry.warp_runtime import resolve_device
-from deepsdf.pipeline.batch import BatchResult, OnShape, OnStart, run_batch
+from deepsdf.pipeline.batch import BatchResult, OnShape, OnStart, describe, run_batch
 from deepsdf.pipeline.quality import Quality, assess, write_qualities
 from deepsdf.pipeline.sources import dataset_name, find_mesh
 from deepsdf.splits import Failure, ShapeName, read_split
@@ -91,8 +91,8 @@ def preprocess(
             continue
         try:
             mesh = find_mesh(folder, shape)
-        except InputError as error:
-            result.failures.append(Failure(shape, str(error)))
+        except (InputError, OSError) as error:
+            result.failures.append(Failure(shape, describe(error)))
             continue
         tasks[shape] = (target, shape, mesh, wanted, _seed(shape, seed))
     if len(result.failures) == len(shapes):

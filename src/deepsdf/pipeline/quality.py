@@ -57,6 +57,8 @@ def assess(shape: ShapeName, mesh: OrientedMesh, samples: SDFSamples, seconds: f
     doubts = []
     if open_loops > 0:
         doubts.append(f"{open_loops} holes are too large to close; the winding number decides there")
+    if not mesh.closed and not mesh.holes and not mesh.sheets:
+        doubts.append("the mesh has open edges, and its signs rest on --sign alone")
     if mesh.sheets > SHEETS * len(mesh.faces):
         doubts.append(f"{mesh.sheets} of {len(mesh.faces)} faces are open sheets, which enclose nothing")
     if inside < FEW_INSIDE:
@@ -91,7 +93,10 @@ def write_qualities(path: Path, qualities: Sequence[Quality]) -> None:
 def _read(path: Path) -> dict[str, list[str]]:
     if not path.is_file():
         return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        header, *rows = [*csv.reader(file)] or [[]]
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            header, *rows = [*csv.reader(file)] or [[]]
+    except (UnicodeDecodeError, csv.Error):
+        return {}
     # A file of another form is not ours to keep up.
     return {row[0]: row for row in rows if row} if header == list(Quality._fields) else {}

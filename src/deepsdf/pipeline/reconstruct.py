@@ -86,13 +86,15 @@ def reconstruct(
         named, samples = _read(data, shapes[start : start + FIT_BATCH], finish)
         if not named:
             continue
-        fit = space.fit(samples, optimizer=optimizer, steps=steps, seed=seed + start, on_step=on_step)
+        fit = space.fit(samples, optimizer=optimizer, steps=steps, seed=seed, on_step=on_step)
         fitted += len(named)
         for shape, code, loss, taken in zip(named, fit.codes, fit.losses.tolist(), fit.steps.tolist(), strict=True):
             save_code(experiment.reconstructed_code_path(space.epoch, shape), code)
             if on_fit:
                 on_fit(Reconstruction(shape, loss, taken))
             try:
+                # A mesh of an earlier code must not stand for this one if meshing fails.
+                experiment.reconstructed_mesh_path(space.epoch, shape).unlink(missing_ok=True)
                 save_mesh(space.shape(code).mesh(resolution), experiment.reconstructed_mesh_path(space.epoch, shape))
             except DeepSDFError as error:
                 finish(shape, error)

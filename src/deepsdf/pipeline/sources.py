@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from deepsdf.errors import InputError
+from deepsdf.files import safe_name
 from deepsdf.geometry.meshes import MESH_SUFFIXES
 from deepsdf.splits import ShapeName
+
+logger = logging.getLogger(__name__)
 
 LAYOUTS = "SOURCE/<class>/<instance>.<ext>, SOURCE/<class>/<instance>/**/<any>.<ext>, or SOURCE/<instance>.<ext>"
 
@@ -33,9 +37,21 @@ def list_shapes(source: str | os.PathLike[str], dataset: str | None = None) -> l
         for instance in _subfolders(category):
             if any(_meshes(instance.rglob("*"))):
                 shapes.add(ShapeName(dataset, category.name, instance.name))
+    shapes = {shape for shape in shapes if _usable(shape, root)}
     if not shapes:
         raise InputError(f"there are no meshes in {root} ({', '.join(MESH_SUFFIXES)}); it may be laid out as {LAYOUTS}")
     return sorted(shapes)
+
+
+def _usable(shape: ShapeName, root: Path) -> bool:
+    """Not every file's name may stand in a split file, which goes to other systems."""
+    try:
+        for name in shape:
+            safe_name(name, str(root))
+    except InputError as error:
+        logger.warning("%s; the mesh is left out", error)
+        return False
+    return True
 
 
 def find_mesh(source: str | os.PathLike[str], shape: ShapeName) -> Path:

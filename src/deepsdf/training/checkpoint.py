@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -35,7 +36,7 @@ class TrainingState:
     @classmethod
     def create(cls, specs: Specs, scenes: int, seed: int, device: torch.device) -> TrainingState:
         """Fresh weights and codes, the same for the same seed whatever the device."""
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(seed)
             decoder = build_decoder(specs.network_arch, specs.code_length, specs.network_specs)
         codes = make_codes(
@@ -43,7 +44,8 @@ class TrainingState:
             specs.code_length,
             init_std=specs.code_init_std_dev,
             bound=specs.code_bound,
-            generator=torch.Generator().manual_seed(seed),
+            # Of a stream of their own: codes drawn from the weights' numbers would be tied to them.
+            generator=torch.Generator().manual_seed(independent_seeds(1, seed)[0]),
         )
         decoder, codes = decoder.to(device), codes.to(device)
         hidden = decoder.hidden_matrices if specs.optimizer == "muon" else []
@@ -126,11 +128,28 @@ class TrainingState:
         try:
             for group in adam["param_groups"]:
                 group["fused"] = True
+            _check_moments(self.adam, adam)
             self.adam.load_state_dict(adam)
             if self.muon:
+                _check_moments(self.muon, content["muon_state_dict"])
                 self.muon.load_state_dict(content["muon_state_dict"])
-        except (KeyError, ValueError, TypeError) as error:
+        except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             raise InputError(f"{path} is of another optimizer or architecture than specs.json says: {error}") from None
+
+
+def _check_moments(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """A fused step trusts the shapes of its moments, and would read beyond their end."""
+    own = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    numbers = [number for group in saved["param_groups"] for number in group["params"]]
+    for number, parameter in zip(numbers, own, strict=True):
+        for name, value in saved["state"].get(number, {}).items():
+            if name != "step" and isinstance(value, Tensor) and value.shape != parameter.shape:
+                raise ValueError(f"{name} has shape {tuple(value.shape)}, its parameter {tuple(parameter.shape)}")
+
+
+def independent_seeds(count: int, *parts: int) -> list[int]:
+    """Seeds for streams that have nothing in common, from numbers that are not negative."""
+    return [int(seed) >> 1 for seed in np.random.SeedSequence(parts).generate_state(count, np.uint64)]
 
 
 def _on_cpu(content: Any) -> Any:

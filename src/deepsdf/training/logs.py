@@ -64,6 +64,8 @@ class TrainingLogs:
 
     def clip(self, epoch: int) -> None:
         """Forget what came after an epoch, to continue from there."""
+        if epoch == len(self.learning_rate):
+            return
         steps = len(self.loss) // max(1, len(self.learning_rate))
         self.loss = self.loss[: steps * epoch]
         self.learning_rate, self.timing = self.learning_rate[:epoch], self.timing[:epoch]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import time
@@ -12,18 +13,16 @@ import torch
 from torch import Tensor
 
 from deepsdf.devices import resolve_device
-from deepsdf.errors import DeepSDFError, InputError
+from deepsdf.errors import InputError, TrainingError
 from deepsdf.network.objective import clamped_l1, code_norm_penalty
 from deepsdf.specs import Specs
 from deepsdf.splits import Failure, read_split
-from deepsdf.training.checkpoint import TrainingState
+from deepsdf.training.checkpoint import TrainingState, independent_seeds
 from deepsdf.training.logs import TrainingLogs
 from deepsdf.training.samples import SplitSamples
 from deepsdf.workspace import DataSource, Experiment
 
-
-class TrainingError(DeepSDFError):
-    """The training went wrong (a loss or weights that are not finite). The last checkpoint is as it was."""
+logger = logging.getLogger(__name__)
 
 
 class EpochReport(NamedTuple):
@@ -93,14 +92,14 @@ def train(
         on_failure=on_failure or (lambda failure: None),
         memory_limit=memory_limit,
     )
-    _check_batch(samples, experiment)
+    batch_size = _batch_size(len(samples.bank), len(shapes), experiment)
     if resume is None:
         state.zero_codes_but(samples.scenes)
     older = experiment.checkpoints() if resume is None else []
     samples = samples.to(target)
-    with torch.random.fork_rng(devices=[target] if target.type == "cuda" else []):
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         for epoch in range(state.logs.epoch + 1, specs.num_epochs + 1):
-            report = _epoch(state, specs, epoch, samples, batch_split, _epoch_seed(seed, epoch))
+            report = _epoch(state, specs, epoch, samples, batch_size, batch_split, seed)
             _check_finite(state.logs, report.steps, experiment)
             stopping = epoch == specs.num_epochs or should_stop()
             names = [str(epoch)] if epoch in specs.snapshot_epochs else []
@@ -118,41 +117,43 @@ def train(
     return experiment
 
 
-def _check_batch(samples: SplitSamples, experiment: Experiment) -> None:
-    wanted, there = experiment.specs.scenes_per_batch, len(samples.bank)
-    if there < wanted:
+def _batch_size(there: int, named: int, experiment: Experiment) -> int:
+    """Shapes in a batch: fewer than asked for only where some of the split's shapes are missing."""
+    wanted = experiment.specs.scenes_per_batch
+    if named < wanted:
         raise InputError(
-            f"ScenesPerBatch is {wanted}, but there are {there} training shapes, so no batch would ever be full; "
-            f"set it to {there} or less in {experiment.root / 'specs.json'}"
+            f"ScenesPerBatch is {wanted}, but there are {named} training shapes, so no batch would ever be full; "
+            f"set it to {named} or less in {experiment.root / 'specs.json'}"
         )
+    if there < wanted:
+        logger.warning(
+            "ScenesPerBatch is %d; %d of the split's shapes can be used, so a batch has those", wanted, there
+        )
+    return min(there, wanted)
 
 
 def _epoch(
-    state: TrainingState, specs: Specs, epoch: int, samples: SplitSamples, batch_split: int, seed: int
+    state: TrainingState, specs: Specs, epoch: int, samples: SplitSamples, batch_size: int, batch_split: int, seed: int
 ) -> EpochReport:
     """Every shape once; logs what happened."""
     start = time.perf_counter()
     rates = [schedule.rate(epoch) for schedule in specs.learning_rate_schedule]
     for group, rate in zip(state.groups, rates, strict=True):
         group["lr"] = rate
-    order = torch.Generator().manual_seed(seed)
-    draws = torch.Generator(samples.bank.rows.device).manual_seed(seed)
-    torch.manual_seed(seed)  # dropout's
+    for_order, for_draws, for_dropout = independent_seeds(3, seed, epoch)
+    order = torch.Generator().manual_seed(for_order)
+    draws = torch.Generator(samples.bank.rows.device).manual_seed(for_draws)
+    torch.manual_seed(for_dropout)
     state.decoder.train()
     losses = [
-        _step(state, specs, epoch, batch_split, samples, batch, draws)
-        for batch in samples.batches(specs.scenes_per_batch, order)
+        _step(state, specs, epoch, batch_split, samples, batch, draws) for batch in samples.batches(batch_size, order)
     ]
     values = torch.stack(losses).tolist()
     seconds = time.perf_counter() - start
     state.logs.append(state.decoder, state.codes, values, rates, seconds)
-    count = len(values) * specs.scenes_per_batch * specs.samples_per_scene
+    count = len(values) * batch_size * specs.samples_per_scene
     mean = sum(values) / len(values)
     return EpochReport(epoch, specs.num_epochs, len(values), mean, count / seconds, rates)
-
-
-def _epoch_seed(seed: int, epoch: int) -> int:
-    return (seed * 1_000_003 + epoch) % 2**63
 
 
 def _step(
@@ -165,13 +166,14 @@ def _step(
     generator: torch.Generator,
 ) -> Tensor:
     """One step on a batch of shapes; returns its loss, still on the device."""
-    samples = split.bank.draw(batch, specs.samples_per_scene, generator)
+    samples = split.bank.draw(batch, specs.samples_per_scene, generator).to(state.codes.weight.device)
+    scenes = split.scenes[batch].to(samples.device)
     state.adam.zero_grad()
     if state.muon:
         state.muon.zero_grad()
     loss = torch.zeros((), device=samples.device)
     for part in samples.chunk(batch_split, dim=1):
-        codes = state.codes(split.scenes[batch])
+        codes = state.codes(scenes)
         with torch.autocast(samples.device.type, torch.bfloat16, enabled=specs.precision == "bfloat16"):
             predicted = state.decoder(codes, part[..., :3])
         part_loss = clamped_l1(predicted, part[..., 3], specs.clamping_distance).sum() / samples[..., 3].numel()

@@ -49,8 +49,11 @@ class SplitSamples:
         Raises:
             InputError: no shape can be used.
         """
-        sizes = {scene: _row_count(data, shape) for scene, shape in enumerate(shapes)}
-        rows = _allocate(sum(sizes.values()), data, _default_limit() if memory_limit is None else memory_limit)
+        rows = _allocate(
+            sum(_row_count(data, shape) for shape in shapes),
+            data,
+            _default_limit() if memory_limit is None else memory_limit,
+        )
         counts: list[tuple[int, int]] = []
         scenes: list[int] = []
         end = 0
@@ -60,8 +63,11 @@ class SplitSamples:
                 if not len(samples.pos) or not len(samples.neg):
                     side = "inside" if len(samples.pos) else "outside"
                     raise InputError(f"{data.samples_path(shape)} has no {side} samples; its mesh is open or broken")
-            except InputError as error:
+            except (InputError, OSError) as error:
                 on_failure(Failure(shape, str(error)))
+                continue
+            if end + len(samples) > len(rows):
+                on_failure(Failure(shape, f"{data.samples_path(shape)} holds more rows than its headers say"))
                 continue
             for part in (samples.pos, samples.neg):
                 rows[end : end + len(part)] = part
@@ -77,6 +83,9 @@ class SplitSamples:
         return cls(SampleBank(torch.from_numpy(rows[:end]), starts, sizes_read), torch.tensor(scenes))
 
     def to(self, device: torch.device) -> SplitSamples:
+        """On a GPU where they take at most half of what is free there; else they stay, and draws travel."""
+        if device.type == "cuda" and self.bank.rows.nbytes > 0.5 * torch.cuda.mem_get_info(device)[0]:
+            return self
         return SplitSamples(self.bank.to(device), self.scenes.to(device))
 
     def batches(self, scenes_per_batch: int, generator: torch.Generator) -> Iterator[Tensor]:
@@ -100,8 +109,12 @@ def _row_count(data: DataSource, shape: ShapeName) -> int:
                         if version == (1, 0)
                         else np.lib.format.read_array_header_2_0
                     )
-                    total += read(member)[0][0]
-    except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile):
+                    shape_of, _, kind = read(member)
+                    total += shape_of[0]
+                    # A header may claim anything; the member's length tells.
+                    if math.prod(shape_of) * kind.itemsize != archive.getinfo(name).file_size - member.tell():
+                        return 0
+    except Exception:  # whatever is wrong with the file is said when it is read
         return 0
     return total
 
@@ -118,4 +131,4 @@ def _default_limit() -> int:
     try:
         return int(0.6 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     except (AttributeError, ValueError, OSError):  # not every system tells
-        return int(8 * math.pow(2, 30))
+        return 8 << 30
