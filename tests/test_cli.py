@@ -516,4 +516,5 @@ def test_demo_runs_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert len(list((tmp_path / "demo/meshes/chairs").glob("*.obj"))) == 8
     for verb in ("split", "preprocess", "train", "reconstruct", "evaluate", "interpolate", "plot"):
         assert f"\n$ deepsdf {verb} " in result.stdout
-    assert "demo is there already, and not empty; remove it, or choose another folder with --out" in run(*typed, status=2).stderr
+    again = run(*typed, status=2).stderr
+    assert "demo is there already, and not empty; remove it, or choose another folder with --out" in again
