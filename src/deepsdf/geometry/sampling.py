@@ -12,6 +12,7 @@ import trimesh
 from deepsdf.errors import InputError, MeshError
 from deepsdf.files import atomic_path
 from deepsdf.geometry.distance import MeshSDF
+from deepsdf.geometry.visibility import points_on
 
 TRAIN_COUNT = 500_000
 TRAIN_VARIANCE = 0.005
@@ -167,10 +168,8 @@ def _area_points(
     if len(total) == 0 or not (np.isfinite(total[-1]) and total[-1] > 0):
         raise MeshError("the mesh has no face with an area to draw points from")
     rows = np.minimum(np.searchsorted(total, rng.random(count) * total[-1], side="right"), len(faces) - 1)
-    u, v = rng.random((2, count, 1))
-    u, v = np.where(u + v > 1, 1 - u, u), np.where(u + v > 1, 1 - v, v)
-    a, b, c = a[rows], b[rows], c[rows]
-    return a + u * (b - a) + v * (c - a), rows, normals[rows] / np.maximum(double[rows], 1e-300)[:, None]
+    points = points_on(vertices, faces, rows, rng)
+    return points, rows, normals[rows] / np.maximum(double[rows], 1e-300)[:, None]
 
 
 def _outer_points(field: MeshSDF, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -30,9 +30,12 @@ class SampleBank:
     def of(cls, shapes: Sequence[tuple[Tensor, Tensor]]) -> SampleBank:
         """From the outside and inside rows (n, 4) of each shape."""
         counts = torch.tensor([[len(outside), len(inside)] for outside, inside in shapes])
-        ends = counts.flatten().cumsum(0).reshape(-1, 2)
-        rows = torch.cat([part.float() for shape in shapes for part in shape])
-        return cls(rows, ends - counts, counts)
+        return cls.packed(torch.cat([part.float() for shape in shapes for part in shape]), counts)
+
+    @classmethod
+    def packed(cls, rows: Tensor, counts: Tensor) -> SampleBank:
+        """From rows that lie shape after shape, outside before inside, and their counts (b, 2)."""
+        return cls(rows, counts.flatten().cumsum(0).reshape(-1, 2) - counts, counts)
 
     def __len__(self) -> int:
         return len(self.counts)

@@ -78,9 +78,7 @@ class SplitSamples:
             raise InputError(
                 f"none of the split's {len(shapes)} shapes has samples in {data.root}; run `deepsdf preprocess`"
             )
-        sizes_read = torch.tensor(counts)
-        starts = sizes_read.flatten().cumsum(0).reshape(-1, 2) - sizes_read
-        return cls(SampleBank(torch.from_numpy(rows[:end]), starts, sizes_read), torch.tensor(scenes))
+        return cls(SampleBank.packed(torch.from_numpy(rows[:end]), torch.tensor(counts)), torch.tensor(scenes))
 
     def to(self, device: torch.device) -> SplitSamples:
         """On a GPU where they take at most half of what is free there; else they stay, and draws travel."""
