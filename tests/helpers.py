@@ -84,9 +84,16 @@ def toy(shape: ShapeName) -> trimesh.Trimesh:
 
 
 def few_samples(patch: pytest.MonkeyPatch) -> None:
-    """Preprocessing in this process takes milliseconds."""
+    """Preprocessing takes milliseconds, in this process, where what is patched holds."""
+    from deepsdf.pipeline import preprocess
+
+    patch.setattr(preprocess, "run_batch", functools.partial(_in_this_process, preprocess.run_batch))
     patch.setattr("deepsdf.pipeline.preprocess.TRAIN_COUNT", 10_000)
     patch.setattr("deepsdf.pipeline.preprocess.TEST_COUNT", 5_000)
+
+
+def _in_this_process(run_batch: Any, *args: Any, workers: int, **kwargs: Any) -> None:
+    run_batch(*args, workers=0, **kwargs)
 
 
 @dataclass(frozen=True)

@@ -503,7 +503,6 @@ def test_demo_goes_on_without_a_chair(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_demo_runs_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     few_samples(monkeypatch)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0}, raising=False)  # one process: the few samples hold
     typed = ("demo", "--train", 6, "--test", 2, "--epochs", 30, "--resolution", 32, "-o", "demo")
     result = run(*typed)
     for picture in ("Evaluation/latest/comparison.png", "Interpolations/strip.png", "Plots/loss.png"):

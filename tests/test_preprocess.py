@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,7 @@ from helpers import few_samples
 from deepsdf.errors import InputError
 from deepsdf.geometry.chairs import generate_chair
 from deepsdf.geometry.meshes import Normalization, load_mesh
-from deepsdf.pipeline.batch import BatchResult
-from deepsdf.pipeline.preprocess import preprocess
+from deepsdf.pipeline.preprocess import Preprocessed, Sampling, preprocess
 from deepsdf.splits import ShapeName, write_split
 from deepsdf.workspace import DataSource
 
@@ -37,15 +37,19 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     few_samples(monkeypatch)
 
 
-def work(source: Path, data: str, *shapes: ShapeName, **options: object) -> BatchResult:
+RUN_OPTIONS = {"name", "skip", "workers", "timeout", "on_start", "on_shape"}
+
+
+def work(source: Path, data: str, *shapes: ShapeName, **options: Any) -> Preprocessed:
     split = source.parent / "split.json"
     write_split(split, shapes or (BALL, BRICK, CHAIR))
-    return preprocess(source.parent / data, source, split, device="cpu", **options)
+    run_options = {key: options.pop(key) for key in RUN_OPTIONS & options.keys()}
+    return preprocess(source.parent / data, source, split, sampling=Sampling(device="cpu", **options), **run_options)
 
 
 def contents(root: Path) -> dict[str, bytes]:
-    """All but preprocess.csv, which holds seconds."""
-    files = sorted(root.glob("*/**/*.*"))
+    """All but preprocess.csv, which holds seconds, and the sheet of all shapes."""
+    files = sorted(path for path in root.glob("*/**/*.*") if path.parent.name != "Pictures")
     return {str(path.relative_to(root)): path.read_bytes() for path in files}
 
 
@@ -55,10 +59,11 @@ def test_the_files_are_the_originals(source: Path, tmp_path: Path) -> None:
     assert (result.done, result.skipped, result.failures) == ([BALL, BRICK, CHAIR], [], [])
     work(source, "data", surface=True)
     names = {str(path.relative_to(tmp_path / "data")) for path in (tmp_path / "data").rglob("*") if path.is_file()}
-    expected = {".datasources.json", "preprocess.csv"}
+    expected = {".datasources.json", ".lock", "preprocess.csv", "Pictures/split-1.png"}
     for name in ("ball", "brick", "chair"):
         for folder, suffix in (("SdfSamples", "npz"), ("SurfaceSamples", "ply"), ("NormalizationParameters", "npz")):
             expected.add(f"{folder}/meshes/toys/{name}.{suffix}")
+        expected.add(f"Pictures/meshes/toys/{name}.png")
     assert names == expected
     assert json.loads((tmp_path / "data/.datasources.json").read_text()) == {"meshes": str(source)}
     with np.load(tmp_path / "data/SdfSamples/meshes/toys/ball.npz") as arrays:
@@ -184,7 +189,7 @@ BROKEN = {
     no_faces: "has no faces; a surface is needed, not a point cloud or an empty file",
     nan_vertices: "1 of 4 vertices are NaN or infinite; repair or export the file again",
     no_extent: "all faces lie in one point; a mesh needs an extent",
-    open_sheet: "no sample lies inside; the mesh is open or broken, and has no inside to learn",
+    open_sheet: "no sample lies inside: the faces are open sheets, which have no inside to learn; --thicken 0.02 makes",
     cut_short: "cannot be read as ply",
 }
 
@@ -202,7 +207,7 @@ def test_a_broken_mesh_is_reported_and_the_others_go_on(
     assert shape == broken
     assert BROKEN[spoil] in reason
     assert str(source / "toys" / "broken") in reason
-    assert not [name for name in contents(tmp_path / "data") if "broken" in name]
+    assert not [name for name in contents(tmp_path / "data") if "broken" in name and "Pictures" not in name]
 
 
 @pytest.mark.usefixtures("quick")
@@ -237,7 +242,7 @@ def test_a_dataset_name_taken_by_other_meshes(source: Path, tmp_path: Path) -> N
     (tmp_path / "elsewhere").mkdir()
     source.rename(tmp_path / "elsewhere" / "meshes")
     with pytest.raises(InputError) as error:
-        preprocess(tmp_path / "data", tmp_path / "elsewhere/meshes", tmp_path / "split.json", device="cpu")
+        preprocess(tmp_path / "data", tmp_path / "elsewhere/meshes", tmp_path / "split.json")
     assert str(error.value) == (
         f"the dataset 'meshes' of {tmp_path / 'data'} was made from {source}, not from "
         f"{tmp_path / 'elsewhere/meshes'}; choose another name with --name"

@@ -6,12 +6,14 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import pytest
 import trimesh
 from helpers import World, run
 
+from deepsdf.errors import MeshError
 from deepsdf.geometry.distance import MeshSDF
 from deepsdf.geometry.sampling import sample_sdf
-from deepsdf.pipeline.quality import Quality, assess, write_qualities
+from deepsdf.pipeline.quality import VERDICTS, Quality, QualityFile, assess
 from deepsdf.splits import ShapeName, read_split, write_split
 
 pytest_plugins = ("helpers",)
@@ -19,16 +21,16 @@ pytest_plugins = ("helpers",)
 NAME = ShapeName("d", "c", "i")
 
 
-def quality(mesh: trimesh.Trimesh) -> Quality:
-    field = MeshSDF(mesh, device="cpu")
-    return assess(NAME, field.oriented, sample_sdf(field, 4000), 0.5)
+def quality(mesh: trimesh.Trimesh, thicken: float = 0.0) -> Quality:
+    field = MeshSDF(mesh, device="cpu", thicken=thicken)
+    return assess(NAME, field, sample_sdf(field, 4000))
 
 
 def test_a_closed_mesh_is_sure() -> None:
     box = trimesh.creation.box((1, 1, 1))
     found = quality(box)
-    assert found[:4] == ("d/c/i", "ok", "closed", 12)
-    assert (found.closed, found.flipped, found.dropped, found.holes) == (True, 0, 0, 0)
+    assert found[:4] == ("d/c/i", "ok", "closed", 0)
+    assert (found.closed, found.faces, found.flipped, found.dropped, found.holes) == (True, 12, 0, 0, 0)
     half = box.copy()
     half.faces = np.concatenate([box.faces[:6, ::-1], box.faces[6:], box.faces])
     turned = quality(half)
@@ -41,16 +43,48 @@ def test_a_large_hole_and_a_sheet_are_doubtful() -> None:
     opened = quality(sphere)
     assert (opened.verdict, opened.closed) == ("doubtful", False)
     assert "1 holes are too large to close; the winding number decides there" in opened.reason
+    assert opened.uncertain > 0
     fin = trimesh.Trimesh([[0, 0.4, 0], [0, 0.9, 0], [0, 0.9, 0.5]], [[0, 1, 2]], process=False)
     finned = quality(trimesh.util.concatenate([trimesh.creation.box((0.6, 0.6, 0.6)), fin]))
     assert (finned.verdict, finned.sheets) == ("doubtful", 1)
-    assert "1 of 13 faces are open sheets, which enclose nothing" in finned.reason
+    assert "1 of 13 faces are open sheets, which enclose nothing and vanish; --thicken keeps them" in finned.reason
+
+
+def test_a_cap_that_is_much_of_the_surface_is_a_guess() -> None:
+    cylinder = trimesh.creation.cylinder(radius=0.3, height=1.2, sections=64)
+    cylinder.update_faces(cylinder.triangles_center[:, 2] < 0.59)  # without its lid
+    found = quality(cylinder)
+    lid = 0.3 / (2 * (0.3 + 1.2))  # pi r² of 2 pi r (r + h)
+    assert (found.verdict, found.capped) == ("doubtful", 1)
+    assert found.caps == pytest.approx(lid, rel=0.02)
+    assert "10% of the surface are caps on 1 holes, a guess" in found.reason
+
+
+def test_faces_that_enclose_nothing_are_refused() -> None:
+    rng = np.random.default_rng(0)
+    soup = trimesh.Trimesh(rng.uniform(-0.5, 0.5, (300, 3)), np.arange(300).reshape(100, 3), process=False)
+    with pytest.raises(MeshError, match=r"^inside and outside are a matter of chance for \d+% of the samples"):
+        quality(soup)
+    assert quality(soup, thicken=0.02).verdict in VERDICTS
+    square = trimesh.Trimesh(
+        [[-0.5, 0, -0.5], [0.5, 0, -0.5], [0.5, 0, 0.5], [-0.5, 0, 0.5]], [[0, 1, 2], [0, 2, 3]], process=False
+    )
+    with pytest.raises(MeshError, match=r"^no sample lies inside: the faces are open sheets.*--thicken 0\.02 makes"):
+        quality(square)
+    assert quality(square, thicken=0.02)[1:3] == ("ok", "closed")
 
 
 def test_rows_of_other_shapes_stay(tmp_path: Path) -> None:
     path = tmp_path / "preprocess.csv"
-    write_qualities(path, [Quality("b", "ok", "closed"), Quality("a", "rejected", 'no "faces", none')])
-    write_qualities(path, [Quality("b", "doubtful", "a hole"), Quality("c", "ok", "closed")])
+    first, second = QualityFile(path), QualityFile(path)
+    first.add(Quality("b", "ok", "closed", closed=True, seconds=0.5))
+    first.add(Quality("a", "rejected", 'no "faces", none'))
+    second.add(Quality("b", "doubtful", "a hole", uncertain=0.25))
+    second.add(Quality("c", "ok", "closed"))
+    assert not path.exists()
+    first.flush()
+    second.flush()
+    first.flush()
     rows = list(csv.reader(path.read_text().splitlines()))
     assert rows[0] == list(Quality._fields)
     assert [row[:3] for row in rows[1:]] == [
@@ -58,6 +92,23 @@ def test_rows_of_other_shapes_stay(tmp_path: Path) -> None:
         ["b", "doubtful", "a hole"],
         ["c", "ok", "closed"],
     ]
+    assert list(first.read().values()) == [
+        Quality("a", "rejected", 'no "faces", none'),
+        Quality("b", "doubtful", "a hole", uncertain=0.25),
+        Quality("c", "ok", "closed"),
+    ]
+
+
+def test_a_file_of_another_form_is_not_kept_up(tmp_path: Path) -> None:
+    record = QualityFile(tmp_path / "preprocess.csv")
+    for content in (b"shape,verdict\na,ok\n", b"\xff\xfe", b""):
+        record.path.write_bytes(content)
+        assert record.read() == {}
+    record.add(Quality("a", "ok", "closed"))
+    record.flush()
+    assert list(record.read()) == ["a"]
+    record.path.write_text(record.path.read_text() + "b,splendid," + "," * (len(Quality._fields) - 3) + "\n")
+    assert list(record.read()) == ["a"]
 
 
 def test_preprocess_writes_it_and_names_the_doubtful(world: World) -> None:

@@ -30,6 +30,22 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             temporary.unlink()
 
 
+@contextmanager
+def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Alone among the programs that work on a folder, until the block ends. For files that several of them amend."""
+    from filelock import FileLock
+
+    path = Path(folder) / ".lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    with suppress(NotImplementedError):  # a file system without locks: whole files are all that can be promised
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a text file whole."""
     with atomic_path(path) as temporary:

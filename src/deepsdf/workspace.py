@@ -16,7 +16,7 @@ import numpy as np
 import trimesh
 
 from deepsdf.errors import InputError
-from deepsdf.files import atomic_path, read_json, safe_name, write_text
+from deepsdf.files import atomic_path, locked, read_json, safe_name, write_text
 from deepsdf.geometry.meshes import Normalization
 from deepsdf.geometry.points import load_points
 from deepsdf.geometry.sampling import SDFSamples
@@ -66,20 +66,29 @@ class DataSource:
         """How sure the signs of each shape's samples are."""
         return self.root / "preprocess.csv"
 
+    def picture_path(self, shape: ShapeName) -> Path:
+        """The shape and a slice of its signed field, for the contact sheet."""
+        return shape.path(self.root / "Pictures", ".png")
+
+    def sheet_path(self, split: str, page: int) -> Path:
+        """A page of a split's contact sheet, from 1."""
+        return self.root / "Pictures" / f"{safe_name(split, 'the split')}-{page}.png"
+
     def register(self, dataset: str, meshes: Path) -> None:
         """Note where a dataset's meshes lie.
 
         Raises:
             InputError: the name is taken by another folder.
         """
-        known = self._registry()
         folder = os.path.abspath(meshes)
-        if known.setdefault(dataset, folder) != folder:
-            raise InputError(
-                f"the dataset {dataset!r} of {self.root} was made from {known[dataset]}, not from {folder}; "
-                f"choose another name with --name"
-            )
-        write_text(self.registry_path, json.dumps(known, indent=2) + "\n")
+        with locked(self.root):
+            known = self._registry()
+            if known.setdefault(dataset, folder) != folder:
+                raise InputError(
+                    f"the dataset {dataset!r} of {self.root} was made from {known[dataset]}, not from {folder}; "
+                    f"choose another name with --name"
+                )
+            write_text(self.registry_path, json.dumps(known, indent=2) + "\n")
 
     def meshes_of(self, dataset: str) -> Path | None:
         """The folder that a dataset's meshes came from, where it is known and still there."""

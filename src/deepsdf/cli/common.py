@@ -142,11 +142,12 @@ class Bar:
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[rate]}", markup=False),
             TextColumn("{task.fields[note]}", markup=False),
             console=errors,
             disable=Quiet.on,
         )
-        self._task = self._progress.add_task(title, total=None, note="")
+        self._task = self._progress.add_task(title, total=None, note="", rate="")
 
     def __enter__(self) -> Bar:
         return self
@@ -161,6 +162,9 @@ class Bar:
     def shape(self, shape: object, reason: str | None) -> None:
         self._failed += reason is not None
         self._progress.update(self._task, advance=1, note=f"{self._failed} failed" if self._failed else "")
+        task = self._progress.tasks[0]
+        if task.elapsed:
+            self._progress.update(self._task, rate=f"{task.completed / task.elapsed:.2f}/s")
 
     def note(self, text: str) -> None:
         self._progress.update(self._task, note=text)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from deepsdf.cli.common import Bar, command, common_options, count, device_option, finish, say, seed_option
+
+if TYPE_CHECKING:
+    from deepsdf.pipeline.preprocess import Preprocessed
 
 
 @click.command()
@@ -73,8 +78,23 @@ def split(
     "--threads", default=0, type=click.IntRange(min=0), help="Worker processes.  [default: one a core, at most 8]"
 )
 @click.option(
+    "--timeout",
+    default=600.0,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    help="Seconds a shape may take before it is stopped and reported; 0: as long as it likes.",
+)
+@click.option(
     "--sign", default="auto", show_default=True, help="Inside or outside by: auto, normal, winding, original."
 )
+@click.option("--keep-cavities", is_flag=True, help="Leave closed shells hollow that lie inside others, wound inward.")
+@click.option(
+    "--thicken",
+    default=0.0,
+    metavar="EPS",
+    help="Subtract EPS (unit frame, as 0.02) from every distance: open sheets, fins and planes become plates.",
+)
+@click.option("--pictures/--no-pictures", default=True, show_default=True, help="Draw the contact sheet.")
 @device_option
 @seed_option
 @common_options
@@ -83,21 +103,19 @@ def preprocess(
     source: Path,
     name: str | None,
     split_file: Path,
-    surface: bool,
-    test: bool,
-    samples: int | None,
     skip: bool,
     threads: int,
-    sign: str,
-    device: str,
-    seed: int,
+    timeout: float,
+    **sampling: Any,
 ) -> None:
     """Sample signed distances (or surfaces) of meshes into a data source.
 
     Meshes may be of any format trimesh reads (.obj .ply .stl .off .glb .gltf), open or closed, their faces
-    doubled or turned either way. Written are SdfSamples/ or SurfaceSamples/, and NormalizationParameters/.
+    doubled or turned either way. Written are SdfSamples/ or SurfaceSamples/, and NormalizationParameters/;
+    with SDF samples also preprocess.csv, how sure the signs of each shape are, and a contact sheet in Pictures/.
     """
     from deepsdf.geometry.launch import cpu_threads
+    from deepsdf.pipeline.preprocess import Sampling
     from deepsdf.pipeline.preprocess import preprocess as run
 
     with Bar("Preprocessing") as bar:
@@ -106,31 +124,40 @@ def preprocess(
             source,
             split_file,
             name=name,
-            surface=surface,
-            test=test,
-            samples=samples,
+            sampling=Sampling(**sampling),
             skip=skip,
             workers=threads or cpu_threads(),
-            sign=sign,
-            device=device,
-            seed=seed,
+            timeout=timeout or None,
             on_start=bar.start,
             on_shape=bar.shape,
         )
+    surface = sampling["surface"]
     what = "SurfaceSamples" if surface else "SdfSamples"
     skipped = f", {len(result.skipped)} were there already" if result.skipped else ""
     say(f"Wrote {count(len(result.done), 'shape')} to {data_dir / what}{skipped}, {len(result.failures)} failed")
-    doubtful = [quality for quality in result.returned.values() if quality and quality.verdict == "doubtful"]
-    for quality in doubtful[:10]:
-        say(f"Doubtful: {quality.shape}: {quality.reason}")
-    if doubtful:
-        say(f"{len(doubtful)} doubtful in all; {data_dir / 'preprocess.csv'} lists every shape")
+    _tell_verdicts(result, data_dir)
     following = (
         command("deepsdf", "evaluate", "-e", "EXP", "-d", data_dir, "-s", split_file)
         if surface
         else command("deepsdf", "train", "-e", "EXP", "--preset", "fast", "-d", data_dir, "-s", "TRAIN.json")
     )
     finish(result.failures, following if result.done or result.skipped else "")
+
+
+def _tell_verdicts(result: Preprocessed, data_dir: Path, shown: int = 10) -> None:
+    if not result.qualities:
+        return
+    verdicts = Counter(quality.verdict for quality in result.qualities.values())
+    told = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in ("ok", "doubtful", "rejected"))
+    say(f"Signs: {told}; {data_dir / 'preprocess.csv'} says why")
+    doubtful = [quality for quality in result.qualities.values() if quality.verdict == "doubtful"]
+    for quality in sorted(doubtful, key=lambda quality: -quality.uncertain)[:shown]:
+        say(f"Doubtful: {quality.shape}: {quality.reason}")
+    if len(doubtful) > shown:
+        say(f"... and {len(doubtful) - shown} more")
+    if result.sheets:
+        more = f" and {count(len(result.sheets) - 1, 'more page')}" if len(result.sheets) > 1 else ""
+        say(f"Look: {result.sheets[0]}{more}, doubtful shapes first")
 
 
 @click.command("view-samples")

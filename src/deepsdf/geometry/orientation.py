@@ -42,6 +42,8 @@ class OrientedMesh:
     """(f, 3) int32."""
     source_faces: np.ndarray
     """(f,) rows of the given mesh's faces."""
+    loose: np.ndarray
+    """(f,) bool: of open sheets."""
     solid_faces: np.ndarray
     """(s, 3) int32."""
     shell_faces: np.ndarray
@@ -180,6 +182,7 @@ def _assemble(
         vertices=vertices.astype(np.float32),
         faces=faces[~hidden].astype(np.int32),
         source_faces=source[~hidden],
+        loose=loose[~hidden],
         solid_faces=full.astype(np.int32),
         shell_faces=full[~inner].astype(np.int32),
         shell_own=own - int(inner[:own].sum()),

@@ -146,7 +146,8 @@ def sample_surface(
     """Area-weighted random points (count, 3) float64 of a surface, in the mesh's frame.
 
     Of a MeshSDF only the outer surface is drawn: its buried faces are left out, and where parts overlap, points that
-    have the solid on both sides are drawn again elsewhere.
+    have the solid on both sides are drawn again elsewhere. Of a thickened one the faces' parallels are drawn, on both
+    sides of a sheet, but not the rounded rims along edges.
 
     Raises:
         MeshError: no face with an area.
@@ -175,19 +176,22 @@ def _area_points(
 def _outer_points(field: MeshSDF, count: int, rng: np.random.Generator) -> np.ndarray:
     oriented = field.oriented
     vertices = oriented.vertices / oriented.scale + oriented.center
-    step = 1e-4 / oriented.scale
     kept: list[np.ndarray] = []
     missing = count
     for _ in range(_REDRAWS):
         points, rows, normals = _area_points(vertices, oriented.faces, missing, rng)
-        unsure = np.flatnonzero(oriented.crossing[rows])  # parts of these faces may lie inside
-        near, off = points[unsure], step * normals[unsure]
-        hidden = (field(near + off) < 0) & (field(near - off) < 0)
-        points = np.delete(points, unsure[hidden], axis=0)
+        if field.thicken:
+            points += rng.choice([-field.thicken, field.thicken], (missing, 1)) * normals
+            points = points[field(points) > -0.01 * field.thicken]  # others lie in the solid
+        else:
+            unsure = np.flatnonzero(oriented.crossing[rows])  # parts of these faces may lie inside
+            near, off = points[unsure], 1e-4 / oriented.scale * normals[unsure]
+            hidden = (field(near + off) < 0) & (field(near - off) < 0)
+            points = np.delete(points, unsure[hidden], axis=0)
         kept.append(points)
         missing -= len(points)
         if missing == 0:
             break
-    else:  # nearly everything overlaps: better such points than too few
+    else:  # nearly everything lies inside: better such points than too few
         kept.append(_area_points(vertices, oriented.faces, missing, rng)[0])
     return np.concatenate(kept)

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 import trimesh
+from scipy.spatial import KDTree
 
 from deepsdf.geometry import launch
-from deepsdf.geometry.cameras import original_signs
+from deepsdf.geometry.cameras import original_signs, sphere_directions
 from deepsdf.geometry.meshes import clean_mesh
 from deepsdf.geometry.orientation import OrientedMesh, working_frame
 from deepsdf.geometry.patches import Edges, boundary_of
@@ -21,6 +22,9 @@ sign counts (n,) bool: there the magnitude is not the distance to the outer surf
 
 _CLOSED_ACCURACY = 1.0  # whole winding numbers need no more to be told apart
 _OPEN_ACCURACY = 2.0
+_RAYS = 9
+_TRUST_OF_RIM = 0.3
+_RIM_STEP = 0.01  # of unit size
 
 
 def as_stored(mesh: trimesh.Trimesh) -> OrientedMesh:
@@ -31,7 +35,8 @@ def as_stored(mesh: trimesh.Trimesh) -> OrientedMesh:
     closed = len(boundary_of(faces, np.zeros(len(faces), np.int64))) == 0
     return OrientedMesh(
         vertices=((clean.mesh.vertices - center) * scale).astype(np.float32), faces=faces,
-        source_faces=clean.source_faces, solid_faces=faces, shell_faces=faces, shell_own=len(faces),
+        source_faces=clean.source_faces, loose=np.zeros(len(faces), bool),
+        solid_faces=faces, shell_faces=faces, shell_own=len(faces),
         shell_crossing=np.zeros(len(faces), bool), crossing=np.zeros(len(faces), bool),
         center=center, scale=scale, closed=closed, sealed=closed,
         degenerate=clean.degenerate, doubled=0, flipped=0, buried=0, sheets=0, holes=0, capped=0,
@@ -39,33 +44,38 @@ def as_stored(mesh: trimesh.Trimesh) -> OrientedMesh:
 
 
 def auto(mesh: OrientedMesh, device: str) -> Signed:
-    """Exact where the solid is sealed; else the winding number's threshold."""
+    """Exact where the solid is sealed; else the winding number's threshold wherever it could differ from that."""
     if len(mesh.solid_faces) == 0:
         return lambda points: (np.full(len(points), np.inf, np.float32), np.ones(len(points), bool))
-    return normal(mesh, device, doubtful=_doubtful(mesh)) if mesh.sealed else winding(mesh, device)
+    return normal(mesh, device, trust=trust_radii(mesh, device))
 
 
-def normal(mesh: OrientedMesh, device: str, *, doubtful: np.ndarray | None = None) -> Signed:
+def normal(mesh: OrientedMesh, device: str, *, trust: np.ndarray | None = None) -> Signed:
     """The angle-weighted pseudonormal of the closest feature (Baerentzen & Aanaes 2005).
 
-    Where that lies on a doubtful face of the shell, the winding number decides.
+    Farther from the closest face than that is to be trusted, the winding number decides.
     """
     wp = get_warp()
     shell = launch.warp_mesh(mesh.vertices, mesh.shell_faces, device)
     normals = [
         launch.to_device(n.astype(np.float32), wp.vec3, device) for n in pseudonormals(mesh.vertices, mesh.shell_faces)
     ]
-    decide = winding(mesh, device) if doubtful is not None and doubtful.any() else None
-    sheets = mesh.sheets > 0
-    kernel = launch.kernels(device).normal_sign_kernel
+    decide = winding(mesh, device) if trust is not None and not np.isinf(trust).all() else None
+    sheets = launch.warp_mesh(mesh.vertices, mesh.faces[mesh.loose], device) if mesh.loose.any() else None
+    kernels = launch.kernels(device)
 
     def sign(points: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         before = [shell.id, shell.indices, *normals]
-        signed, face = launch.points_through(kernel, points, before, [(float, ()), (wp.int32, ())], device)
-        if decide is not None and doubtful is not None:
-            rows = np.flatnonzero(doubtful[face])
+        outputs = [(float, ()), (wp.int32, ())]
+        signed, face = launch.points_through(kernels.normal_sign_kernel, points, before, outputs, device)
+        if decide is not None and trust is not None:
+            rows = np.flatnonzero(np.abs(signed) >= trust[face])
             signed[rows] = np.copysign(signed[rows], decide(points[rows])[0])
-        return signed, np.ones(len(points), bool) if sheets else face >= mesh.shell_own
+        if sheets is not None:
+            outputs.append((wp.vec3, (3,)))
+            near = launch.points_through(kernels.closest_kernel, points, [sheets.id], outputs, device)[0]
+            signed = np.copysign(np.minimum(np.abs(signed), near), signed)
+        return signed, face >= mesh.shell_own
 
     return sign
 
@@ -92,6 +102,24 @@ def original(mesh: OrientedMesh, device: str) -> Signed:
     return lambda points: (vote(points), np.ones(len(points), bool))
 
 
+def stabbing(vertices: np.ndarray, faces: np.ndarray, device: str) -> Callable[[np.ndarray], np.ndarray]:
+    """A second opinion: points (n, 3) -> inside (n,) bool, where most rays cross the faces an odd number of times.
+
+    It knows nothing of the faces' direction, of the closest face, or of caps where they are not given.
+    """
+    wp = get_warp()
+    surface = launch.warp_mesh(vertices, faces, device)
+    # turned off the axes, where CAD models have their faces and edges
+    directions = launch.to_device(sphere_directions(_RAYS).astype(np.float32), wp.vec3, device)
+    kernel = launch.kernels(device).stab_kernel
+
+    def inside(points: np.ndarray) -> np.ndarray:
+        (odd,) = launch.points_through(kernel, points, [surface.id, directions], [(wp.int32, ())], device)
+        return odd > _RAYS // 2
+
+    return inside
+
+
 def pseudonormals(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of faces (f, 3), of their edges 0-1, 1-2, 2-0 (3 f, 3), of vertices (v, 3), angle-weighted; float64."""
     vertices = vertices.astype(np.float64)
@@ -109,14 +137,56 @@ def pseudonormals(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, 
     return of_face, sums[edges.group], of_vertex
 
 
-def _doubtful(mesh: OrientedMesh) -> np.ndarray:
-    """(t,) bool: shell faces with a corner where the surface crosses itself or more than two faces meet in an edge."""
+def trust_radii(mesh: OrientedMesh, device: str) -> np.ndarray:
+    """(t,) float32: how far from each shell face its pseudonormal tells the sign that the winding number would.
+
+    0 where the surface crosses itself or more than two faces meet in an edge, infinity elsewhere on a sealed solid.
+    Otherwise a share of the way to the nearest rim, if the winding number bears the face out.
+    """
     faces = mesh.shell_faces
     edges = Edges.of(faces)
     corners = np.zeros(len(mesh.vertices), bool)
     corners[faces[mesh.shell_crossing]] = True
-    corners[edges.ends[edges.count != 2]] = True
-    return np.asarray(corners[faces]).any(axis=1).reshape(-1)
+    corners[edges.ends[edges.count > 2 if not mesh.sealed else edges.count != 2]] = True
+    doubtful = np.asarray(corners[faces]).any(axis=1).reshape(-1)
+    trust = np.where(doubtful, 0, np.inf).astype(np.float32)
+    if mesh.sealed or doubtful.all():
+        return trust
+    middles = mesh.vertices[faces].astype(np.float64).mean(axis=1)
+    size = np.linalg.norm(mesh.vertices[faces] - middles[:, None], axis=2).max(axis=1)
+    away, _ = KDTree(_along(mesh.vertices, edges.ends[edges.count == 1])).query(middles, workers=launch.cpu_threads())
+    trust = np.minimum(trust, _TRUST_OF_RIM * np.maximum(away - _RIM_STEP - size, 0)).astype(np.float32)
+    return np.where(_borne_out(mesh, middles, trust, device), trust, np.float32(0))
+
+
+def _borne_out(mesh: OrientedMesh, middles: np.ndarray, reach: np.ndarray, device: str) -> np.ndarray:
+    """(t,) bool: by the winding number the solid lies behind a face and not before it, close by and at its reach.
+
+    At its reach other faces may be closer, and then they answer.
+    """
+    normals, _ = face_normals(mesh.vertices.astype(np.float64), mesh.shell_faces)
+    decide = winding(mesh, device)
+    good = reach > 0
+    for step, sure in ((np.minimum(reach, 1e-3), True), (reach, False)):
+        for side in (1, -1):
+            rows = np.flatnonzero(good)
+            probes = (middles[rows] + side * step[rows, None] * normals[rows]).astype(np.float32)
+            order = launch.spatial_order(probes) if len(probes) else rows
+            found = np.empty(len(rows), np.float32)
+            found[order] = decide(probes[order])[0]
+            expected = np.signbit(found) == (side < 0)
+            good[rows] = expected | (not sure and np.abs(found) < 0.9 * step[rows])
+    return good
+
+
+def _along(vertices: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Points (n, 3) along edges (e, 2), at most a step apart."""
+    start, end = vertices[edges[:, 0]].astype(np.float64), vertices[edges[:, 1]].astype(np.float64)
+    pieces = np.ceil(np.linalg.norm(end - start, axis=1) / _RIM_STEP).astype(int) + 1
+    row = np.repeat(np.arange(len(edges)), pieces)
+    place = np.arange(len(row)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    share = (place / np.maximum(pieces[row] - 1, 1))[:, None]
+    return start[row] + share * (end[row] - start[row])
 
 
 SIGNS: dict[str, Callable[[OrientedMesh, str], Signed]] = {

@@ -182,6 +182,26 @@ def escape_kernel(
 
 
 @wp.kernel
+def stab_kernel(
+    mesh: wp.uint64,
+    directions: wp.array(dtype=wp.vec3),
+    points: wp.array(dtype=wp.vec3),
+    chain: int,
+    odd: wp.array(dtype=wp.int32),
+):
+    """How many of the rays from each point cross the mesh an odd number of times."""
+    start = wp.tid() * chain
+    for k in range(chain):
+        i = start + k
+        if i < points.shape[0]:
+            count = wp.int32(0)
+            for r in range(directions.shape[0]):
+                if wp.mesh_query_ray_count_intersections(mesh, points[i], directions[r]) % 2 == 1:
+                    count += 1
+            odd[i] = count
+
+
+@wp.kernel
 def camera_kernel(
     mesh: wp.uint64,
     origins: wp.array(dtype=wp.vec3),

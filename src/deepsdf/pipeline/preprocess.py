@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import time
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from deepsdf.errors import InputError, MeshError
 from deepsdf.geometry.distance import MeshSDF
 from deepsdf.geometry.meshes import Normalization, load_mesh
 from deepsdf.geometry.metrics import POINTS
+from deepsdf.geometry.rendering import save_image
 from deepsdf.geometry.sampling import (
     TEST_COUNT,
     TEST_SECOND_FACTOR,
@@ -25,10 +27,59 @@ from deepsdf.geometry.sampling import (
 from deepsdf.geometry.signs import SIGNS
 from deepsdf.geometry.warp_runtime import resolve_device
 from deepsdf.pipeline.batch import BatchResult, OnShape, OnStart, describe, run_batch
-from deepsdf.pipeline.quality import Quality, assess, write_qualities
+from deepsdf.pipeline.contact import contact_sheet, shape_picture
+from deepsdf.pipeline.quality import Quality, QualityFile, assess
 from deepsdf.pipeline.sources import dataset_name, find_mesh
 from deepsdf.splits import Failure, ShapeName, read_split
 from deepsdf.workspace import DataSource
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What to make of each mesh. The defaults are the original's training samples.
+
+    Attributes:
+        surface: surface samples, not SDF samples. The normalization is written with either.
+        test: SDF samples for testing: fewer, and spread wider.
+        samples: how many a shape; by default 500 000 SDF samples, 250 000 for testing, 30 000 on the surface.
+        sign, keep_cavities, thicken: see `MeshSDF`; the thickness is in the unit frame.
+        device: "auto", "cpu" or a CUDA device, for Warp.
+        pictures: draw each shape and its signed field for the contact sheet.
+        seed: with the shape's name it decides its samples, whatever the order of work.
+    """
+
+    surface: bool = False
+    test: bool = False
+    samples: int | None = None
+    sign: str = "auto"
+    keep_cavities: bool = False
+    thicken: float = 0.0
+    device: str = "auto"
+    pictures: bool = True
+    seed: int = 0
+
+    def check(self) -> None:
+        """Raises InputError: an unknown sign or device, or a thickness that is none in the unit frame."""
+        if self.sign not in SIGNS:
+            raise InputError(f"sign {self.sign!r} is not known; choose one of {', '.join(SIGNS)}")
+        if not 0 <= self.thicken < 0.5:
+            raise InputError(
+                f"thicken {self.thicken} is no thickness in the unit frame; give a length of 0 to 0.5, as 0.02"
+            )
+        resolve_device(self.device)
+
+
+@dataclass
+class Preprocessed(BatchResult):
+    """What became of a split's shapes.
+
+    Attributes:
+        qualities: of the shapes whose SDF samples were asked for, also of those that were there already or failed.
+        sheets: pages of the contact sheet.
+    """
+
+    qualities: dict[ShapeName, Quality] = field(default_factory=dict)
+    sheets: list[Path] = field(default_factory=list)
 
 
 def preprocess(
@@ -37,38 +88,73 @@ def preprocess(
     split: str | os.PathLike[str],
     *,
     name: str | None = None,
-    surface: bool = False,
-    test: bool = False,
-    samples: int | None = None,
+    sampling: Sampling | None = None,
     skip: bool = False,
-    workers: int = 1,
-    device: str = "auto",
-    sign: str = "auto",
-    seed: int = 0,
+    workers: int = 0,
+    timeout: float | None = None,
     on_start: OnStart | None = None,
     on_shape: OnShape | None = None,
-) -> BatchResult:
+) -> Preprocessed:
     """Write the samples of a split's shapes into a data source, made where it is not there.
+
+    An interruption leaves whole files, and rows of what was done in preprocess.csv; `skip` goes on from there.
 
     Args:
         data: the data source's folder.
         source: the folder of meshes.
         split: the split file.
         name: the dataset's name, a key of the split file; by default the source folder's name.
-        surface: write surface samples, not SDF samples. The normalization is written with either.
-        test: SDF samples for testing: fewer, and spread wider.
-        samples: how many a shape; by default 500 000 SDF samples, 250 000 for testing, 30 000 on the surface.
+        sampling: what to make of each mesh.
         skip: leave shapes alone whose file is there.
-        workers: processes.
-        sign: how inside is told from outside; see `MeshSDF`.
-        seed: with the shape's name it decides its samples, whatever the order of work.
+        workers: processes; 0 works in this one, which a mesh that crashes a library takes down.
+        timeout: seconds a shape may take in a worker.
         on_start: told the number of shapes to work on.
         on_shape: told each finished shape.
     Raises:
-        InputError: no such folder or split, a split without this dataset, none of its meshes there, or an unknown
-            sign or device.
+        InputError: no such folder or split, a split without this dataset, none of its meshes there, or as
+            `Sampling.check`.
     """
-    folder = Path(source)
+    folder, sampling = Path(source), sampling or Sampling()
+    dataset, shapes = _shapes_of(folder, split, name)
+    sampling.check()
+    target = DataSource(Path(data))
+    result = Preprocessed()
+    tasks = _tasks(target, folder, shapes, sampling, skip, result)
+    if len(result.failures) == len(shapes):
+        raise InputError(
+            f"none of the {len(shapes)} shapes of {split} is in {folder}; first: {result.failures[0].reason}"
+        )
+    target.register(dataset, folder)
+    if on_start:
+        on_start(len(tasks))
+    if sampling.surface:
+        run_batch(_write_surface, tasks, result, workers=workers, timeout=timeout, on_shape=on_shape)
+        return result
+    record = QualityFile(target.quality_path)
+
+    def note(shape: ShapeName, reason: str | None) -> None:
+        found = result.returned[shape] if reason is None else Quality(str(shape), "rejected", reason)
+        result.qualities[shape] = found
+        record.add(found)
+        if on_shape:
+            on_shape(shape, reason)
+
+    for shape, reason in result.failures:
+        result.qualities[shape] = Quality(str(shape), "rejected", reason)
+        record.add(result.qualities[shape])
+    try:
+        run_batch(_write_samples, tasks, result, workers=workers, timeout=timeout, on_shape=note)
+    finally:
+        record.flush()
+    known = record.read()
+    result.qualities |= {shape: known[str(shape)] for shape in result.skipped if str(shape) in known}
+    if sampling.pictures:
+        result.sheets = contact_sheet(target, Path(split).stem, result.qualities)
+    return result
+
+
+def _shapes_of(folder: Path, split: str | os.PathLike[str], name: str | None) -> tuple[str, list[ShapeName]]:
+    """The dataset's name, and its shapes in the split."""
     if not folder.is_dir():
         raise InputError(f"there is no folder of meshes at {folder}")
     dataset = name or dataset_name(folder)
@@ -77,72 +163,72 @@ def preprocess(
     if not shapes:
         known = ", ".join(sorted({shape.dataset for shape in named}))
         raise InputError(f"{split} has no dataset {dataset!r}, only {known}; choose it with --name")
-    result = BatchResult()
-    if sign not in SIGNS:
-        raise InputError(f"sign {sign!r} is not known; choose one of {', '.join(SIGNS)}")
-    resolve_device(device)
-    wanted = _Wanted(surface, test, samples, sign, device)
-    target = DataSource(Path(data))
+    return dataset, shapes
+
+
+def _tasks(
+    target: DataSource, folder: Path, shapes: list[ShapeName], sampling: Sampling, skip: bool, result: BatchResult
+) -> dict[ShapeName, tuple[Any, ...]]:
+    """Arguments of the work on each shape; those that need none, or have no mesh, go into the result."""
     tasks = {}
     for shape in shapes:
-        path = target.surface_path(shape) if surface else target.samples_path(shape)
+        path = target.surface_path(shape) if sampling.surface else target.samples_path(shape)
         if skip and path.is_file():
             result.skipped.append(shape)
             continue
         try:
-            mesh = find_mesh(folder, shape)
+            tasks[shape] = (target, shape, find_mesh(folder, shape), sampling)
         except (InputError, OSError) as error:
             result.failures.append(Failure(shape, describe(error)))
-            continue
-        tasks[shape] = (target, shape, mesh, wanted, _seed(shape, seed))
-    if len(result.failures) == len(shapes):
-        raise InputError(
-            f"none of the {len(shapes)} shapes of {split} is in {folder}; first: {result.failures[0].reason}"
-        )
-    target.register(dataset, folder)
-    if on_start:
-        on_start(len(tasks))
-    run_batch(_preprocess_shape, tasks, result, workers=workers, on_shape=on_shape)
-    if not surface:
-        rejected = [Quality(str(shape), "rejected", reason) for shape, reason in result.failures]
-        write_qualities(target.quality_path, [*result.returned.values(), *rejected])
-    return result
+    return tasks
 
 
 def _seed(shape: ShapeName, seed: int) -> int:
     return zlib.crc32(str(shape).encode()) + (seed << 32)
 
 
-@dataclass(frozen=True)
-class _Wanted:
-    """What to make of each mesh."""
-
-    surface: bool
-    test: bool
-    samples: int | None
-    sign: str
-    device: str
-
-
-def _preprocess_shape(data: DataSource, shape: ShapeName, path: Path, wanted: _Wanted, seed: int) -> Quality | None:
-    start = time.perf_counter()
+def _field(path: Path, sampling: Sampling) -> tuple[Normalization, MeshSDF]:
     mesh = load_mesh(path)
     normalization = Normalization.fit(mesh)
-    field = MeshSDF(normalization.apply_mesh(mesh), sign=wanted.sign, device=wanted.device)
-    if wanted.surface:
-        points = sample_surface(field, wanted.samples or POINTS, seed=seed)
-        data.save_normalization(shape, normalization)
-        data.save_surface(shape, normalization.invert(points))
-        return None
+    return normalization, MeshSDF(
+        normalization.apply_mesh(mesh),
+        sign=sampling.sign,
+        device=sampling.device,
+        keep_cavities=sampling.keep_cavities,
+        thicken=sampling.thicken,
+    )
+
+
+def _write_surface(data: DataSource, shape: ShapeName, path: Path, sampling: Sampling) -> None:
+    normalization, surface = _field(path, sampling)
+    points = sample_surface(surface, sampling.samples or POINTS, seed=_seed(shape, sampling.seed))
+    data.save_normalization(shape, normalization)
+    data.save_surface(shape, normalization.invert(points))
+
+
+def _write_samples(data: DataSource, shape: ShapeName, path: Path, sampling: Sampling) -> Quality:
+    start = time.perf_counter()
+    picture = data.picture_path(shape)
+    picture.unlink(missing_ok=True)  # of an earlier mesh, perhaps
+    normalization, signed = _field(path, sampling)
+    if sampling.pictures:
+        save_image(picture, shape_picture(signed))
     count, variance, second = (
         (TEST_COUNT, TEST_VARIANCE, TEST_SECOND_FACTOR)
-        if wanted.test
+        if sampling.test
         else (TRAIN_COUNT, TRAIN_VARIANCE, TRAIN_SECOND_FACTOR)
     )
-    samples = sample_sdf(field, wanted.samples or count, variance=variance, second_variance_factor=second, seed=seed)
-    if not len(samples.neg) or not len(samples.pos):
-        side = "inside" if not len(samples.neg) else "outside"
-        raise MeshError(f"{path}: no sample lies {side}; the mesh is open or broken, and has no inside to learn")
+    samples = sample_sdf(
+        signed,
+        sampling.samples or count,
+        variance=variance,
+        second_variance_factor=second,
+        seed=_seed(shape, sampling.seed),
+    )
+    try:
+        quality = assess(shape, signed, samples)
+    except MeshError as error:
+        raise MeshError(f"{path}: {error}") from None
     data.save_normalization(shape, normalization)
     samples.save(data.samples_path(shape))
-    return assess(shape, field.oriented, samples, time.perf_counter() - start)
+    return quality._replace(seconds=round(time.perf_counter() - start, 3))
