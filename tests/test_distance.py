@@ -13,6 +13,7 @@ from corruptions import doubled, flipped, inside_out, soup
 from deepsdf.errors import InputError, MeshError
 from deepsdf.geometry.distance import MeshSDF
 from deepsdf.geometry.meshes import load_mesh
+from deepsdf.geometry.signs import trust_radii, winding
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -120,6 +121,61 @@ def test_cavities_when_asked() -> None:
     r = np.linalg.norm(points, axis=1)
     np.testing.assert_allclose(MeshSDF(mesh, keep_cavities=True)(points), np.maximum(r - 1, 0.5 - r), atol=5e-3)
     np.testing.assert_allclose(MeshSDF(mesh)(points), r - 1, atol=5e-3)
+
+
+def square_and_box() -> trimesh.Trimesh:
+    """A square sheet beside a box of edge 0.4 at x = 0.6."""
+    square = trimesh.Trimesh(
+        [[-0.9, 0, -0.3], [-0.3, 0, -0.3], [-0.3, 0, 0.3], [-0.9, 0, 0.3]], [[0, 1, 2], [0, 2, 3]], process=False
+    )
+    return trimesh.util.concatenate([square, trimesh.creation.box((0.4, 0.4, 0.4)).apply_translation((0.6, 0, 0))])
+
+
+def exact_square_and_box(points: np.ndarray) -> np.ndarray:
+    to_square = np.linalg.norm(np.maximum(np.abs(points - (-0.6, 0, 0)) - (0.3, 0, 0.3), 0), axis=1)
+    return np.minimum(to_square, box_sdf(points - (0.6, 0, 0), (0.4, 0.4, 0.4)))
+
+
+def test_thickened_sheets_become_plates_and_solids_grow() -> None:
+    points = points_in(1.0)
+    exact = exact_square_and_box(points)
+    np.testing.assert_allclose(MeshSDF(square_and_box())(points), exact, atol=1e-6)
+    thick = MeshSDF(square_and_box(), thicken=0.05)
+    np.testing.assert_allclose(thick(points), exact - 0.05, atol=1e-6)
+    assert not thick.uncertain(points).any()
+    for wrong in (-0.1, float("nan"), float("inf")):
+        with pytest.raises(InputError, match=r"is no thickness; give a length of the mesh's frame, 0 for none"):
+            MeshSDF(square_and_box(), thicken=wrong)
+
+
+def test_the_trusted_share_of_an_open_mesh_is_signed_as_by_the_winding_number() -> None:
+    """The winding number decides far from the surface and near rims; elsewhere the closest face may, at a fraction."""
+    sphere = trimesh.creation.icosphere(4)
+    sphere.update_faces(sphere.triangles_center[:, 1] > -0.3)
+    mesh = trimesh.util.concatenate([sphere, trimesh.creation.box((0.4, 0.4, 0.4)).apply_translation((0, 1, 0))])
+    field = MeshSDF(mesh)
+    assert not field.oriented.sealed
+    trust = trust_radii(field.oriented, "cpu")
+    assert (trust == 0).any()
+    assert 0.3 < (trust > 0.02).mean()
+    assert trust.max() < 0.6
+    points = points_in(1.2, 50_000)
+    local = ((points - field.oriented.center) * field.oriented.scale).astype(np.float32)
+    by_winding, _ = winding(field.oriented, "cpu")(local)
+    np.testing.assert_array_equal(np.signbit(field(points)), np.signbit(by_winding))
+
+
+def test_a_second_method_doubts_what_is_chance() -> None:
+    points = points_in(1, 4000)
+    box = trimesh.creation.box((1, 0.8, 0.6))
+    for spoil in (doubled, flipped, inside_out, soup):
+        assert not MeshSDF(spoil(box, np.random.default_rng(0))).uncertain(points).any()
+    turned = MeshSDF(inside_out(box, np.random.default_rng(0)), sign="normal")
+    assert turned.uncertain(points).all()
+    rng = np.random.default_rng(0)
+    chance = trimesh.Trimesh(rng.uniform(-0.9, 0.9, (300, 3)), np.arange(300).reshape(100, 3), process=False)
+    assert MeshSDF(chance).uncertain(points).mean() > 0.1
+    assert MeshSDF(box).uncertain(np.zeros((0, 3))).shape == (0,)
 
 
 def test_the_originals_vote_agrees_where_it_decides() -> None:

@@ -147,6 +147,20 @@ def test_surface_points_are_of_the_outer_surface() -> None:
     assert not inside.any()
 
 
+def test_a_thickened_surface_has_two_sides_of_a_sheet_and_one_of_a_solid() -> None:
+    square = trimesh.Trimesh(
+        [[-0.5, 0, -0.5], [0.5, 0, -0.5], [0.5, 0, 0.5], [-0.5, 0, 0.5]], [[0, 1, 2], [0, 2, 3]], process=False
+    )
+    points = sample_surface(MeshSDF(square, thicken=0.02), 2000)
+    np.testing.assert_allclose(np.abs(points[:, 1]), 0.02, atol=1e-6)
+    assert 0.4 < (points[:, 1] > 0).mean() < 0.6
+    solid = MeshSDF(trimesh.creation.box((1, 1, 1)), thicken=0.05)
+    points = sample_surface(solid, 2000)
+    assert points.shape == (2000, 3)
+    np.testing.assert_allclose(np.abs(points).max(axis=1), 0.55, atol=1e-6)
+    np.testing.assert_allclose(solid(points), 0, atol=1e-6)
+
+
 def test_no_surface_no_points() -> None:
     with pytest.raises(MeshError, match="no face with an area"):
         sample_surface(trimesh.Trimesh(np.zeros((3, 3)), [[0, 1, 2]], process=False))

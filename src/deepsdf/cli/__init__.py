@@ -63,5 +63,6 @@ def main() -> None:
 
     `deepsdf demo` does all of it on chairs of its own making.
 
-    Exit status: 0 all done, 1 some shapes failed (they are listed), 2 unusable input.
+    Exit status: 0 all done, 1 some shapes failed (they are listed), 2 unusable input, 130 stopped
+    by Ctrl-C.
     """

@@ -21,6 +21,7 @@ from deepsdf.splits import Failure
 
 SOME_FAILED = 1
 UNUSABLE = 2
+INTERRUPTED = 130  # as shells count: 128 and the signal's number
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -59,6 +60,16 @@ def common_options(verb: F) -> F:
                 raise SystemExit(UNUSABLE) from None
 
     return wrapped  # pyright: ignore[reportReturnType]
+
+
+@contextmanager
+def interruptible(advice: str) -> Iterator[None]:
+    """Ctrl-C ends the verb with a word on what is left, not with a traceback."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        logging.getLogger("deepsdf").error("stopped; %s", advice)
+        raise SystemExit(INTERRUPTED) from None
 
 
 class _ToScreen(logging.Handler):

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deepsdf.cli.common import Bar, command, common_options, count, device_option, finish, say, seed_option
+from deepsdf.cli.common import (
+    Bar,
+    command,
+    common_options,
+    count,
+    device_option,
+    finish,
+    interruptible,
+    say,
+    seed_option,
+)
 
 if TYPE_CHECKING:
     from deepsdf.pipeline.preprocess import Preprocessed
@@ -118,7 +128,7 @@ def preprocess(
     from deepsdf.pipeline.preprocess import Sampling
     from deepsdf.pipeline.preprocess import preprocess as run
 
-    with Bar("Preprocessing") as bar:
+    with Bar("Preprocessing") as bar, interruptible("files that are there are whole; --skip goes on from there"):
         result = run(
             data_dir,
             source,
