@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from deepsdf.geometry.launch import in_chunks, kernels, points_through, spatial_order, warp_mesh
+from deepsdf.geometry.launch import in_chunks, kernels, points_through, warp_mesh
 from deepsdf.geometry.patches import connected_faces
 from deepsdf.geometry.visibility import face_normals
 from deepsdf.geometry.warp_runtime import get_warp
@@ -23,14 +23,10 @@ def inside_of(vertices: np.ndarray, solid: np.ndarray, points: np.ndarray, devic
 
 def _inside(mesh: Any, points: np.ndarray, device: str) -> np.ndarray:
     wp = get_warp()
-    points = points.astype(np.float32)
-    order = spatial_order(points)
     outputs = [(float, ()), (wp.int32, ())]
     kernel = kernels(device).winding_sign_kernel
-    found = points_through(kernel, points[order], [mesh.id], outputs, device, after=[2.0, 0])
-    inside = np.zeros(len(points), bool)
-    inside[order] = np.signbit(found[0])
-    return inside
+    found = points_through(kernel, points.astype(np.float32), [mesh.id], outputs, device, after=[2.0, 0])
+    return np.signbit(found[0])
 
 
 def crossing_faces(vertices: np.ndarray, faces: np.ndarray, device: str) -> np.ndarray:

@@ -80,17 +80,13 @@ class MeshSDF:
         local = self._to_local(points)
         if len(local) == 0:
             return np.zeros(0, np.float32)
-        order = launch.spatial_order(local)
-        ordered = np.ascontiguousarray(local[order])
         if self._signed is None:
             self._signed = SIGNS[self.sign](self.oriented, self.device)
-        signed, only_sign = self._signed(ordered)
+        signed, only_sign = self._signed(local)
         if only_sign is not None and only_sign.any():
-            distance = self._closest(ordered[only_sign])[0]
+            distance = self._closest(local[only_sign])[0]
             signed[only_sign] = np.where(np.isnan(signed[only_sign]), np.nan, np.copysign(distance, signed[only_sign]))
-        result = np.empty(len(local), np.float32)
-        result[order] = signed / np.float32(self.oriented.scale)
-        return result - np.float32(self.thicken) if self.thicken else result
+        return signed / np.float32(self.oriented.scale) - np.float32(self.thicken)
 
     def uncertain(self, points: np.ndarray) -> np.ndarray:
         """(n,) bool: points (n, 3) of the mesh's frame where a second, independent method disagrees with the sign.
@@ -99,38 +95,30 @@ class MeshSDF:
         clean closed mesh the two agree everywhere; the share where they do not is about as large as the share of
         wrong signs. Points without a sign (NaN) are uncertain.
         """
-        local, order = self._ordered(points)
+        local = self._to_local(points)
         inside = np.zeros(len(local), bool)
         faces = self.oriented.shell_faces[: self.oriented.shell_own]
         if self.sign != "auto":  # doubled faces are still there, and their crossings would cancel out
             faces = np.unique(np.sort(faces, axis=1), axis=0)
         if len(local) and len(faces):
-            inside[order] = stabbing(self.oriented.vertices, faces, self.device)(local)
+            inside = stabbing(self.oriented.vertices, faces, self.device)(local)
         signed = self(points) + np.float32(self.thicken)
         return (inside != (signed < 0)) | np.isnan(signed)
 
     def distance(self, points: np.ndarray) -> np.ndarray:
         """Unsigned distances (n,) float32 of points (n, 3) to the outer surface, in the mesh's frame."""
-        local, order = self._ordered(points)
-        result = np.empty(len(local), np.float32)
-        if len(local):
-            result[order] = self._closest(local)[0] / np.float32(self.oriented.scale)
-        return result
+        local = self._to_local(points)
+        if len(local) == 0:
+            return np.zeros(0, np.float32)
+        return self._closest(local)[0] / np.float32(self.oriented.scale)
 
     def closest(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Closest points (n, 3) float64 on the outer surface and the rows (n,) of `mesh.faces` they lie on."""
-        local, order = self._ordered(points)
-        nearest, faces = np.empty((len(local), 3)), np.empty(len(local), np.int64)
-        if len(local):
-            _, face, found = self._closest(local)
-            nearest[order] = found / self.oriented.scale + self.oriented.center
-            faces[order] = self.oriented.source_faces[face]
-        return nearest, faces
-
-    def _ordered(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         local = self._to_local(points)
-        order = launch.spatial_order(local) if len(local) else np.zeros(0, np.int64)
-        return np.ascontiguousarray(local[order]), order
+        if len(local) == 0:
+            return np.zeros((0, 3)), np.zeros(0, np.int64)
+        _, face, found = self._closest(local)
+        return found / self.oriented.scale + self.oriented.center, self.oriented.source_faces[face]
 
     def _to_local(self, points: np.ndarray) -> np.ndarray:
         points = np.asarray(points)

@@ -94,18 +94,20 @@ def boundary_of(faces: np.ndarray, label: np.ndarray) -> np.ndarray:
     """
     start = faces.reshape(-1).astype(np.int64)
     stop = np.roll(faces, -1, axis=1).reshape(-1).astype(np.int64)
-    part = np.repeat(label, 3).astype(np.int64)
     base = int(faces.max()) + 1
-    low, high = np.minimum(start, stop), np.maximum(start, stop)
-    order = np.lexsort((high, low + part * base))
-    key = np.stack([part, low, high], axis=1)[order]
-    new = np.ones(len(order), bool)
-    new[1:] = (key[1:] != key[:-1]).any(axis=1)
-    total = np.add.reduceat(np.where(start < stop, 1, -1)[order], np.flatnonzero(new))
-    kept = key[new]
-    repeat = np.abs(total)
-    ends = np.where((total > 0)[:, None], kept[:, 1:], kept[:, :0:-1])
-    return np.repeat(np.column_stack([ends, kept[:, 0]]), repeat, axis=0)
+    pair = np.minimum(start, stop) * base + np.maximum(start, stop)
+    parts = int(label.max()) + 1 if len(label) else 1
+    if parts * base * base >= 2**62:  # pair and part do not fit one number
+        pair = np.unique(pair, return_inverse=True)[1].ravel()
+    key = pair * parts + np.repeat(label, 3)
+    order = np.argsort(key)
+    first = np.flatnonzero(np.diff(key[order], prepend=-1))
+    total = np.add.reduceat(np.where(start < stop, 1, -1)[order], first)
+    left = np.flatnonzero(total)
+    rows, total = order[first[left]], total[left]
+    low, high = np.minimum(start, stop)[rows], np.maximum(start, stop)[rows]
+    ends = np.where((total > 0)[:, None], np.stack([low, high], axis=1), np.stack([high, low], axis=1))
+    return np.repeat(np.column_stack([ends, np.repeat(label, 3)[rows]]), np.abs(total), axis=0)
 
 
 def signed_volumes(vertices: np.ndarray, faces: np.ndarray, patch: np.ndarray, number: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from deepsdf.geometry.visibility import face_normals
 from deepsdf.geometry.warp_runtime import get_warp
 
 Signed = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]
-"""Points (n, 3) float32 in spatial order -> signed distances (n,), NaN where the sign is unknown, and where only their
+"""Points (n, 3) float32 -> signed distances (n,), NaN where the sign is unknown, and where only their
 sign counts (n,) bool: there the magnitude is not the distance to the outer surface. None: nowhere."""
 
 _CLOSED_ACCURACY = 1.0  # whole winding numbers need no more to be told apart
@@ -171,9 +171,7 @@ def _borne_out(mesh: OrientedMesh, middles: np.ndarray, reach: np.ndarray, devic
         for side in (1, -1):
             rows = np.flatnonzero(good)
             probes = (middles[rows] + side * step[rows, None] * normals[rows]).astype(np.float32)
-            order = launch.spatial_order(probes) if len(probes) else rows
-            found = np.empty(len(rows), np.float32)
-            found[order] = decide(probes[order])[0]
+            found = decide(probes)[0]
             expected = np.signbit(found) == (side < 0)
             good[rows] = expected | (not sure and np.abs(found) < 0.9 * step[rows])
     return good

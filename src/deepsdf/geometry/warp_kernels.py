@@ -48,7 +48,7 @@ def closest_kernel(
     face_of: wp.array(dtype=wp.int32),
     closest: wp.array(dtype=wp.vec3),
 ):
-    """Each thread walks `chain` neighbouring points; the last distance bounds the next search."""
+    """Each thread walks `chain` neighbouring points; the last closest point bounds the next search."""
     start = wp.tid() * chain
     bound = wp.float32(FAR)
     last = wp.vec3(0.0, 0.0, 0.0)
@@ -57,13 +57,13 @@ def closest_kernel(
         if i < points.shape[0]:
             p = points[i]
             if k > 0:
-                bound = 1.001 * (bound + wp.length(p - last)) + 1.0e-5
+                bound = 1.001 * wp.length(p - last) + 1.0e-5
             q = wp.mesh_query_point_no_sign(mesh, p, bound)
             if not q.result:
                 q = wp.mesh_query_point_no_sign(mesh, p, FAR)
             c = wp.mesh_eval_position(mesh, q.face, q.u, q.v)
             bound = wp.length(c - p)
-            last = p
+            last = c
             distance[i] = bound
             face_of[i] = q.face
             closest[i] = c
@@ -90,13 +90,13 @@ def normal_sign_kernel(
         if i < points.shape[0]:
             p = points[i]
             if k > 0:
-                bound = 1.001 * (bound + wp.length(p - last)) + 1.0e-5
+                bound = 1.001 * wp.length(p - last) + 1.0e-5
             q = wp.mesh_query_point_no_sign(mesh, p, bound)
             if not q.result:
                 q = wp.mesh_query_point_no_sign(mesh, p, FAR)
-            offset = p - wp.mesh_eval_position(mesh, q.face, q.u, q.v)
+            last = wp.mesh_eval_position(mesh, q.face, q.u, q.v)
+            offset = p - last
             bound = wp.length(offset)
-            last = p
             normal = _feature_normal(faces, face_normals, edge_normals, vertex_normals, q.face, q.u, q.v)
             distance[i] = wp.where(wp.dot(offset, normal) > 0.0, bound, -bound)
             face_of[i] = q.face
@@ -129,12 +129,12 @@ def winding_sign_kernel(
         if i < points.shape[0]:
             p = points[i]
             if k > 0:
-                bound = 1.001 * (bound + wp.length(p - last)) + 1.0e-5
+                bound = 1.001 * wp.length(p - last) + 1.0e-5
             q = wp.mesh_query_point_no_sign(mesh, p, bound)
             if not q.result:
                 q = wp.mesh_query_point_no_sign(mesh, p, FAR)
-            bound = wp.length(p - wp.mesh_eval_position(mesh, q.face, q.u, q.v))
-            last = p
+            last = wp.mesh_eval_position(mesh, q.face, q.u, q.v)
+            bound = wp.length(p - last)
             inherit = False
             if constant_in_balls == 1:
                 inherit = wp.length(p - center) < 0.999 * radius

@@ -11,6 +11,7 @@ from typing import Any
 
 from deepsdf.errors import InputError, MeshError
 from deepsdf.geometry.distance import MeshSDF
+from deepsdf.geometry.launch import cpu_threads, limited_threads
 from deepsdf.geometry.meshes import Normalization, load_mesh
 from deepsdf.geometry.metrics import POINTS
 from deepsdf.geometry.rendering import save_image
@@ -21,6 +22,7 @@ from deepsdf.geometry.sampling import (
     TRAIN_COUNT,
     TRAIN_SECOND_FACTOR,
     TRAIN_VARIANCE,
+    SDFSamples,
     sample_sdf,
     sample_surface,
 )
@@ -106,7 +108,8 @@ def preprocess(
         name: the dataset's name, a key of the split file; by default the source folder's name.
         sampling: what to make of each mesh.
         skip: leave shapes alone whose file is there.
-        workers: processes; 0 works in this one, which a mesh that crashes a library takes down.
+        workers: processes, of a thread each where there are as many shapes; 0 works in this one, with all its cores,
+            and a mesh that crashes a library takes it down.
         timeout: seconds a shape may take in a worker.
         on_start: told the number of shapes to work on.
         on_shape: told each finished shape.
@@ -120,6 +123,8 @@ def preprocess(
     target = DataSource(Path(data))
     result = Preprocessed()
     tasks = _tasks(target, folder, shapes, sampling, skip, result)
+    threads = workers // max(1, min(workers, len(tasks))) or cpu_threads()
+    tasks = {shape: (*arguments, threads) for shape, arguments in tasks.items()}
     if len(result.failures) == len(shapes):
         raise InputError(
             f"none of the {len(shapes)} shapes of {split} is in {folder}; first: {result.failures[0].reason}"
@@ -199,36 +204,36 @@ def _field(path: Path, sampling: Sampling) -> tuple[Normalization, MeshSDF]:
     )
 
 
-def _write_surface(data: DataSource, shape: ShapeName, path: Path, sampling: Sampling) -> None:
-    normalization, surface = _field(path, sampling)
-    points = sample_surface(surface, sampling.samples or POINTS, seed=_seed(shape, sampling.seed))
+def _write_surface(data: DataSource, shape: ShapeName, path: Path, sampling: Sampling, threads: int) -> None:
+    with limited_threads(threads):
+        normalization, surface = _field(path, sampling)
+        points = sample_surface(surface, sampling.samples or POINTS, seed=_seed(shape, sampling.seed))
     data.save_normalization(shape, normalization)
     data.save_surface(shape, normalization.invert(points))
 
 
-def _write_samples(data: DataSource, shape: ShapeName, path: Path, sampling: Sampling) -> Quality:
+def _write_samples(data: DataSource, shape: ShapeName, path: Path, sampling: Sampling, threads: int) -> Quality:
     start = time.perf_counter()
     picture = data.picture_path(shape)
     picture.unlink(missing_ok=True)  # of an earlier mesh, perhaps
-    normalization, signed = _field(path, sampling)
-    if sampling.pictures:
-        save_image(picture, shape_picture(signed))
+    with limited_threads(threads):
+        normalization, signed = _field(path, sampling)
+        if sampling.pictures:
+            save_image(picture, shape_picture(signed))
+        samples = _sdf_samples(signed, sampling, _seed(shape, sampling.seed))
+        try:
+            quality = assess(shape, signed, samples)
+        except MeshError as error:
+            raise MeshError(f"{path}: {error}") from None
+    data.save_normalization(shape, normalization)
+    samples.save(data.samples_path(shape))
+    return quality._replace(seconds=round(time.perf_counter() - start, 3))
+
+
+def _sdf_samples(signed: MeshSDF, sampling: Sampling, seed: int) -> SDFSamples:
     count, variance, second = (
         (TEST_COUNT, TEST_VARIANCE, TEST_SECOND_FACTOR)
         if sampling.test
         else (TRAIN_COUNT, TRAIN_VARIANCE, TRAIN_SECOND_FACTOR)
     )
-    samples = sample_sdf(
-        signed,
-        sampling.samples or count,
-        variance=variance,
-        second_variance_factor=second,
-        seed=_seed(shape, sampling.seed),
-    )
-    try:
-        quality = assess(shape, signed, samples)
-    except MeshError as error:
-        raise MeshError(f"{path}: {error}") from None
-    data.save_normalization(shape, normalization)
-    samples.save(data.samples_path(shape))
-    return quality._replace(seconds=round(time.perf_counter() - start, 3))
+    return sample_sdf(signed, sampling.samples or count, variance=variance, second_variance_factor=second, seed=seed)
