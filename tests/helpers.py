@@ -84,10 +84,11 @@ def toy(shape: ShapeName) -> trimesh.Trimesh:
 
 
 def few_samples(patch: pytest.MonkeyPatch) -> None:
-    """Preprocessing takes milliseconds, in this process, where what is patched holds."""
-    from deepsdf.pipeline import preprocess
+    """Preprocessing takes milliseconds, and it and evaluating stay in this process, where what is patched holds."""
+    from deepsdf.pipeline import evaluate, preprocess
 
-    patch.setattr(preprocess, "run_batch", functools.partial(_in_this_process, preprocess.run_batch))
+    for verb in (evaluate, preprocess):
+        patch.setattr(verb, "run_batch", functools.partial(_in_this_process, verb.run_batch))
     patch.setattr("deepsdf.pipeline.preprocess.TRAIN_COUNT", 10_000)
     patch.setattr("deepsdf.pipeline.preprocess.TEST_COUNT", 5_000)
 

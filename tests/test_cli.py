@@ -25,7 +25,7 @@ pytest_plugins = ("helpers",)
 
 TALL, WIDE = TEST
 RECONSTRUCT = ("reconstruct", "-e", "exp", "-d", "data", "-s", "test.json", "--resolution", 16, "--iters", 1)
-EVALUATE = ("evaluate", "-e", "exp", "-d", "data", "-s", "test.json", "--no-picture")
+EVALUATE = ("evaluate", "-e", "exp", "-d", "data", "-s", "test.json", "--points", 1000, "--no-picture")
 PREPROCESS = ("preprocess", "-d", "data", "-s", "meshes", "-n", "toys", "--threads", 1)
 PREPROCESS_TEST = (*PREPROCESS, "--split", "test.json")
 
@@ -56,7 +56,7 @@ def test_help_and_version() -> None:
     for verb in VERBS:
         assert re.search(rf"^  {verb} +[A-Z]", shown, re.MULTILINE), verb
     told = " ".join(shown.split())
-    assert "Exit status: 0 all done, 1 some shapes failed (they are listed), 2 unusable input." in told
+    assert "Exit status: 0 all done, 1 some shapes failed (they are listed), 2 unusable input, 130 stopped by Ctrl-C." in told
     assert run("--version").stdout == f"deepsdf, version {__version__}\n"
 
 
@@ -285,6 +285,8 @@ REFUSED: dict[str, tuple[Callable[[World], None], tuple[object, ...], str]] = {
     "other code length": (settings(CodeLength=6), RECONSTRUCT, "another architecture than specs.json describes: "),
     "no such checkpoint": (nothing, (*RECONSTRUCT, "-c", "150"),
                            "exp has no checkpoint '150'; there are 100, 200, latest"),
+    "one of two experiments": (nothing, (*EVALUATE, "-e", "none"), "there is no experiment folder none; make it"),
+    "one of two checkpoints": (nothing, (*EVALUATE, "-c", "latest", "-c", "7"), "exp has no checkpoint '7'; there are"),
     "checkpoint elsewhere": (nothing, (*RECONSTRUCT, "-c", "../../secret"), "'../../secret' would leave its folder"),
     "resume from nothing": (nothing, ("train", "-e", "exp", "-c", "7"), "exp has no checkpoint '7'; there are 100"),
     "trained already": (nothing, ("train", "-e", "exp"), "exp holds a training already (checkpoints 100, 200, latest); "
@@ -339,7 +341,8 @@ def test_codes_of_another_length(world: World) -> None:
 
 
 def test_wrong_options_are_clicks_own(world: World) -> None:
-    for typed in (("fly",), ("train",), ("plot", "-e", "exp", "-t", "x"), ("mesh", "-e", "exp", "--resolution", 2)):
+    for typed in (("fly",), ("train",), ("plot", "-e", "exp", "-t", "x"), ("mesh", "-e", "exp", "--resolution", 2),
+                  (*EVALUATE, "--metrics", "emd")):  # fmt: skip
         result = run(*typed, status=2)
         assert "Usage: " in result.stderr
     assert world.root.is_dir()
@@ -437,7 +440,7 @@ def test_a_terminal_gets_a_moving_bar(world: World) -> None:
     master, slave = pty.openpty()
     code = "from deepsdf.cli import main; main()"
     process = subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, EVALUATE[:-1]), "--no-picture"],
+        [sys.executable, "-c", code, *map(str, EVALUATE)],
         stdout=subprocess.PIPE,
         stderr=slave,
         env={**os.environ, "TERM": "xterm-256color"},

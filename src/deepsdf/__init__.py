@@ -20,8 +20,12 @@ if TYPE_CHECKING:
     from deepsdf.geometry.distance import MeshSDF as MeshSDF
     from deepsdf.geometry.meshes import Normalization as Normalization
     from deepsdf.geometry.meshes import load_mesh as load_mesh
+    from deepsdf.geometry.metrics import Chamfer as Chamfer
+    from deepsdf.geometry.metrics import SDFError as SDFError
     from deepsdf.geometry.metrics import SurfaceMetrics as SurfaceMetrics
+    from deepsdf.geometry.metrics import chamfer as chamfer
     from deepsdf.geometry.metrics import compare as compare
+    from deepsdf.geometry.metrics import sdf_error as sdf_error
     from deepsdf.geometry.polygonize import polygonize as polygonize
     from deepsdf.geometry.sampling import SDFSamples as SDFSamples
     from deepsdf.geometry.sampling import sample_sdf as sample_sdf
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
     from deepsdf.workspace import Experiment as Experiment
 
 _ROOMS = {
+    "Chamfer": "geometry.metrics",
     "DataSource": "workspace",
     "DeepSDFError": "errors",
     "Experiment": "workspace",
@@ -44,17 +49,20 @@ _ROOMS = {
     "MeshSDF": "geometry.distance",
     "NoSurfaceError": "errors",
     "Normalization": "geometry.meshes",
+    "SDFError": "geometry.metrics",
     "SDFSamples": "geometry.sampling",
     "Shape": "inference.shapespace",
     "ShapeSpace": "inference.shapespace",
     "Specs": "specs",
     "SurfaceMetrics": "geometry.metrics",
     "TrainingError": "errors",
+    "chamfer": "geometry.metrics",
     "compare": "geometry.metrics",
     "load_mesh": "geometry.meshes",
     "polygonize": "geometry.polygonize",
     "sample_sdf": "geometry.sampling",
     "sample_surface": "geometry.sampling",
+    "sdf_error": "geometry.metrics",
     "train": "training.loop",
 }
 

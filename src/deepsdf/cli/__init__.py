@@ -17,7 +17,7 @@ VERBS = {
     "plot": "learn",
     "reconstruct": "use",
     "mesh": "use",
-    "evaluate": "use",
+    "evaluate": "measure",
     "interpolate": "use",
     "sample": "use",
 }

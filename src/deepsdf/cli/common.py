@@ -205,17 +205,15 @@ def finish(failures: Sequence[Failure], next_step: str = "") -> None:
         sys.exit(SOME_FAILED)
 
 
-def chamfer_table(
-    values: Any, *, failed: int = 0, title: str = "Chamfer distance × 10³, unit frame, 30 000 points each way"
-) -> Table:
+def chamfer_table(values: Any, *, title: str = "Chamfer distance × 10³, unit frame, 30 000 points each way") -> Table:
     """A split's chamfer distances (n,), already × 10³, in one row."""
     import numpy as np
 
     table = Table(title=title, title_justify="left")
     figures = {"mean": np.mean(values), "median": np.median(values), "worst": np.max(values)}
-    for column in ("shapes", "failed", *figures):
+    for column in ("shapes", *figures):
         table.add_column(column, justify="right")
-    table.add_row(str(len(values)), str(failed), *(f"{figure:.3f}" for figure in figures.values()))
+    table.add_row(str(len(values)), *(f"{figure:.3f}" for figure in figures.values()))
     return table
 
 

@@ -1,4 +1,4 @@
-"""Verbs that use a trained space: reconstruct, mesh, evaluate, interpolate, sample."""
+"""Verbs that use a trained space: reconstruct, mesh, interpolate, sample."""
 
 from __future__ import annotations
 
@@ -6,16 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.table import Table
 
 from deepsdf.cli.common import (
     Bar,
-    Quiet,
-    chamfer_table,
     checkpoint_option,
     command,
     common_options,
-    console,
     count,
     data_option,
     device_option,
@@ -122,51 +118,6 @@ def mesh(experiment: Path, checkpoint: str, keep_normalization: bool, skip: bool
             on_shape=bar.shape,
         )
     say(f"Meshed {count(len(result.done), 'shape')} in {opened.root / 'TrainingMeshes'}, {len(result.failures)} failed")
-    finish(result.failures)
-
-
-@click.command()
-@experiment_option
-@checkpoint_option
-@data_option
-@split_option
-@click.option("--picture/--no-picture", default=True, show_default=True, help="Draw truth beside reconstruction.")
-@seed_option
-@common_options
-def evaluate(experiment: Path, checkpoint: str, data: Path, split: Path, picture: bool, seed: int) -> None:
-    """Chamfer distance of reconstructions to the truth.
-
-    Writes EXP/Evaluation/<checkpoint>/chamfer.csv as the original does (mesh frame, squared lengths), and prints
-    the unit frame's × 10³, which compares across shapes. The truth are the surface samples of
-    `deepsdf preprocess --surface`. comparison.png shows the worst shapes first, 24 at most.
-    """
-    from deepsdf.pipeline.evaluate import evaluate as run
-    from deepsdf.pipeline.pictures import scores_picture
-    from deepsdf.workspace import DataSource, Experiment
-
-    opened, opened_data = Experiment.open(experiment), DataSource.open(data)
-    with Bar("Evaluating") as bar:
-        result = run(
-            opened,
-            opened_data,
-            split,
-            checkpoint=checkpoint,
-            seed=seed,
-            on_start=bar.start,
-            on_shape=bar.shape,
-        )
-    values = result.unit_frame() * 1e3
-    table = chamfer_table(values, failed=len(result.failures))
-    worst = Table(title="Worst", title_justify="left", show_header=False)
-    for score in result.worst():
-        worst.add_row(str(score.shape), f"{score.unit_frame * 1e3:.3f}")
-    if not Quiet.on:
-        console.print(table, worst)
-    folder = opened.evaluation_folder(checkpoint)
-    say(f"Wrote {folder / 'chamfer.csv'}")
-    if picture:
-        scores_picture(opened, opened_data, checkpoint, result.worst(24), folder / "comparison.png")
-        say(f"Wrote {folder / 'comparison.png'}")
     finish(result.failures)
 
 

@@ -1,47 +1,88 @@
-"""How close reconstructions are to the truth: the original's chamfer over a split."""
+"""How close reconstructions are to the truth: the original's chamfer, and every metric, over a split."""
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from deepsdf.checkpoints import resolve_epoch
 from deepsdf.errors import InputError
 from deepsdf.files import write_text
-from deepsdf.geometry.meshes import load_mesh
-from deepsdf.geometry.metrics import POINTS, chamfer
-from deepsdf.geometry.sampling import sample_surface
-from deepsdf.pipeline.batch import OnShape, OnStart, describe
+from deepsdf.geometry.metrics import (
+    ACCURACY_SHARE,
+    COMPLETION_DELTA,
+    EMD_POINTS,
+    F_SCORE_SHARES,
+    POINTS,
+    TO_THE_SURFACE,
+    VOLUME_POINTS,
+)
+from deepsdf.pipeline.batch import BatchResult, OnShape, OnStart, run_batch
+from deepsdf.pipeline.measure import SDF_SAMPLES, Measured, Measuring, Score, measure, missing
+from deepsdf.pipeline.summary import LEVEL, METRICS, RESAMPLES, statistics
 from deepsdf.splits import Failure, ShapeName, read_split
 from deepsdf.workspace import DataSource, Experiment
 
+Metrics = Literal["all", "chamfer"]
+
 
 @dataclass(frozen=True)
-class Score:
-    """Chamfer distance of one shape, squared lengths of the mesh frame and of the unit frame."""
+class Row:
+    """One row of metrics.csv.
+
+    Attributes:
+        reason: why it failed; of a shape that did not, what was left out and why, if anything.
+        metrics: by the names of `summary.METRICS`, unit frame; None where one could not be taken, empty where the
+            shape failed.
+    """
 
     shape: ShapeName
-    mesh_frame: float
-    unit_frame: float
+    reason: str
+    metrics: Mapping[str, float | None]
+
+    @property
+    def status(self) -> Literal["ok", "failed"]:
+        return "ok" if self.metrics else "failed"
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of a split's shapes, and those that have none."""
+    """Scores of a split's shapes, and those that failed.
+
+    Attributes:
+        scores: the rows of chamfer.csv.
+        failures: shapes without metrics, and why.
+        rows: of every shape of the split, in its order; of "chamfer" alone they hold the unit frame's score.
+        summary: what summary.json holds; empty of "chamfer" alone.
+    """
 
     scores: Sequence[Score]
     failures: Sequence[Failure]
+    rows: Sequence[Row] = ()
+    summary: Mapping[str, Any] = field(default_factory=dict)
 
     def unit_frame(self) -> np.ndarray:
-        """(n,) chamfer distances, unit frame."""
+        """(n,) chamfer distances of `scores`, unit frame."""
         return np.array([score.unit_frame for score in self.scores])
 
     def worst(self, count: int = 5) -> list[Score]:
         """The worst scores, worst first."""
         return sorted(self.scores, key=lambda score: -score.unit_frame)[:count]
+
+    def values(self, metric: str, shapes: Collection[ShapeName] | None = None) -> np.ndarray:
+        """(n,) values of a metric, unit frame, of the given shapes or of all, where they have one."""
+        rows = [row for row in self.rows if shapes is None or row.shape in shapes]
+        found = [row.metrics.get(metric) for row in rows]
+        return np.array([value for value in found if value is not None], np.float64)
 
 
 def evaluate(
@@ -50,46 +91,142 @@ def evaluate(
     split: str | os.PathLike[str],
     *,
     checkpoint: str | int = "latest",
+    metrics: Metrics = "all",
+    emd_points: int = EMD_POINTS,
+    points: int = POINTS,
     seed: int = 0,
+    workers: int = 0,
     on_start: OnStart | None = None,
     on_shape: OnShape | None = None,
 ) -> Evaluation:
-    """Compare reconstructed meshes with surface samples, and write Evaluation/<checkpoint>/chamfer.csv.
+    """Compare a split's reconstructed meshes with the truth; writes into Evaluation/<checkpoint>.
 
-    As the original: 30 000 points of the reconstruction, taken to the mesh frame, against the 30 000 surface
-    samples; chamfer.csv holds the mesh frame's squared lengths. The unit frame's are those times scale².
+    chamfer.csv is as the original's: 30 000 points of the reconstruction, taken to the mesh frame, against the 30 000
+    surface samples, squared lengths of the mesh frame. With "all" also metrics.csv, every metric of `compare` and
+    `sdf_error` in the unit frame for every shape of the split, and summary.json, their statistics.
 
+    The reference of `compare` is the outer surface of the true mesh, where it still lies where it was preprocessed,
+    else the surface samples. Equal seeds give equal files, whatever the workers.
+
+    Args:
+        metrics: "all", or "chamfer": chamfer.csv alone, and no other file is touched.
+        emd_points, points: of `compare`.
+        workers: processes; 0 works in this one.
+        on_start: told how many shapes there are.
+        on_shape: told each finished shape, and the reason where it failed.
     Raises:
-        InputError: no such checkpoint or split, or nothing of it reconstructed.
+        InputError: no such checkpoint or split, nothing of it reconstructed, or a setting out of range.
     """
-    epoch = resolve_epoch(experiment, checkpoint)
+    settings = Measuring(checkpoint, resolve_epoch(experiment, checkpoint), metrics == "all", points, emd_points, seed)
+    _check(settings, metrics)
     shapes = read_split(split)
-    scores: list[Score] = []
-    failures: list[Failure] = []
-    if on_start:
-        on_start(len(shapes))
-    for shape in shapes:
-        reason = None
-        try:
-            scores.append(_score(experiment, data, epoch, shape, seed))
-        except Exception as error:  # whatever a file provokes in a library is that shape's failure
-            reason = describe(error)
-            failures.append(Failure(shape, reason))
-        if on_shape:
-            on_shape(shape, reason)
+    result = _run(experiment, data, dict.fromkeys(shapes), settings, workers, on_start, on_shape)
+    reasons = dict(result.failures)
+    measured: dict[ShapeName, Measured] = result.returned
+    rows = [_row(shape, measured.get(shape), reasons.get(shape, "")) for shape in shapes]
+    scores = [measured[shape].score for shape in shapes if shape in measured]
+    failures = [Failure(row.shape, row.reason) for row in rows if row.status == "failed"]
     if not scores:
         raise InputError(f"none of the {len(shapes)} shapes of {split} can be evaluated; first: {failures[0].reason}")
-    rows = [f"{score.shape}, {score.mesh_frame}\n" for score in scores]
-    write_text(experiment.evaluation_folder(checkpoint) / "chamfer.csv", "shape, chamfer_dist\n" + "".join(rows))
-    return Evaluation(scores, failures)
+    folder = experiment.evaluation_folder(checkpoint)
+    lines = [f"{score.shape}, {score.mesh_frame}\n" for score in scores]
+    write_text(folder / "chamfer.csv", "shape, chamfer_dist\n" + "".join(lines))
+    if metrics == "chamfer":
+        return Evaluation(scores, failures, rows)
+    write_text(folder / "metrics.csv", _table(rows))
+    about = {"experiment": str(experiment.root), "checkpoint": str(checkpoint), "epoch": settings.epoch}
+    summary = {**about, "split": str(split), **_summary(rows, settings, [measured[s] for s in shapes if s in measured])}
+    write_text(folder / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+    return Evaluation(scores, failures, rows, summary)
 
 
-def _score(experiment: Experiment, data: DataSource, epoch: int, shape: ShapeName, seed: int) -> Score:
-    path = experiment.reconstructed_mesh_path(epoch, shape)
-    if not path.is_file():
-        raise InputError(f"there is no reconstruction at {path}; `deepsdf reconstruct` makes it")
-    normalization = data.load_normalization(shape)
-    truth = data.load_surface(shape)
-    points = normalization.invert(sample_surface(load_mesh(path), POINTS, seed=seed))
-    found = chamfer(truth, points).chamfer
-    return Score(shape, found, found * normalization.scale**2)
+def _check(settings: Measuring, metrics: str) -> None:
+    if metrics not in get_args(Metrics):
+        raise InputError(f"metrics is {metrics!r}; it may be {' or '.join(map(repr, get_args(Metrics)))}")
+    if settings.points < 1 or settings.emd_points < 0 or settings.seed < 0:
+        raise InputError(
+            f"points {settings.points} must be at least 1, emd_points {settings.emd_points} and seed {settings.seed} "
+            "not negative"
+        )
+
+
+def _run(
+    experiment: Experiment,
+    data: DataSource,
+    shapes: Collection[ShapeName],
+    settings: Measuring,
+    workers: int,
+    on_start: OnStart | None,
+    on_shape: OnShape | None,
+) -> BatchResult:
+    result = BatchResult()
+    with suppress(InputError):
+        _ = experiment.specs  # read here: its warnings are heard, and it goes to the workers as it is
+    if on_start:
+        on_start(len(shapes))
+    tasks = {}
+    for shape in shapes:
+        reason = missing(experiment, settings.epoch, shape)
+        if not reason:
+            tasks[shape] = (experiment, data, shape, settings)
+            continue
+        result.failures.append(Failure(shape, reason))
+        if on_shape:
+            on_shape(shape, reason)
+    run_batch(measure, tasks, result, workers=workers, on_shape=on_shape)
+    return result
+
+
+def _row(shape: ShapeName, measured: Measured | None, reason: str) -> Row:
+    if measured is None:
+        return Row(shape, reason, {})
+    return Row(shape, measured.reason, measured.metrics)
+
+
+def _table(rows: Sequence[Row]) -> str:
+    """The text of metrics.csv. Floats are written as Python does, so that none loses a digit."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["shape", "status", "reason", *METRICS])
+    for row in rows:
+        reason = " ".join(row.reason.split())
+        writer.writerow([str(row.shape), row.status, reason, *(row.metrics.get(name) for name in METRICS)])
+    return text.getvalue()
+
+
+def _summary(rows: Sequence[Row], settings: Measuring, measured: Sequence[Measured]) -> dict[str, Any]:
+    found = Evaluation([], [], rows)
+    return {
+        "shapes": len(rows),
+        "failed": sum(row.status == "failed" for row in rows),
+        "frame": "unit",
+        "conditions": _conditions(settings, measured),
+        "metrics": {name: _of_metric(found.values(name), direction, settings) for name, direction in METRICS.items()},
+    }
+
+
+def _of_metric(values: np.ndarray, direction: str, settings: Measuring) -> dict[str, Any]:
+    return {"direction": direction, "shapes": len(values), **statistics(values, seed=settings.seed)}
+
+
+def _conditions(settings: Measuring, measured: Sequence[Measured]) -> dict[str, Any]:
+    """How the metrics were taken; where that differs from shape to shape, of how many."""
+    taken = [one.conditions for one in measured if one.conditions]
+    references = Counter(
+        "mesh" if one["distances_to_reference"] == TO_THE_SURFACE else "surface samples" for one in taken
+    )
+    return {
+        "seed": settings.seed,
+        "points": settings.points,
+        "references": dict(sorted(references.items())),
+        "emd_points": settings.emd_points,
+        "emd_methods": dict(sorted(Counter(one["emd_method"] for one in taken if one["emd_method"]).items())),
+        "volume_points": VOLUME_POINTS,
+        "accuracy_share": ACCURACY_SHARE,
+        "completion_delta": COMPLETION_DELTA,
+        "f_score_shares": list(F_SCORE_SHARES),
+        "f_score_side": "the longest side of the reference's bounding box",
+        "sdf_samples": SDF_SAMPLES,
+        "sdf_clamp": next((one["sdf_clamp"] for one in taken if "sdf_clamp" in one), None),
+        "bootstrap": {"resamples": RESAMPLES, "level": LEVEL, "seed": settings.seed},
+    }

@@ -1,0 +1,196 @@
+"""One reconstruction measured against the truth: the work of `evaluate` on one shape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import trimesh
+
+from deepsdf.checkpoints import load_code
+from deepsdf.errors import DeepSDFError, InputError, MeshError
+from deepsdf.geometry.distance import MeshSDF
+from deepsdf.geometry.meshes import Normalization, load_mesh
+from deepsdf.geometry.metrics import POINTS, SDFError, chamfer, compare, sdf_error
+from deepsdf.geometry.sampling import SDFSamples, sample_surface
+from deepsdf.inference.shapespace import ShapeSpace
+from deepsdf.pipeline.sources import find_mesh
+from deepsdf.pipeline.summary import METRICS
+from deepsdf.splits import ShapeName
+from deepsdf.workspace import DataSource, Experiment
+
+SDF_SAMPLES = 100_000
+"""SDF samples of a shape, at most, that the learned field is compared with."""
+
+SAME_SURFACE = 1e-3
+"""Unit frame: so near a mesh lie the surface samples that were drawn from it, or from one like it."""
+
+_CHECKED = 2_000  # of the surface samples
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """How a shape is measured.
+
+    Attributes:
+        checkpoint, epoch: whose reconstructions.
+        every: every metric; else the original's chamfer alone.
+        points, emd_points, seed: see `compare`.
+    """
+
+    checkpoint: str | int
+    epoch: int
+    every: bool
+    points: int
+    emd_points: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Score:
+    """Chamfer distance of one shape, squared lengths of the mesh frame and of the unit frame."""
+
+    shape: ShapeName
+    mesh_frame: float
+    unit_frame: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was found of one shape.
+
+    Attributes:
+        metrics: unit frame, by the names of `summary.METRICS`; empty where they failed.
+        conditions: those of `SurfaceMetrics`, and `sdf_clamp`.
+        reason: what failed, or was left out, and why.
+    """
+
+    score: Score
+    metrics: Mapping[str, float | None]
+    conditions: Mapping[str, float | int | str | None] = field(default_factory=dict)
+    reason: str = ""
+
+
+def missing(experiment: Experiment, epoch: int, shape: ShapeName) -> str | None:
+    """Where a reconstruction was looked for in vain, in words."""
+    path = experiment.reconstructed_mesh_path(epoch, shape)
+    return None if path.is_file() else f"there is no reconstruction at {path}; `deepsdf reconstruct` makes it"
+
+
+def measure(experiment: Experiment, data: DataSource, shape: ShapeName, settings: Measuring) -> Measured:
+    """One shape's scores and metrics.
+
+    Raises:
+        InputError: its reconstruction, its surface samples or its normalization is missing or broken.
+    """
+    normalization = data.load_normalization(shape)
+    samples = data.load_surface(shape)
+    mesh = load_mesh(experiment.reconstructed_mesh_path(settings.epoch, shape))
+    points = normalization.invert(sample_surface(mesh, POINTS, seed=settings.seed))
+    found = chamfer(samples, points).chamfer
+    score = Score(shape, found, found * normalization.scale**2)
+    if not settings.every:
+        return Measured(score, {"chamfer": score.unit_frame})
+    try:
+        return _every(experiment, data, mesh, samples, normalization, score, settings)
+    except DeepSDFError as error:  # the original's score stands
+        return Measured(score, {}, reason=str(error))
+
+
+def _every(
+    experiment: Experiment,
+    data: DataSource,
+    mesh: trimesh.Trimesh,
+    samples: np.ndarray,
+    normalization: Normalization,
+    score: Score,
+    settings: Measuring,
+) -> Measured:
+    notes = []
+    unit_samples = normalization.apply(samples)
+    try:
+        reference = _true_surface(data, score.shape, normalization, unit_samples)
+    except DeepSDFError as error:
+        reference = unit_samples
+        notes.append(f"compared with its surface samples: {error}")
+    found = compare(
+        reference,
+        mesh,
+        points=settings.points,
+        emd_points=settings.emd_points,
+        seed=settings.seed,
+        device="cpu",  # the same figures on every machine
+    ).as_dict()
+    metrics = {name: value for name, value in found.items() if name in METRICS}
+    conditions = {name: value for name, value in found.items() if name not in METRICS}
+    try:
+        error = _field_error(experiment, data, score.shape, settings)
+        metrics |= {"sdf_clamped_l1": error.clamped_l1, "sdf_wrong_signs": error.wrong_signs}
+        conditions["sdf_clamp"] = error.clamp
+    except DeepSDFError as error:
+        notes.append(f"no SDF error: {error}")
+    return Measured(score, metrics, conditions, "; ".join(notes))  # pyright: ignore[reportArgumentType]
+
+
+def _true_surface(data: DataSource, shape: ShapeName, normalization: Normalization, samples: np.ndarray) -> MeshSDF:
+    """The outer surface of a shape's own mesh, unit frame.
+
+    Args:
+        samples: (n, 3) of its surface, unit frame.
+    Raises:
+        InputError: it is not there, or broken, or another one than the samples are of.
+    """
+    folder = data.meshes_of(shape.dataset)
+    if folder is None:
+        raise InputError(f"the folder that the meshes of {shape.dataset} came from is not known, or gone")
+    path = find_mesh(folder, shape)
+    surface = MeshSDF(normalization.apply_mesh(load_mesh(path)), device="cpu")
+    some = samples[:: max(1, len(samples) // _CHECKED)]
+    farthest = np.abs(samples / normalization.scale - normalization.offset).max()
+    rounding = float(np.spacing(np.float32(farthest))) * normalization.scale  # of the samples' file
+    away = float(np.quantile(surface.distance(some), 0.95))
+    if away > SAME_SURFACE + rounding:
+        raise MeshError(
+            f"{path} is not the surface that was sampled (they lie {away:.4f} apart): it was changed since, or "
+            "preprocessed with --thicken or --keep-cavities"
+        )
+    return surface
+
+
+def _field_error(experiment: Experiment, data: DataSource, shape: ShapeName, settings: Measuring) -> SDFError:
+    """Of the learned field on the shape's SDF samples.
+
+    Raises:
+        InputError: code, samples or network are missing or broken, or the field is not finite.
+    """
+    path = experiment.reconstructed_code_path(settings.epoch, shape)
+    if not path.is_file():
+        raise InputError(f"there is no code at {path}")
+    samples = _some(data.load_samples(shape), settings.seed)
+    space = ShapeSpace.load(experiment, settings.checkpoint, "cpu")
+    if space.epoch != settings.epoch:
+        raise InputError(f"the checkpoint {settings.checkpoint} was epoch {settings.epoch}, and is {space.epoch} now")
+    field = space.shape(load_code(path, space.code_length))
+    with _one_thread():
+        return sdf_error(field, samples, space.clamping_distance)
+
+
+def _some(samples: SDFSamples, seed: int) -> SDFSamples:
+    if len(samples) <= SDF_SAMPLES:
+        return samples
+    rows = np.random.default_rng([seed, 3]).choice(len(samples), SDF_SAMPLES, replace=False)
+    return SDFSamples.of(samples.points[rows], samples.distances[rows])
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Workers share the cores already; and sums come out the same, whatever the number of cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
