@@ -95,7 +95,9 @@ def _tell(experiment: Path, data: Path, test_split: Path, seconds: float) -> Non
     from deepsdf.pipeline.evaluate import evaluate
     from deepsdf.workspace import DataSource, Experiment
 
-    values = evaluate(Experiment.open(experiment), DataSource.open(data), test_split).unit_frame() * 1e3
+    values = (
+        evaluate(Experiment.open(experiment), DataSource.open(data), test_split, metrics="chamfer").unit_frame() * 1e3
+    )
     say()
     console.print(
         chamfer_table(values, title=f"Held-out chairs, chamfer distance × 10³, after {seconds / 60:.1f} minutes")

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from deepsdf.errors import InputError
 
 Colour = tuple[int, int, int]
+Axis = Literal["x", "y", "z"]
+
+WHITE: Colour = (255, 255, 255)
+CLAY: Colour = (164, 190, 216)
+INK: Colour = (40, 44, 52)
 
 FIELD_OF_VIEW = float(np.radians(20.0))
 MARGIN = 1.1  # > 1 leaves air between the framed sphere and the picture's edge
@@ -54,6 +60,10 @@ class Camera:
         """Points (n, 3) of the mesh's frame in the picture's frame."""
         return (points @ self.frame.T - self.centre) / self.radius
 
+    def back(self, points: np.ndarray) -> np.ndarray:
+        """Points (n, 3) of the picture's frame in the mesh's frame: undoes `place`."""
+        return (points * self.radius + self.centre) @ self.frame
+
     def pixel(self, width: int) -> float:
         """Size of a pixel at distance 1 from the eye, in a picture `width` pixels wide."""
         return float(2 * np.tan(FIELD_OF_VIEW / 2) / width)
@@ -82,6 +92,7 @@ def encode(light: np.ndarray) -> np.ndarray:
 
 def shrink(picture: np.ndarray, supersample: int) -> np.ndarray:
     """Mean over blocks, as uint8."""
-    size = len(picture) // supersample
-    small = picture.reshape(size, supersample, size, supersample, 3).mean(axis=(1, 3))
-    return (np.clip(small, 0, 1) * 255 + 0.5).astype(np.uint8)
+    steps = range(supersample)
+    # A sum of slices is several times as fast as a mean over axes.
+    total = sum((picture[y::supersample, x::supersample] for y in steps for x in steps), np.float32(0))
+    return (np.clip(total * np.float32(1 / supersample**2), 0, 1) * 255 + 0.5).astype(np.uint8)

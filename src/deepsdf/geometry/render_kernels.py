@@ -33,6 +33,11 @@ class Scene:
     key: wp.vec3  # towards the key light
     fill: wp.vec3
     background: wp.vec3
+    has_cut: int
+    cut: wp.vec3  # unit normal of the plane whose line on the surface is inked
+    cut_at: float
+    cut_width: float  # of half the line, in pixels
+    ink: wp.vec3
 
 
 @wp.kernel
@@ -188,6 +193,22 @@ def encode(value: float):
 
 
 @wp.func
+def on_cut(scene: Scene, p: wp.vec3, n: wp.vec3):
+    """How much of a pixel the line covers where the cutting plane meets the surface."""
+    away = p - scene.eye
+    ray = wp.normalize(away)
+    steep = wp.dot(ray, n)
+    steep = wp.where(wp.abs(steep) < 0.05, wp.where(steep < 0.0, -0.05, 0.05), steep)
+    # How the height over the plane changes with one pixel to the right, and one up, along the surface.
+    slide = wp.dot(ray, scene.cut) / steep
+    pixel = scene.step * wp.length(away)
+    right = wp.dot(scene.right, scene.cut) - wp.dot(scene.right, n) * slide
+    above = wp.dot(scene.above, scene.cut) - wp.dot(scene.above, n) * slide
+    slope = wp.max(wp.sqrt(right * right + above * above) * pixel, 1.0e-9)
+    return wp.clamp(scene.cut_width + 0.5 - wp.abs(wp.dot(p, scene.cut) - scene.cut_at) / slope, 0.0, 1.0)
+
+
+@wp.func
 def mean_light(
     scene: Scene,
     i: int,
@@ -282,4 +303,8 @@ def shade(
     rim = wp.pow(1.0 - facing, 4.0) * 0.10 * lit[0]
     shine = gloss + rim
     colour = diffuse + wp.vec3(shine, shine, shine)
-    picture[i] = wp.vec3(encode(colour[0]), encode(colour[1]), encode(colour[2]))
+    shown = wp.vec3(encode(colour[0]), encode(colour[1]), encode(colour[2]))
+    if scene.has_cut != 0:
+        line = on_cut(scene, p, n)
+        shown = shown * (1.0 - line) + scene.ink * line
+    picture[i] = shown

@@ -7,44 +7,65 @@ right; both angles are in degrees, and a positive azimuth walks to the camera's 
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
 from deepsdf.errors import InputError, MeshError
-from deepsdf.files import atomic_path
+from deepsdf.geometry import render_colours
+from deepsdf.geometry.launch import cpu_threads
 from deepsdf.geometry.render_camera import (
+    CLAY,
     FILL_LIGHT,
     FRAMES,
+    INK,
     KEY_LIGHT,
+    WHITE,
+    Axis,
     Camera,
     Colour,
     encode,
     linear_colours,
     shrink,
 )
+from deepsdf.geometry.render_colours import error_colours, legend, parse_colour, slice_image
+from deepsdf.geometry.render_film import save_film
+from deepsdf.geometry.render_sheet import grid_image, save_image
 from deepsdf.geometry.render_splat import open_to_the_eye, splat
+from deepsdf.geometry.sampling import sample_surface
 from deepsdf.geometry.warp_runtime import get_warp, resolve_device
 
 if TYPE_CHECKING:
     import trimesh
 
-Axis = Literal["x", "y", "z"]
-
-WHITE: Colour = (255, 255, 255)
-CLAY: Colour = (164, 190, 216)
-INK: Colour = (40, 44, 52)
-
-PAPER, INSIDE, OUTSIDE = (np.array(rgb, float) for rgb in ((250, 249, 247), (88, 138, 194), (226, 140, 118)))
+__all__ = [
+    "CLAY",
+    "INK",
+    "PROBES",
+    "WHITE",
+    "Axis",
+    "Colour",
+    "error_colours",
+    "error_picture",
+    "grid_image",
+    "legend",
+    "parse_colour",
+    "render_mesh",
+    "render_points",
+    "save_film",
+    "save_image",
+    "slice_image",
+]
 
 CREASE = float(np.cos(np.radians(38.0)))  # faces that meet at a larger angle keep a hard edge
 SKY_RAYS, KEY_RAYS = 2, 1  # per pixel; the blur sees 64 times as many, on the ground 256
 KEY_SOFTNESS = 0.16  # radius of the key light's disc at distance 1
+PROBES = 10_000
+"""Points of a surface that tell how far its errors go."""
+
+SURFACE = 1  # the kernels' kind of a pixel that sees the mesh
 BAND = 16384  # pixels per CPU launch: small enough to balance threads
 
 
@@ -58,6 +79,8 @@ def render_mesh(
     up: Axis = "y",
     bound: float | None = None,
     vertex_colors: np.ndarray | None = None,
+    surface_colors: Callable[[np.ndarray], np.ndarray] | None = None,
+    cut: tuple[Axis, float] | None = None,
     ground: bool = True,
     background: Colour = WHITE,
     supersample: int = 2,
@@ -71,6 +94,9 @@ def render_mesh(
         bound: radius of the framed sphere round the origin, so that pictures share a
             scale; None fits the mesh.
         vertex_colors: (v, 3) sRGB, uint8 or float in [0, 1]; replaces `color`.
+        surface_colors: points (n, 3) of the surface, mesh's frame -> their colours, as above; for colours that
+            change within a face.
+        cut: a plane ("z", 0.1), mesh's frame; a dark line is drawn where it meets the surface.
         ground: catch a soft shadow under the mesh; elsewhere the ground is the background.
         supersample: rays per pixel along each axis.
     Raises:
@@ -94,6 +120,8 @@ def render_mesh(
     shape = warp.Mesh(points, corners)  # the scene holds its id only: keep it alive
     scene = _scene(kernels.Scene(), camera, camera.place(used), size * supersample, ground, background)
     scene.mesh = shape.id
+    if cut is not None:
+        _cut(scene, camera, *cut, width=0.75 * supersample * max(1.0, size / 512))
     a, b, c = (camera.place(vertices)[faces[:, k]] for k in range(3))
     area = upload(np.cross(b - a, c - a).astype(np.float32))
     *rounds, disputed = _rounds(placed, faces)
@@ -105,10 +133,52 @@ def render_mesh(
     surface = [points, corners, normals, upload(colours)]
     _launch(kernels.trace, len(picture), [scene, *surface, *rays, *seen], device)
     kind, position, normal, albedo, light = seen
+    if surface_colors is not None:
+        _paint(surface_colors, kind, position, albedo, camera)
     mean = warp.empty_like(light)
     _launch(kernels.gather, len(picture), [scene, kind, position, normal, light, mean], device)
     _launch(kernels.shade, len(picture), [scene, kind, position, normal, albedo, mean, picture], device)
     return shrink(picture.numpy().reshape(size * supersample, -1, 3), supersample)
+
+
+def error_picture(
+    mesh: trimesh.Trimesh,
+    distances: np.ndarray | Callable[[np.ndarray], np.ndarray],
+    *,
+    size: int = 512,
+    maximum: float | None = None,
+    legend: bool = True,
+    title: str = "distance",
+    **view: Any,
+) -> np.ndarray:
+    """Picture of a mesh coloured by its distance to another surface: (size, size, 3) uint8.
+
+    Args:
+        distances: of the vertices (v,); or points (n, 3) -> distances (n,), as `MeshSDF.distance`, which is right
+            within large faces too. Mesh's frame.
+        maximum: the distance of the last colour, mesh's lengths; None: `nice_maximum` of the vertices' distances, or
+            of points on the faces. Give one to pictures that are to be compared.
+        legend: put the colour bar at the right; the picture is wider then.
+        view: as in `render_mesh`.
+    Raises:
+        InputError: not one distance a vertex, or a maximum that is not positive.
+    """
+    _check_size(size, 1)
+    if callable(distances):
+        field, known = distances, distances(sample_surface(mesh, PROBES))
+        view["surface_colors"] = lambda points: error_colours(field(points), top)
+    else:
+        known = np.asarray(distances, np.float64)
+        if known.shape != (len(mesh.vertices),):
+            raise InputError(f"distances {known.shape} do not match: give ({len(mesh.vertices)},), one a vertex")
+    top = render_colours.nice_maximum(known) if maximum is None else maximum
+    if not callable(distances):
+        view["vertex_colors"] = error_colours(known, top)
+    picture = render_mesh(mesh, size=size, **view)
+    if not legend:
+        return picture
+    over = bool(np.nanmax(known, initial=0) > top)
+    return np.hstack([picture, render_colours.legend(top, height=size, title=title, over=over)])
 
 
 def render_points(
@@ -152,118 +222,6 @@ def render_points(
     return shrink(shown.reshape(width, width, 3), supersample)
 
 
-def slice_image(
-    field: Callable[[np.ndarray], np.ndarray],
-    *,
-    axis: Axis = "z",
-    offset: float = 0.0,
-    bound: float = 1.0,
-    size: int = 256,
-    clamp: float = 0.1,
-) -> np.ndarray:
-    """The signed distance on the square [-bound, bound]^2 of a plane: (size, size, 3) uint8.
-
-    Blue inside, red outside, a dark line at zero; colours saturate at +-`clamp`, thin lines lie `clamp` / 2
-    apart. Seen from the plane's positive side: x to the right and y up for "z", z to the left and y up for
-    "x", x to the right and z down for "y".
-    """
-    if axis not in FRAMES:
-        raise InputError(f"axis={axis!r} is not an axis; say x, y or z")
-    if not (bound > 0 and clamp > 0):
-        raise InputError(f"bound={bound} and clamp={clamp} must be positive")
-    _check_size(size, 1)
-    step = 2 * bound / size
-    line = ((np.arange(size) + 0.5) * step - bound).astype(np.float32)
-    right, above = np.meshgrid(line, line[::-1])
-    across = np.full_like(right, offset)
-    planes = {"x": (across, above, -right), "y": (right, across, -above), "z": (right, above, across)}
-    points = np.stack(planes[axis], axis=-1).reshape(-1, 3)
-    sdf = np.asarray(field(points), dtype=np.float64).reshape(size, size)
-    slope = np.hypot(*np.gradient(sdf))  # change of the distance over one pixel
-    t = np.clip(sdf / clamp, -1, 1)[..., None]
-    colour = PAPER + np.abs(t) ** 0.8 * (np.where(t < 0, INSIDE, OUTSIDE) - PAPER)
-    spacing = clamp / 2
-    thin = np.abs(sdf - np.round(sdf / spacing) * spacing)
-    for distance, halfwidth, strength in ((thin, 0.4, 0.2), (np.abs(sdf), size / 220, 1.0)):
-        # A field that is flat, such as a clamped one, has no lines there, not one wide line.
-        away = distance / np.maximum(slope, 1e-9)
-        ink = np.clip(halfwidth + 0.5 - away, 0, 1) * strength * (slope > 0.05 * step)
-        colour += ink[..., None] * (np.array(INK) - colour)
-    return np.round(colour).astype(np.uint8)
-
-
-def grid_image(
-    rows: Sequence[Sequence[np.ndarray | None]],
-    *,
-    row_labels: Sequence[str] | None = None,
-    column_labels: Sequence[str] | None = None,
-    pad: int = 8,
-    background: Colour = WHITE,
-) -> np.ndarray:
-    """Contact sheet of pictures (h, w, 3) uint8; None, or a row that ends early, leaves a hole.
-
-    Columns are as wide, and rows as high, as their largest picture; `pad` pixels lie between and round them.
-    Row labels stand on their side at the left. A label too long for its place is set smaller, then cut.
-    """
-    columns = max((len(row) for row in rows), default=0)
-    if not any(cell is not None for row in rows for cell in row):
-        raise InputError("a grid needs at least one picture")
-    for name, labels, count in (("row", row_labels, len(rows)), ("column", column_labels, columns)):
-        if labels is not None and len(labels) != count:
-            raise InputError(f"{len(labels)} {name} labels for {count} {name}s")
-    heights, widths = np.zeros(len(rows), int), np.zeros(columns, int)
-    for r, row in enumerate(rows):
-        for c, cell in enumerate(row):
-            if cell is not None:
-                heights[r], widths[c] = max(heights[r], cell.shape[0]), max(widths[c], cell.shape[1])
-    letter = int(np.clip(max(widths.max(), heights.max()) / 13, 10, 32))
-    strip = letter + letter // 2  # the height of a label
-    top = pad + (strip if column_labels else 0)
-    left = pad + (strip if row_labels else 0)
-    tops = top + np.cumsum([0, *(heights + pad)])
-    lefts = left + np.cumsum([0, *(widths + pad)])
-    sheet = np.empty((tops[-1], lefts[-1], 3), np.uint8)
-    sheet[:] = background
-    for r, row in enumerate(rows):
-        for c, cell in enumerate(row):
-            if cell is not None:
-                h, w = cell.shape[:2]
-                y, x = tops[r] + (heights[r] - h) // 2, lefts[c] + (widths[c] - w) // 2
-                sheet[y : y + h, x : x + w] = cell[..., :3]
-    edge = slice(pad // 2, pad // 2 + strip)
-    for c, text in enumerate(column_labels or ()):
-        place = slice(lefts[c], lefts[c] + widths[c])
-        sheet[edge, place] = _label(text, widths[c], letter, background)
-    for r, text in enumerate(row_labels or ()):
-        place = slice(tops[r], tops[r] + heights[r])
-        sheet[place, edge] = np.rot90(_label(text, heights[r], letter, background))
-    return sheet
-
-
-def save_image(path: str | Path, array: np.ndarray) -> None:
-    """Write a picture (h, w), (h, w, 3) or (h, w, 4) uint8 as PNG, whole or not at all; makes the folder."""
-    path = Path(path)
-    if path.suffix.lower() != ".png":
-        raise InputError(f"{path}: pictures are saved as PNG; end the name in .png")
-    if array.dtype != np.uint8 or array.ndim not in (2, 3):
-        raise InputError(f"{path}: a picture is (h, w, 3) uint8, not {array.shape} {array.dtype}")
-    with atomic_path(path) as temporary:
-        Image.fromarray(array).save(temporary, format="PNG")
-
-
-def _label(text: str, length: int, letter: int, background: Colour) -> np.ndarray:
-    """One line of text in the middle of a strip (1.5 letters high, length, 3)."""
-    image = Image.new("RGB", (int(length), letter + letter // 2), background)
-    sizes = range(letter, min(letter, 9) - 1, -1)
-    fonts = [ImageFont.load_default(size=size) for size in sizes]
-    font = next((font for font in fonts if font.getlength(text) <= length), fonts[-1])
-    while len(text) > 1 and font.getlength(text) > length:
-        text = text[:-2] + "…"
-    ink = INK if sum(background) > 380 else WHITE
-    ImageDraw.Draw(image).text((length / 2, image.height / 2), text, fill=ink, font=font, anchor="mm")
-    return np.asarray(image)
-
-
 def _check_size(size: int, supersample: int) -> None:
     if size < 1 or supersample < 1:
         raise InputError(f"size={size} and supersample={supersample} must be at least 1")
@@ -297,6 +255,25 @@ def _scene(scene: Any, camera: Camera, placed: np.ndarray, width: int, ground: b
     return scene
 
 
+def _paint(colours: Callable[[np.ndarray], np.ndarray], kind: Any, position: Any, albedo: Any, camera: Camera) -> None:
+    """Give every pixel of the surface the colour of the point that it sees."""
+    seen = np.flatnonzero(kind.numpy() == SURFACE)
+    if len(seen):
+        points = camera.back(position.numpy()[seen].astype(np.float64))
+        painted = albedo.numpy()
+        painted[seen] = linear_colours(colours(points), CLAY, len(points))
+        albedo.assign(painted)
+
+
+def _cut(scene: Any, camera: Camera, axis: Axis, offset: float, width: float) -> None:
+    if axis not in FRAMES:
+        raise InputError(f"axis={axis!r} is not an axis; say x, y or z")
+    normal = camera.frame @ np.eye(3)["xyz".index(axis)]
+    scene.has_cut, scene.cut, scene.cut_width = 1, normal.tolist(), width
+    scene.cut_at = (offset - float(normal @ camera.centre)) / camera.radius
+    scene.ink = [channel / 255 for channel in INK]
+
+
 def _launch(kernel: Any, count: int, inputs: list[Any], device: str) -> None:
     """Run a kernel whose first argument is where it starts.
 
@@ -309,7 +286,7 @@ def _launch(kernel: Any, count: int, inputs: list[Any], device: str) -> None:
         warp.launch(kernel, dim=min(band, count - first), inputs=[first, *inputs], device=device)
 
     run(0)  # alone: it compiles the module, for which threads would race
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(cpu_threads()) as pool:
         list(pool.map(run, range(band, count, band)))
 
 

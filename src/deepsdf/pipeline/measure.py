@@ -13,6 +13,7 @@ import trimesh
 from deepsdf.checkpoints import load_code
 from deepsdf.errors import DeepSDFError, InputError, MeshError
 from deepsdf.geometry.distance import MeshSDF
+from deepsdf.geometry.launch import limited_threads
 from deepsdf.geometry.meshes import Normalization, load_mesh
 from deepsdf.geometry.metrics import POINTS, SDFError, chamfer, compare, sdf_error
 from deepsdf.geometry.sampling import SDFSamples, sample_surface
@@ -95,7 +96,8 @@ def measure(experiment: Experiment, data: DataSource, shape: ShapeName, settings
     if not settings.every:
         return Measured(score, {"chamfer": score.unit_frame})
     try:
-        return _every(experiment, data, mesh, samples, normalization, score, settings)
+        with _one_thread():
+            return _every(experiment, data, mesh, samples, normalization, score, settings)
     except DeepSDFError as error:  # the original's score stands
         return Measured(score, {}, reason=str(error))
 
@@ -174,8 +176,7 @@ def _field_error(experiment: Experiment, data: DataSource, shape: ShapeName, set
     if space.epoch != settings.epoch:
         raise InputError(f"the checkpoint {settings.checkpoint} was epoch {settings.epoch}, and is {space.epoch} now")
     field = space.shape(load_code(path, space.code_length))
-    with _one_thread():
-        return sdf_error(field, samples, space.clamping_distance)
+    return sdf_error(field, samples, space.clamping_distance)
 
 
 def _some(samples: SDFSamples, seed: int) -> SDFSamples:
@@ -187,10 +188,11 @@ def _some(samples: SDFSamples, seed: int) -> SDFSamples:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Workers share the cores already; and sums come out the same, whatever the number of cores."""
+    """Workers share the cores already; and figures come out the same to the last digit, whatever the cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with limited_threads(1):
+            yield
     finally:
         torch.set_num_threads(before)
