@@ -6,11 +6,21 @@ import signal
 import threading
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 import click
 
-from deepsdf.cli.common import Bar, command, common_options, count, device_option, experiment_option, finish, say
+from deepsdf.cli.common import (
+    Bar,
+    command,
+    common_options,
+    count,
+    device_option,
+    experiment_option,
+    finish,
+    interruptible,
+    say,
+)
 
 
 @click.command()
@@ -24,6 +34,14 @@ from deepsdf.cli.common import Bar, command, common_options, count, device_optio
     show_default=True,
     type=click.IntRange(min=1),
     help="Work on a batch in so many parts, for less memory.",
+)
+@click.option("--force", is_flag=True, help="Continue although settings or data have changed.")
+@click.option(
+    "--on-nan",
+    type=click.Choice(["stop", "rollback"]),
+    default="stop",
+    show_default=True,
+    help="When the loss breaks: stop, or go back an epoch and halve the step.",
 )
 @click.option("--overwrite", is_flag=True, help="Begin anew although the experiment was trained before.")
 @click.option(
@@ -45,6 +63,8 @@ def train(
     experiment: Path,
     resume: str | None,
     batch_split: int,
+    force: bool,
+    on_nan: Literal["stop", "rollback"],
     overwrite: bool,
     preset: str | None,
     data: Path | None,
@@ -57,7 +77,8 @@ def train(
     """Train the network that EXP/specs.json describes.
 
     With --preset, EXP/specs.json is written first; "fast" learns a class in minutes, "deepsdf" are the original's
-    settings. Paths in specs.json are relative to the current folder. Ctrl-C ends after the current epoch and saves.
+    settings. Paths in specs.json are relative to the current folder. Ctrl-C and SIGTERM save and end: after the current
+    epoch, or at the end of the one before where an epoch takes long. A second Ctrl-C ends at once.
     """
     if preset or data or split or test_split or epochs:
         _write_specs(experiment, preset, data, split, test_split, epochs, seed or 0)
@@ -69,7 +90,8 @@ def train(
     last: list[EpochReport] = []
     stop = threading.Event()
 
-    with Bar("Training") as bar, _stop_on_signal(stop):
+    again = f"go on with {command('deepsdf', 'train', '-e', experiment, '-c', 'latest')}"
+    with Bar("Training") as bar, interruptible(f"the last checkpoint is as it was; {again}"), _stop_on_signal(stop):
 
         def on_epoch(report: EpochReport) -> None:
             last[:] = [report]
@@ -84,13 +106,17 @@ def train(
             device=device,
             resume=resume,
             overwrite=overwrite,
+            force=force,
+            on_nan=on_nan,
             batch_split=batch_split,
             seed=seed,
             on_epoch=on_epoch,
             on_failure=failures.append,
             should_stop=stop.is_set,
         )
-    if not last:
+    if not last and stop.is_set():
+        say(f"Stopped before an epoch was done; {again}")
+    elif not last:
         say(f"Nothing to do: the checkpoint is at NumEpochs ({done.specs.num_epochs}), or beyond it")
     else:
         early = " (stopped early)" if last[0].epoch < last[0].num_epochs else ""
@@ -98,7 +124,7 @@ def train(
     if failures:
         say(f"Trained without {count(len(failures), 'shape')}:")
     test = done.specs.test_split or "TEST.json"
-    if last and last[0].epoch < last[0].num_epochs:
+    if stop.is_set():
         following = command("deepsdf", "train", "-e", experiment, "-c", "latest")
     else:
         following = command("deepsdf", "reconstruct", "-e", experiment, "-d", done.specs.data_source, "-s", test)
