@@ -22,11 +22,11 @@ from deepsdf.errors import InputError, TrainingError
 from deepsdf.geometry.sampling import SDFSamples
 from deepsdf.splits import write_split
 from deepsdf.training import loop
-from deepsdf.training.checkpoint import TrainingState
 from deepsdf.training.faults import EXPLODED, find_loss_fault
 from deepsdf.training.logs import TrainingLogs
 from deepsdf.training.loop import EpochReport, train
 from deepsdf.training.record import TrainingRecord
+from deepsdf.training.step import Stepper
 from deepsdf.workspace import Experiment
 
 
@@ -255,13 +255,13 @@ def test_what_broke_is_named(toys: Toys) -> None:
 
 
 def test_the_scenes_of_the_broken_step_are_named(toys: Toys, monkeypatch: pytest.MonkeyPatch) -> None:
-    step = loop._step
+    step = Stepper.__call__
 
-    def breaking(*arguments: Any) -> torch.Tensor:
-        loss = step(*arguments)
-        return loss * torch.nan if 2 in arguments[5] else loss
+    def breaking(stepper: Stepper, number: int, batch: torch.Tensor) -> torch.Tensor:
+        loss = step(stepper, number, batch)
+        return loss * torch.nan if 2 in batch else loss
 
-    monkeypatch.setattr(loop, "_step", breaking)
+    monkeypatch.setattr(Stepper, "__call__", breaking)
     with pytest.raises(TrainingError, match=rf"the loss is nan at epoch 1, step \d \(scenes {toys.shapes[2]}\)"):
         train(toys.experiment(ScenesPerBatch=1), device="cpu")
 
@@ -274,17 +274,17 @@ def too_steep(scale: float) -> dict[str, Any]:
 
 def break_above(monkeypatch: pytest.MonkeyPatch, limit: float) -> None:
     """A step whose learning rate is above the limit breaks the weights."""
-    step = loop._step
+    step = Stepper.__call__
 
-    def breaking(state: TrainingState, *rest: Any) -> torch.Tensor:
-        loss = step(state, *rest)
+    def breaking(stepper: Stepper, *rest: Any) -> torch.Tensor:
+        loss, state = step(stepper, *rest), stepper._state
         if state.adam.param_groups[0]["lr"] > limit:
             with torch.no_grad():
                 state.decoder.get_parameter("lin0.bias").mul_(torch.nan)
                 state.codes.weight.fill_(torch.inf)
         return loss
 
-    monkeypatch.setattr(loop, "_step", breaking)
+    monkeypatch.setattr(Stepper, "__call__", breaking)
 
 
 def test_rollback_halves_the_step_and_can_be_continued(toys: Toys, monkeypatch: pytest.MonkeyPatch) -> None:

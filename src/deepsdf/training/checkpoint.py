@@ -65,6 +65,10 @@ class TrainingState:
         return cls(decoder, codes, adam, muon, TrainingLogs())
 
     @property
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        return [self.adam, self.muon] if self.muon else [self.adam]
+
+    @property
     def groups(self) -> list[dict[str, Any]]:
         """The parameter groups, in the order of `LearningRateSchedule`."""
         return self.adam.param_groups + (self.muon.param_groups if self.muon else [])

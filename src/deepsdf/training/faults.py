@@ -14,6 +14,40 @@ EXPLODED = 100.0
 """Times the first step's loss. A clamped loss cannot get there; the codes' prior and an eikonal term can."""
 
 
+COLLAPSED_STEPS, COLLAPSED_EPOCHS = 200, 3
+"""For how long, at least, nearly all predictions have one sign before it is said. Fresh networks do so for some steps,
+longer where the learning rate is warmed up."""
+
+COLLAPSED_SHARE = 1e-3
+"""Of the predictions have the other sign; half of the samples have it."""
+
+
+@dataclass
+class SignWatch:
+    """Notices a field that has one sign everywhere: its meshes would be empty."""
+
+    epochs: int = 0
+    steps: int = 0
+    told: bool = False
+
+    def look(self, negative: float, steps: int) -> str | None:
+        """After each epoch: the share of predictions that are inside, and its steps. A sentence, once, where it is
+        time for one."""
+        if COLLAPSED_SHARE < negative < 1.0 - COLLAPSED_SHARE:
+            self.epochs = self.steps = 0
+            return None
+        self.epochs, self.steps = self.epochs + 1, self.steps + steps
+        if self.told or self.epochs < COLLAPSED_EPOCHS or self.steps < COLLAPSED_STEPS:
+            return None
+        self.told = True
+        side = "inside" if negative > 0.5 else "outside"
+        return (
+            f"for {self.epochs} epochs ({self.steps} steps) the field has been {side} everywhere, though half of the "
+            "samples are not: it has collapsed to one sign, and would have no surface. Try lower learning rates, "
+            '"Loss": "pulling_l1", a larger ClampingDistance, or look at the samples (`deepsdf view-samples`)'
+        )
+
+
 @dataclass(frozen=True)
 class Fault:
     """What is not finite, or exploded, and where: `step` counts from 1 within the epoch."""

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import torch
@@ -17,13 +17,14 @@ from torch import Tensor
 from deepsdf.devices import resolve_device
 from deepsdf.errors import InputError, TrainingError
 from deepsdf.journal import recover
-from deepsdf.network.objective import clamped_l1, code_norm_penalty
-from deepsdf.specs import CosineSchedule, Specs
+from deepsdf.specs import CosineSchedule
 from deepsdf.splits import Failure, ShapeName, read_split
 from deepsdf.training.checkpoint import Kept, TrainingState, independent_seeds
-from deepsdf.training.faults import Fault, describe, find_loss_fault, find_weight_fault, scenes_of
+from deepsdf.training.faults import Fault, SignWatch, describe, find_loss_fault, find_weight_fault, scenes_of
+from deepsdf.training.ranks import Ranks
 from deepsdf.training.record import TrainingRecord
 from deepsdf.training.samples import SplitSamples
+from deepsdf.training.step import Stepper
 from deepsdf.workspace import DataSource, Experiment
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ def train(
     force: bool = False,
     on_nan: Literal["stop", "rollback"] = "stop",
     batch_split: int = 1,
+    compiled: bool = False,
     seed: int | None = None,
     memory_limit: int | None = None,
     on_epoch: Callable[[EpochReport], None] | None = None,
@@ -79,6 +81,7 @@ def train(
         on_nan: when the loss or the weights are not finite any more, or explode: "stop", or "rollback" to the end of
             the epoch before and go on with half the step. Checkpoints note it, so that continuing stays the same.
         batch_split: work on each batch in so many parts, for less memory; the gradients are the same.
+        compiled: run the decoder through torch.compile, for a GPU; the first steps then take a minute.
         seed: instead of the one in specs.json, or of the one that a continued training began with.
         memory_limit: bytes of samples to keep in memory; above it they are mapped from a temporary file.
         on_epoch: told after each epoch.
@@ -121,14 +124,24 @@ def train(
             record.halved = before.halved
         if resume is None:
             state.zero_codes_but(samples.scenes)
+        samples = samples.to(target)
+        batch_size = _batch_size(len(samples.bank), len(shapes), experiment)
         training = _Training(
             experiment,
             state,
             record,
-            samples.to(target),
+            samples,
             shapes,
-            _batch_size(len(samples.bank), len(shapes), experiment),
-            batch_split,
+            Stepper(
+                state,
+                specs,
+                samples,
+                batch_size=batch_size,
+                batch_split=batch_split,
+                ranks=Ranks(),
+                compiled=compiled,
+            ),
+            batch_size,
             on_nan,
             older=experiment.checkpoints() if resume is None else [],
         )
@@ -193,11 +206,12 @@ class _Training:
     record: TrainingRecord
     samples: SplitSamples
     shapes: Sequence[ShapeName]
+    stepper: Stepper
     batch_size: int
-    batch_split: int
     on_nan: str
     older: list[str]
     """Checkpoints of a training that this one replaces; until there is a new one, they are all there is."""
+    signs: SignWatch = field(default_factory=SignWatch)
 
     def run(self, on_epoch: Callable[[EpochReport], None], should_stop: Callable[[], bool]) -> None:
         specs, logs = self.experiment.specs, self.state.logs
@@ -266,18 +280,15 @@ class _Training:
         """
         start = time.perf_counter()
         state, specs, samples = self.state, self.experiment.specs, self.samples
-        for group, rate in zip(state.groups, rates, strict=True):
-            group["lr"] = rate
         for_order, for_draws, for_dropout = independent_seeds(3, self.record.seed, epoch)
         order = torch.Generator().manual_seed(for_order)
-        draws = torch.Generator(samples.bank.rows.device).manual_seed(for_draws)
         torch.manual_seed(for_dropout)
-        state.decoder.train()
+        self.stepper.begin(epoch, rates, for_draws)
         losses: list[Tensor] = []
         first = state.logs.loss[0] if state.logs.loss else math.nan
         for batch in samples.batches(self.batch_size, order):
             batches.append(batch)
-            losses.append(_step(state, specs, epoch, self.batch_split, samples, batch, draws))
+            losses.append(self.stepper(len(batches), batch))
             # Asking a GPU would wait for it; there, the end of the epoch tells.
             if losses[-1].device.type == "cpu" and find_loss_fault([float(losses[-1])], first):
                 break
@@ -291,7 +302,9 @@ class _Training:
         state.logs.append(state.decoder, state.codes, values, rates, seconds)
         if fault := find_weight_fault(state.logs, len(values)):
             return fault
-        count = len(values) * self.batch_size * specs.samples_per_scene
+        count = len(values) * self.batch_size * 2 * (specs.samples_per_scene // 2)
+        if told := self.signs.look(float(self.stepper.negative) / count, len(values)):
+            logger.warning("%s", told)
         mean = sum(values) / len(values)
         return EpochReport(epoch, specs.num_epochs, len(values), mean, count / seconds, rates)
 
@@ -309,37 +322,3 @@ def _batch_size(there: int, named: int, experiment: Experiment) -> int:
             "ScenesPerBatch is %d; %d of the split's shapes can be used, so a batch has those", wanted, there
         )
     return min(there, wanted)
-
-
-def _step(
-    state: TrainingState,
-    specs: Specs,
-    epoch: int,
-    batch_split: int,
-    split: SplitSamples,
-    batch: Tensor,
-    generator: torch.Generator,
-) -> Tensor:
-    """One step on a batch of shapes; returns its loss, still on the device."""
-    samples = split.bank.draw(batch, specs.samples_per_scene, generator).to(state.codes.weight.device)
-    scenes = split.scenes[batch].to(samples.device)
-    state.adam.zero_grad()
-    if state.muon:
-        state.muon.zero_grad()
-    loss = torch.zeros((), device=samples.device)
-    for part in samples.chunk(batch_split, dim=1):
-        codes = state.codes(scenes)
-        with torch.autocast(samples.device.type, torch.bfloat16, enabled=specs.precision == "bfloat16"):
-            predicted = state.decoder(codes, part[..., :3])
-        part_loss = clamped_l1(predicted, part[..., 3], specs.clamping_distance).sum() / samples[..., 3].numel()
-        if specs.code_regularization:
-            share = part.shape[1] / samples.shape[1]
-            part_loss = part_loss + share * code_norm_penalty(codes, specs.code_regularization_lambda, epoch)
-        part_loss.backward()
-        loss += part_loss.detach()
-    if specs.gradient_clip_norm is not None:
-        torch.nn.utils.clip_grad_norm_(state.decoder.parameters(), specs.gradient_clip_norm)
-    state.adam.step()
-    if state.muon:
-        state.muon.step()
-    return loss
