@@ -203,7 +203,7 @@ def test_which_files_there_are(toys: Toys) -> None:
     for epoch in (1, 2, 4):
         assert [content["epoch"] for content in checkpoint(experiment, epoch)] == [epoch] * 3
     assert sorted(path.name for path in experiment.root.iterdir()) == [
-        "LatentCodes", "Logs.pth", "ModelParameters", "OptimizerParameters", "specs.json"
+        ".training.lock", "LatentCodes", "Logs.pth", "ModelParameters", "OptimizerParameters", "specs.json"
     ]  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deepsdf.checkpoints import codes_content, load_codes, load_decoder, model_content, read_pth, write_pth
+from deepsdf.checkpoints import codes_content, load_codes, load_decoder, model_content, pth_bytes, read_part
 from deepsdf.errors import InputError
+from deepsdf.journal import write_together
 from deepsdf.network.codes import make_codes
 from deepsdf.network.decoder import Decoder, build_decoder
 from deepsdf.specs import Specs
 from deepsdf.training.logs import TrainingLogs
+from deepsdf.training.record import TrainingRecord
 from deepsdf.workspace import Experiment
 
 
@@ -62,6 +65,10 @@ class TrainingState:
         return cls(decoder, codes, adam, muon, TrainingLogs())
 
     @property
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        return [self.adam, self.muon] if self.muon else [self.adam]
+
+    @property
     def groups(self) -> list[dict[str, Any]]:
         """The parameter groups, in the order of `LearningRateSchedule`."""
         return self.adam.param_groups + (self.muon.param_groups if self.muon else [])
@@ -72,16 +79,28 @@ class TrainingState:
         with torch.no_grad():
             self.codes.weight[unused.to(self.codes.weight.device)] = 0.0
 
-    def save(self, experiment: Experiment, checkpoint: str) -> None:
-        """Write a checkpoint and the logs, without which it could not be continued."""
+    def save(
+        self, experiment: Experiment, checkpoints: Sequence[str], record: TrainingRecord, remove: Iterable[str] = ()
+    ) -> None:
+        """Write checkpoints, and the logs without which they could not be continued: all of them or nothing.
+
+        Args:
+            remove: checkpoints that are not to be there any more.
+        Raises:
+            OSError: they cannot be written; those that were there are as they were.
+        """
         epoch = self.logs.epoch
-        contents: dict[Path, Any] = {
-            experiment.model_path(checkpoint): model_content(self.decoder, epoch),
-            experiment.optimizer_path(checkpoint): {"epoch": epoch, **self._optimizer_content()},
-            experiment.codes_path(checkpoint): codes_content(self.codes.weight, epoch),
-            experiment.logs_path: self.logs.content(),
+        makers: dict[str, Callable[[], bytes]] = {
+            "model": lambda: pth_bytes(model_content(self.decoder, epoch)),
+            "optimizer": lambda: pth_bytes({"epoch": epoch, **self._optimizer_content(), "training": record.content()}),
+            "codes": lambda: pth_bytes(codes_content(self.codes.weight, epoch)),
         }
-        write_pth(contents)
+        contents: dict[Path, Callable[[], bytes]] = {}
+        for checkpoint in checkpoints:
+            contents |= dict(zip(experiment.checkpoint_files(checkpoint), makers.values(), strict=True))
+        contents[experiment.logs_path] = lambda: pth_bytes(self.logs.content())
+        removed = (path for name in remove if name not in checkpoints for path in experiment.checkpoint_files(name))
+        write_together(experiment.root, contents, removed)
 
     def _optimizer_content(self) -> dict[str, Any]:
         content: dict[str, Any] = {"optimizer_state_dict": _on_cpu(self.adam.state_dict())}
@@ -91,8 +110,8 @@ class TrainingState:
             content["muon_state_dict"] = _on_cpu(self.muon.state_dict())
         return content
 
-    def restore(self, experiment: Experiment, checkpoint: str) -> None:
-        """Take over a checkpoint, the original's too.
+    def restore(self, experiment: Experiment, checkpoint: str) -> TrainingRecord | None:
+        """Take over a checkpoint, the original's too; returns what it was made with, which the original's do not say.
 
         Raises:
             InputError: no such checkpoint; a part of it is broken, of another architecture, of other scenes, or
@@ -102,7 +121,7 @@ class TrainingState:
         codes, codes_epoch = load_codes(experiment, checkpoint)
         path = experiment.optimizer_path(checkpoint)
         known = ", ".join(experiment.checkpoints())
-        content = read_pth(path, "an optimizer checkpoint", f"checkpoints that are there: {known}")
+        content = read_part(experiment, path, "an optimizer checkpoint", f"checkpoints that are there: {known}")
         if not isinstance(content, dict) or not {"epoch", "optimizer_state_dict"} <= content.keys():
             raise InputError(f"{path} is no optimizer checkpoint: it lacks 'epoch' and 'optimizer_state_dict'")
         epochs = (epoch, codes_epoch, content["epoch"])
@@ -122,6 +141,7 @@ class TrainingState:
             self.codes.weight.copy_(codes)
         self.logs = TrainingLogs.load(experiment.logs_path)
         self.logs.clip(epoch)
+        return TrainingRecord.read(content["training"], path) if "training" in content else None
 
     def _restore_optimizers(self, content: dict[str, Any], path: object) -> None:
         adam = content["optimizer_state_dict"]
@@ -135,6 +155,39 @@ class TrainingState:
                 self.muon.load_state_dict(content["muon_state_dict"])
         except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             raise InputError(f"{path} is of another optimizer or architecture than specs.json says: {error}") from None
+
+
+class Kept:
+    """A copy of what a training changes, to go back to. Logs are the caller's."""
+
+    def __init__(self, state: TrainingState) -> None:
+        self._state = state
+        self._copies: list[Tensor] = []
+
+    def keep(self) -> None:
+        """Copy what is now, over what was kept."""
+        tensors = list(self._tensors())
+        if len(tensors) != len(self._copies):  # optimizers make their moments at their first step
+            self._copies = [tensor.clone() for tensor in tensors]
+        else:
+            for copy, tensor in zip(self._copies, tensors, strict=True):
+                copy.copy_(tensor)
+
+    def back(self) -> None:
+        """To what was kept. Moments that did not exist then become zero, as an optimizer's first step has them."""
+        tensors = list(self._tensors())
+        for tensor, copy in zip(tensors, self._copies, strict=False):
+            tensor.copy_(copy)
+        for tensor in tensors[len(self._copies) :]:
+            tensor.zero_()
+
+    def _tensors(self) -> Iterator[Tensor]:
+        state = self._state
+        yield from (parameter.detach() for parameter in state.decoder.parameters())
+        yield state.codes.weight.detach()
+        for optimizer in (state.adam, state.muon):
+            for moments in optimizer.state.values() if optimizer else ():
+                yield from (value for value in moments.values() if isinstance(value, Tensor))
 
 
 def _check_moments(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:

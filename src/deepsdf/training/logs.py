@@ -12,6 +12,7 @@ from torch import nn
 
 from deepsdf.checkpoints import read_pth
 from deepsdf.errors import InputError
+from deepsdf.journal import current
 
 
 @dataclass
@@ -37,7 +38,8 @@ class TrainingLogs:
     @classmethod
     def load(cls, path: Path) -> TrainingLogs:
         """Raises InputError where there is none or it is broken."""
-        content = read_pth(path, "a training log", "`deepsdf train` makes it")
+        place = current(path.parent, path)
+        content = read_pth(place if place.is_file() else path, "a training log", "`deepsdf train` makes it")
         try:
             return cls(**{name: content[name] for name in cls.__dataclass_fields__})
         except (KeyError, TypeError) as error:
@@ -63,7 +65,16 @@ class TrainingLogs:
             self.param_magnitude.setdefault(name, []).append(norm)
 
     def clip(self, epoch: int) -> None:
-        """Forget what came after an epoch, to continue from there."""
+        """Forget what came after an epoch, to continue from there.
+
+        Raises:
+            InputError: the logs end before that epoch.
+        """
+        if epoch > len(self.learning_rate):
+            raise InputError(
+                f"Logs.pth ends at epoch {len(self.learning_rate)}, before the checkpoint's, {epoch}: it is of another "
+                'training; continue from "latest"'
+            )
         if epoch == len(self.learning_rate):
             return
         steps = len(self.loss) // max(1, len(self.learning_rate))

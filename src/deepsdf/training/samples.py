@@ -7,7 +7,8 @@ import os
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,10 +27,12 @@ class SplitSamples:
     Attributes:
         bank: of the shapes that could be read.
         scenes: (b,), the place of each of them in the split, and so in the table of codes.
+        fingerprints: every shape of the split, in its order: a checksum of its samples, "" where it has none.
     """
 
     bank: SampleBank
     scenes: Tensor
+    fingerprints: dict[str, str]
 
     @classmethod
     def load(
@@ -49,8 +52,10 @@ class SplitSamples:
         Raises:
             InputError: no shape can be used.
         """
+        headers = [_read_header(data.samples_path(shape)) for shape in shapes]
+        fingerprints = {str(shape): "" for shape in shapes}
         rows = _allocate(
-            sum(_row_count(data, shape) for shape in shapes),
+            sum(count for count, _ in headers),
             data,
             _default_limit() if memory_limit is None else memory_limit,
         )
@@ -74,17 +79,20 @@ class SplitSamples:
                 end += len(part)
             counts.append((len(samples.pos), len(samples.neg)))
             scenes.append(scene)
+            fingerprints[str(shape)] = headers[scene][1]
         if not scenes:
             raise InputError(
                 f"none of the split's {len(shapes)} shapes has samples in {data.root}; run `deepsdf preprocess`"
             )
-        return cls(SampleBank.packed(torch.from_numpy(rows[:end]), torch.tensor(counts)), torch.tensor(scenes))
+        return cls(
+            SampleBank.packed(torch.from_numpy(rows[:end]), torch.tensor(counts)), torch.tensor(scenes), fingerprints
+        )
 
     def to(self, device: torch.device) -> SplitSamples:
         """On a GPU where they take at most half of what is free there; else they stay, and draws travel."""
         if device.type == "cuda" and self.bank.rows.nbytes > 0.5 * torch.cuda.mem_get_info(device)[0]:
             return self
-        return SplitSamples(self.bank.to(device), self.scenes.to(device))
+        return replace(self, bank=self.bank.to(device), scenes=self.scenes.to(device))
 
     def batches(self, scenes_per_batch: int, generator: torch.Generator) -> Iterator[Tensor]:
         """Every shape once, in random order, as indices (scenes_per_batch,) into the bank; the last incomplete
@@ -94,11 +102,12 @@ class SplitSamples:
             yield order[start : start + scenes_per_batch].to(self.scenes.device)
 
 
-def _row_count(data: DataSource, shape: ShapeName) -> int:
-    """Rows in a sample file, read from its headers; a broken file has none (and is reported when read)."""
-    total = 0
+def _read_header(path: Path) -> tuple[int, str]:
+    """Rows in a sample file and a checksum of them, read without them; a broken file has none, which is said when it
+    is read."""
+    total, checksums = 0, ""
     try:
-        with zipfile.ZipFile(data.samples_path(shape)) as archive:
+        with zipfile.ZipFile(path) as archive:
             for name in ("pos.npy", "neg.npy"):
                 with archive.open(name) as member:
                     version = np.lib.format.read_magic(member)
@@ -111,10 +120,11 @@ def _row_count(data: DataSource, shape: ShapeName) -> int:
                     total += shape_of[0]
                     # A header may claim anything; the member's length tells.
                     if math.prod(shape_of) * kind.itemsize != archive.getinfo(name).file_size - member.tell():
-                        return 0
+                        return 0, ""
+                checksums += f"{archive.getinfo(name).CRC:08x}"
     except Exception:  # whatever is wrong with the file is said when it is read
-        return 0
-    return total
+        return 0, ""
+    return total, checksums
 
 
 def _allocate(count: int, data: DataSource, limit: int) -> np.ndarray:
