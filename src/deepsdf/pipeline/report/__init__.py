@@ -20,7 +20,16 @@ from deepsdf.files import read_json, write_text
 from deepsdf.geometry.rendering import error_colours
 from deepsdf.pipeline.batch import BatchResult, OnShape, OnStart, run_batch
 from deepsdf.pipeline.evaluate import Row, read_rows
-from deepsdf.pipeline.report import contents
+from deepsdf.pipeline.report.contents import (
+    data_verdicts,
+    description,
+    error_maximum,
+    flat,
+    metric_table,
+    settings,
+    training_curves,
+    training_shapes,
+)
 from deepsdf.pipeline.report.page import render_page
 from deepsdf.pipeline.report.shapes import Drawing, Drawn, draw
 from deepsdf.pipeline.report.words import HEADLINES
@@ -88,7 +97,7 @@ def report(
         checkpoint: whose evaluation.
         faces: of each mesh of the 3D view, about, at most; 0 leaves it out.
         max_mb: size of the file, in millions of bytes, at most; meshes and pictures become smaller to fit.
-        error_max: where error colours end, unit frame; None: see `contents.error_maximum`.
+        error_max: where error colours end, unit frame; None: see `error_maximum`.
         workers: processes; 0 works in this one.
         on_start: told how many shapes there are.
         on_shape: told each shape that is drawn, and the reason where it failed.
@@ -100,7 +109,7 @@ def report(
     source = data or _named_source(experiment)
     summary, rows = _evaluation(experiment, source, checkpoint, split)
     content = _content(experiment, source, checkpoint, summary, rows)
-    top = contents.error_maximum(rows) if error_max is None else error_max
+    top = error_maximum(rows) if error_max is None else error_max
     epoch = summary["epoch"]
     shapes = [row.shape for row in rows]
     budget = _budget(len(_page(content, rows, {}, top).encode()), len(rows), max_mb)
@@ -191,14 +200,14 @@ def _content(
     conditions = summary.get("conditions")
     conditions = conditions if isinstance(conditions, dict) else {}
     seed = conditions.get("seed")
-    parts = {"training": contents.training_shapes(experiment), "evaluated": [row.shape for row in rows]}
-    table = contents.metric_table(rows, seed if isinstance(seed, int) and seed >= 0 else 0)
+    parts = {"training": training_shapes(experiment), "evaluated": [row.shape for row in rows]}
+    table = metric_table(rows, seed if isinstance(seed, int) and seed >= 0 else 0)
     measured = experiment.evaluation_folder(checkpoint) / "summary.json"
     return {
         "version": __version__,
         "name": experiment.root.resolve().name,
         "parent": experiment.root.resolve().parent.name,
-        "description": contents.description(experiment),
+        "description": description(experiment),
         "checkpoint": str(checkpoint),
         "epoch": summary["epoch"],
         "stale": _stale(experiment, checkpoint, summary["epoch"]),
@@ -208,10 +217,10 @@ def _content(
         "failed": sum(row.status == "failed" for row in rows),
         "metrics": table,
         "headlines": [each for name in HEADLINES for each in table if each["name"] == name],
-        "training": contents.training(experiment),
-        "verdicts": contents.verdicts(data, parts),
-        "settings": contents.settings(experiment),
-        "conditions": contents.flat(conditions),
+        "training": training_curves(experiment),
+        "verdicts": data_verdicts(data, parts),
+        "settings": settings(experiment),
+        "conditions": flat(conditions),
     }
 
 

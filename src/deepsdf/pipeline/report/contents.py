@@ -55,7 +55,7 @@ def error_maximum(rows: Sequence[Row]) -> float:
     return nice_maximum(np.quantile(known, [0.9])) if known else 1.0
 
 
-def training(experiment: Experiment) -> dict[str, Any]:
+def training_curves(experiment: Experiment) -> dict[str, Any]:
     """The curves of Logs.pth, or why there are none."""
     try:
         logs = TrainingLogs.load(experiment.logs_path)
@@ -115,7 +115,7 @@ def _short(value: float) -> float:
     return float(f"{value:.5g}")
 
 
-def verdicts(data: DataSource, parts: Mapping[str, Collection[ShapeName]]) -> dict[str, Any]:
+def data_verdicts(data: DataSource, parts: Mapping[str, Collection[ShapeName]]) -> dict[str, Any]:
     """The rows of preprocess.csv that belong to parts ("training", "evaluated"), the most doubtful ones first."""
     qualities = QualityFile(data.quality_path).read()
     names = {str(shape): shape for shapes in parts.values() for shape in shapes}
