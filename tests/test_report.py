@@ -352,7 +352,7 @@ def test_no_evaluation(evaluated: World) -> None:
         ("toys/../tall,ok," + "," * len(METRICS), "row 1: the name '..' would leave its folder"),
         (
             "toys/tall,ok," + "," * len(METRICS),
-            "row 1 is 'toys/tall', 'ok'; a shape dataset/class/instance, ok or failed, was",
+            "row 1 is 'toys/tall', 'ok'; a shape dataset/class/instance",
         ),
         ("toys/box/tall,fine," + "," * len(METRICS), "row 1 is 'toys/box/tall', 'fine'"),
         ("toys/box/tall,ok,,nan" + "," * (len(METRICS) - 1), "row 1 holds a figure that is not finite"),

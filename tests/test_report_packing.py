@@ -16,7 +16,7 @@ SPHERE = trimesh.creation.icosphere(4, radius=0.8)
 
 def same(found: np.ndarray, back: np.ndarray, vertices: np.ndarray, faces: np.ndarray) -> float:
     """How far the vertices went; the faces, and the side that is outside, must be the same."""
-    away, which = KDTree(vertices).query(found)
+    which = KDTree(vertices).query(found)[1]
     assert len(set(which)) == len(found)
 
     def known(triangles: np.ndarray) -> list[tuple[int, ...]]:

@@ -99,6 +99,8 @@ def for_view(mesh: trimesh.Trimesh, count: int) -> tuple[np.ndarray, np.ndarray]
     centre, scale = vertices.mean(axis=0), float(np.ptp(vertices, axis=0).max()) or 1.0
     scaled = ((vertices - centre) / scale).astype(np.float32)
     fewer, left = fast_simplification.simplify(scaled, faces.astype(np.int32), target_count=count)[:2]
+    if not len(left):  # of loose faces
+        return vertices, faces
     return np.asarray(fewer, np.float64) * scale + centre, np.asarray(left, np.int64)
 
 
