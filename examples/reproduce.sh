@@ -20,15 +20,19 @@ data=$out/data experiment=$out/experiment
 
 # Shapes that fail are listed and left out (exit status 1); anything else ends the script.
 some() { "$@" || [ $? -eq 1 ]; }
+trap 'exit 130' INT # training ends well on Ctrl-C, but what follows is to wait for the rest of it
 
 some deepsdf preprocess -s "$meshes" -n "$name" -d "$data" --split "$train" --skip
 some deepsdf preprocess -s "$meshes" -n "$name" -d "$data" --split "$test" --skip
 some deepsdf preprocess -s "$meshes" -n "$name" -d "$data" --split "$test" --surface --skip
 if [ -e "$experiment/ModelParameters/latest.pth" ]; then
     some deepsdf train -e "$experiment" --continue latest
+elif [ -e "$experiment/specs.json" ]; then # stopped before its first checkpoint
+    some deepsdf train -e "$experiment"
 else
-    some deepsdf train -e "$experiment" --preset "$preset" -d "$data" -s "$train" --test-split "$test" ${epochs:+--epochs "$epochs"}
+    some deepsdf train -e "$experiment" --preset "$preset" -d "$data" -s "$train" --test-split "$test" \
+        ${epochs:+--epochs "$epochs"}
 fi
 some deepsdf reconstruct -e "$experiment" -d "$data" -s "$test" --resolution "$resolution" --skip
 some deepsdf evaluate -e "$experiment" -d "$data" -s "$test"
-deepsdf report -e "$experiment" -d "$data" -s "$test" -o "$out/report.html"
+some deepsdf report -e "$experiment" -d "$data" -s "$test" -o "$out/report.html"
