@@ -20,6 +20,7 @@ VERBS = {
     "evaluate": "measure",
     "interpolate": "use",
     "sample": "use",
+    "complete": "complete",
     "render": "show",
 }
 """Each verb and the module it stands in, in the order a user meets them."""

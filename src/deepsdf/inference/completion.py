@@ -28,7 +28,7 @@ ETA = 0.01
 FIELD_ERROR = 4e-3
 """Standard deviation, unit frame, of what a space cannot say about a shape; the scan's noise comes on top."""
 
-POINTS = 600
+POINTS = 500
 """Surface points that a fit asks; of free space twice as many."""
 
 SURFACE = 0.015
@@ -45,7 +45,8 @@ _STEPS = 25
 _MOST_NOISE = 0.1
 _USUAL = 0.85  # radius of a scan, unit frame, before its scale is found
 _TOO_FAR = 1.2  # the unit frame's shapes lie within 1
-_HYPOTHESES = ((5, 150, 6), (2, 300, 4))  # how many are followed, with how many points, for how many steps
+_HYPOTHESES = ((5, 128, 4), (2, 256, 3))  # how many are followed, with how many points, for how many steps
+_OF_A_KNOWN_POSE = ((2, 128, 4),)
 _SPREAD_AT = 2000  # vertices whose spread is computed; between them it is interpolated
 
 
@@ -202,12 +203,14 @@ def complete(
     observed = observe(scan, points, eta / scale, seed, space.device)
     problem = ScanProblem(space.decoder, space.prior, observed, freedom, eta, sigma, free_space, scale)
     codes = space.prior.whiten(space.trained_codes)
-    state = start_states(problem, scan, base, codes, any_way_up=any_way_up, count=_HYPOTHESES[0][0])
+    stages = _HYPOTHESES if freedom.size else _OF_A_KNOWN_POSE
+    rough = replace(problem, rough=True)
+    state = start_states(rough, scan, base, codes, any_way_up=any_way_up, count=stages[0][0])
     objectives = torch.zeros(1)
     widths = list(_WIDTHS)
-    for count, few, steps in _HYPOTHESES:
-        state = state[torch.arange(min(count, len(state.place)), device=space.device)]
-        part = replace(problem, observed=observed.some(few, 2 * few))
+    for count, few, steps in stages:
+        state = state[:count]
+        part = replace(rough, observed=observed.some(few, 2 * few))
         state, end, _, _ = part.minimise(state, widths, steps)
         order = end.objective.argsort()
         state, objectives, widths = state[order], end.objective[order], widths[-1:]
@@ -246,6 +249,25 @@ def _finish(problem: ScanProblem, state: State, noise: float | None) -> tuple[St
     problem = replace(problem, noise=sigma)
     state, end, more, converged = problem.minimise(state, [_width(sigma)], _STEPS)
     return state, end, steps + more, converged, sigma
+
+
+def nearest_training_shape(
+    space: ShapeSpace, scan: Scan, *, eta: float = ETA, points: int = POINTS, seed: int = 0
+) -> int:
+    """The training code that explains a scan of the unit frame best, by what a fit would ask: a baseline."""
+    codes = space.prior.whiten(space.codes)
+    observed = observe(scan, points, eta, seed, space.device)
+    sigma = _sigma(scan.noise)
+    problem = ScanProblem(space.decoder, space.prior, observed, Freedom("none"), eta, sigma, 1.0)
+    here = Alignment.of(np.eye(4)[None], space.device)
+    trained = (space.codes.abs().sum(dim=1) > 0).tolist()
+    unfit = torch.full((1,), torch.inf, device=space.device)
+    # The prior says nothing here: every training shape is as likely as any other.
+    losses = [
+        problem.objective(State(code[None], here), _width(sigma)) - 0.5 * code.square().sum() if fit else unfit
+        for code, fit in zip(codes, trained, strict=True)
+    ]
+    return int(torch.cat(losses).argmin())
 
 
 def observe(scan: Scan, points: int, near: float, seed: int, device: torch.device) -> Observed:
@@ -311,16 +333,16 @@ def _check_frame(placed: Scan, pose: Pose, *, known: bool) -> None:
     Args:
         placed: in the unit frame, as far as it is known.
     """
-    middle = np.median(placed.points, axis=0) if pose in ("yaw", "rigid") else np.zeros(3)
     if pose == "similarity":
         return
+    movable = pose in ("yaw", "rigid")
+    middle = np.median(placed.points, axis=0) if movable else np.zeros(3)
     reach = float(np.median(np.linalg.norm(placed.points - middle, axis=1)))
     size = float(np.linalg.norm(np.subtract(*np.quantile(placed.points, [0.98, 0.02], axis=0))))
     if reach > _TOO_FAR or size < 0.02:
         told = "by its normalization it lies" if known else "its points lie"
         raise InputError(
-            f"the scan is not in the unit frame: {told} {reach:.3g} from the "
-            f"{'middle' if pose in ('yaw', 'rigid') else 'origin'} at the median, and it is {size:.3g} long; shapes of a "
-            "space lie in the unit sphere. Give the shape's normalization (--normalization), or let the pose and the "
-            "scale be found (--pose similarity)"
+            f"the scan is not in the unit frame: {told} {reach:.3g} from the {'middle' if movable else 'origin'} at "
+            f"the median, and it is {size:.3g} long; shapes of a space lie in the unit sphere. Give the shape's "
+            "normalization (--normalization), or let pose and scale be found (--pose similarity)"
         )

@@ -85,6 +85,7 @@ class ScanProblem:
         scale: at which a length of the scan's frame counts as much as one of the unit frame.
         free_weight: of all free points together, where the surface points have 1.
         fit_code: else only the pose changes.
+        rough: hidden layers in bfloat16, for what is done again more exactly.
     """
 
     decoder: Decoder
@@ -96,6 +97,7 @@ class ScanProblem:
     free_weight: float
     scale: float = 1.0
     fit_code: bool = True
+    rough: bool = False
 
     def centre(self, alignment: Alignment) -> Tensor:
         return alignment.place(self.observed.points).mean(dim=1)
@@ -115,12 +117,22 @@ class ScanProblem:
 
     @torch.no_grad()
     def objective(self, state: State, width: float) -> Tensor:
-        """(b,): what `weigh` calls so, without derivatives and without free space."""
-        errors = self._errors(field(self.decoder, self.prior.colour(state.place), self._around(state.alignment)))
+        """(b,): what `weigh` calls so, without derivatives."""
+        points = torch.cat([self._around(state.alignment), self._violators(state)], dim=1)
+        error = self._errors(self._field(self.prior.colour(state.place), points))
         if self.freedom.pose == "similarity":
-            errors = errors / self._ratio(state)
-        found = 0.25 / self.noise**2 * width**2 * (1.0 + (errors / width).square()).log().sum(dim=1)
-        return found + 0.5 * state.place.square().sum(dim=1)
+            error = error / self._ratio(state)
+        return self._cost(error, width) + 0.5 * state.place.square().sum(dim=1)
+
+    def _shares(self, error: Tensor) -> Tensor:
+        """(m,): what each residual counts by, 1/σ² included."""
+        count = len(self.observed.points)
+        share = torch.full_like(error[0], 0.5)
+        share[2 * count :] = self.free_weight * count / max(1, len(self.observed.free))
+        return share / self.noise**2
+
+    def _cost(self, error: Tensor, width: float) -> Tensor:
+        return (self._shares(error) * 0.5 * width**2 * (1.0 + (error / width).square()).log()).sum(dim=1)
 
     def _around(self, alignment: Alignment) -> Tensor:
         """The surface points, moved outward and inward along their normals: (b, 2n, 3)."""
@@ -137,13 +149,9 @@ class ScanProblem:
 
     def weigh(self, residuals: Residuals, state: State, width: float) -> Linear:
         error, jacobian = residuals.error, residuals.jacobian
-        count = len(self.observed.points)
-        share = torch.full_like(error[0], 0.5)
-        share[2 * count :] = self.free_weight * count / max(1, len(self.observed.free))
-        share = share / self.noise**2
-        spread = 1.0 + (error / width).square()
-        objective = (share * 0.5 * width**2 * spread.log()).sum(dim=1)
-        weighted = jacobian * (share / spread).unsqueeze(-1)
+        objective = self._cost(error, width)
+        weights = self._shares(error) / (1.0 + (error / width).square())
+        weighted = jacobian * weights.unsqueeze(-1)
         gradient = (weighted * error.unsqueeze(-1)).sum(dim=1)
         hessian = weighted.transpose(1, 2) @ jacobian
         if self.fit_code:
@@ -160,7 +168,7 @@ class ScanProblem:
         points = points.detach().requires_grad_()
         wanted = [points, copies.requires_grad_()] if self.fit_code else [points]
         with torch.enable_grad():
-            values = field(self.decoder, copies, points)
+            values = self._field(copies, points)
             gradients, *by_code = torch.autograd.grad(values.sum(), wanted)
         points = points.detach()
         columns = [self.freedom.columns(points, gradients, self.centre(state.alignment))]
@@ -174,9 +182,13 @@ class ScanProblem:
         free = state.alignment.place(self.observed.free)
         if free.shape[1] <= 1:
             return free
-        values = field(self.decoder, self.prior.colour(state.place), free)
+        values = self._field(self.prior.colour(state.place), free)
         lowest = values.topk(min(VIOLATORS, free.shape[1]), dim=1, largest=False).indices
         return free.gather(1, lowest.unsqueeze(-1).expand(-1, -1, 3))
+
+    def _field(self, codes: Tensor, points: Tensor) -> Tensor:
+        with torch.autocast(points.device.type, torch.bfloat16, enabled=self.rough):
+            return field(self.decoder, codes, points)
 
     def minimise(self, state: State, widths: list[float], steps: int) -> tuple[State, Linear, int, Tensor]:
         """Levenberg-Marquardt: a step for each but the last width, then up to `steps` with that one.

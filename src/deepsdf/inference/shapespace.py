@@ -213,7 +213,7 @@ class ShapeSpace:
         eta: float = 0.01,
         noise: float | None = None,
         free_space: float = 1.0,
-        points: int = 600,
+        points: int = 500,
         seed: int = 0,
     ) -> Completion:
         """Find the whole shape that explains a partial scan, and where it stands.
