@@ -26,6 +26,23 @@ from deepsdf.splits import ShapeName
 _NORMALIZATION = (("offset", 3), ("scale", 1))
 
 
+def read_normalization(path: Path) -> Normalization:
+    """Raises InputError where the file is missing or broken."""
+    again = "make it again with `deepsdf preprocess --surface`"
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            offset, scale = (arrays[name].astype(np.float64).reshape(size) for name, size in _NORMALIZATION)
+    except FileNotFoundError:
+        raise InputError(f"there are no normalization parameters at {path}; {again}") from None
+    except Exception as error:  # a damaged file makes the reader meet anything
+        raise InputError(
+            f"{path} holds no normalization parameters (offset (3,), scale (1,)): {error}; {again}"
+        ) from None
+    if not (np.isfinite(offset).all() and np.isfinite(scale).all() and scale[0] > 0):
+        raise InputError(f"{path}: offset {offset} and scale {scale} are no normalization; {again}")
+    return Normalization(offset, float(scale[0]))
+
+
 @dataclass(frozen=True)
 class DataSource:
     """A folder of preprocessed shapes."""
@@ -118,20 +135,7 @@ class DataSource:
 
     def load_normalization(self, shape: ShapeName) -> Normalization:
         """Raises InputError where the file is missing or broken."""
-        path = self.normalization_path(shape)
-        again = "make it again with `deepsdf preprocess --surface`"
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                offset, scale = (arrays[name].astype(np.float64).reshape(size) for name, size in _NORMALIZATION)
-        except FileNotFoundError:
-            raise InputError(f"there are no normalization parameters at {path}; {again}") from None
-        except Exception as error:  # a damaged file makes the reader meet anything
-            raise InputError(
-                f"{path} holds no normalization parameters (offset (3,), scale (1,)): {error}; {again}"
-            ) from None
-        if not (np.isfinite(offset).all() and np.isfinite(scale).all() and scale[0] > 0):
-            raise InputError(f"{path}: offset {offset} and scale {scale} are no normalization; {again}")
-        return Normalization(offset, float(scale[0]))
+        return read_normalization(self.normalization_path(shape))
 
     def save_normalization(self, shape: ShapeName, normalization: Normalization) -> None:
         """Write offset (3,) and scale (1,), float32 as the original does."""

@@ -21,6 +21,7 @@ VERBS = {
     "report": "report",
     "interpolate": "use",
     "sample": "use",
+    "complete": "complete",
     "render": "show",
 }
 """Each verb and the module it stands in, in the order a user meets them."""
