@@ -78,8 +78,8 @@ def occluded(scene: Scene, origin: wp.vec3, direction: wp.vec3):
     outside = wp.dot(to_centre, to_centre) - scene.radius * scene.radius
     if outside > 0.0 and (along < 0.0 or outside > along * along):
         return 0.0
-    query = wp.mesh_query_ray(scene.mesh, origin, direction, 8.0 * scene.radius)
-    return wp.where(query.result, 1.0, 0.0)
+    hit = wp.mesh_query_ray_anyhit(scene.mesh, origin, direction, 8.0 * scene.radius)
+    return wp.where(hit, 1.0, 0.0)
 
 
 @wp.func

@@ -25,7 +25,7 @@ def grid_image(
     """Contact sheet of pictures (h, w, 3) or (h, w, 4) uint8; None, or a row that ends early, leaves a hole.
 
     Columns are as wide, and rows as high, as their largest picture; `pad` pixels lie between and round them.
-    Row labels stand on their side at the left. A label too long for its place is set smaller, then cut.
+    Row labels stand on their side at the left. Where one is too long for its place all are set smaller, then cut.
     `background` None makes a transparent sheet, (h, w, 4).
     """
     columns = max((len(row) for row in rows), default=0)
@@ -53,11 +53,12 @@ def grid_image(
                 see_through = picture.mode == "RGBA" and sheet.mode == "RGB"
                 x, y = lefts[c] + (widths[c] - picture.width) // 2, tops[r] + (heights[r] - picture.height) // 2
                 sheet.paste(picture, (int(x), int(y)), picture if see_through else None)
-    for c, text in enumerate(column_labels or ()):
-        sheet.paste(line_of_text(text, widths[c], letter, background), (int(lefts[c]), pad // 2))
-    for r, text in enumerate(row_labels or ()):
-        label = line_of_text(text, heights[r], letter, background).transpose(Image.Transpose.ROTATE_90)
-        sheet.paste(label, (pad // 2, int(tops[r])))
+    if column_labels:
+        for x, label in zip(lefts, _labels(column_labels, widths, letter, background), strict=False):
+            sheet.paste(label, (int(x), pad // 2))
+    if row_labels:
+        for y, label in zip(tops, _labels(row_labels, heights, letter, background), strict=False):
+            sheet.paste(label.transpose(Image.Transpose.ROTATE_90), (pad // 2, int(y)))
     return np.array(sheet)
 
 
@@ -84,17 +85,20 @@ def ink_on(background: Colour | None) -> Colour:
     return INK if background is None or sum(background) > 380 else WHITE
 
 
-def line_of_text(text: str, length: int, letter: int, background: Colour | None) -> Image.Image:
-    """One line of text in the middle of a strip, 1.5 letters high."""
-    image = blank(int(length), letter + letter // 2, background)
-    sizes = range(letter, min(letter, 9) - 1, -1)
-    fonts = [font(size) for size in sizes]
-    chosen = next((one for one in fonts if one.getlength(text) <= length), fonts[-1])
-    while len(text) > 1 and chosen.getlength(text) > length:
-        text = text[:-2] + "…"
-    middle = (length / 2, image.height / 2)
-    ImageDraw.Draw(image).text(middle, text, fill=ink_on(background), font=chosen, anchor="mm")
-    return image
+def _labels(texts: Sequence[str], lengths: np.ndarray, letter: int, background: Colour | None) -> list[Image.Image]:
+    """Each text in the middle of a strip of its length, 1.5 letters high; all in one size of letters."""
+    places = list(zip(texts, map(int, lengths), strict=True))
+    fonts = [font(size) for size in range(letter, min(letter, 9) - 1, -1)]
+    chosen = next((f for f in fonts if all(f.getlength(text) <= length for text, length in places)), fonts[-1])
+    strips = []
+    for text, length in places:
+        while len(text) > 1 and chosen.getlength(text) > length:
+            text = text[:-2] + "…"
+        strip = blank(length, letter + letter // 2, background)
+        middle = (length / 2, strip.height / 2)
+        ImageDraw.Draw(strip).text(middle, text, fill=ink_on(background), font=chosen, anchor="mm")
+        strips.append(strip)
+    return strips
 
 
 @cache

@@ -61,7 +61,7 @@ __all__ = [
 ]
 
 CREASE = float(np.cos(np.radians(38.0)))  # faces that meet at a larger angle keep a hard edge
-SKY_RAYS, KEY_RAYS = 2, 1  # per pixel; the blur sees 64 times as many, on the ground 256
+SKY_RAYS, KEY_RAYS = 3, 1  # per pixel; the blur sees 64 times as many, on the ground 256
 KEY_SOFTNESS = 0.16  # radius of the key light's disc at distance 1
 PROBES = 10_000
 """Points of a surface that tell how far its errors go."""
