@@ -7,7 +7,7 @@
 # NAME        the dataset's name in the split files (ShapeNetV2 in the original's)
 # *_SPLIT     split files; `deepsdf split` makes them where there are none
 # OUT         OUT/data and OUT/experiment are made; a run that was stopped goes on where it was
-# PRESET      fast (default), or deepsdf: the original's network and settings
+# PRESET      fast (default), quality, or deepsdf: the original's network and settings
 # EPOCHS      default: the preset's
 # RESOLUTION  of the meshes; 256 (default), 512 as the paper
 set -euo pipefail

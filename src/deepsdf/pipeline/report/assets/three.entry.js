@@ -1,7 +1,8 @@
 // What the page uses of three.js. three.min.js is made of this file, and of nothing else:
 //   npm install three@0.187.0 esbuild@0.28.2
-//   npx esbuild three.entry.js --bundle --minify --format=iife --global-name=THREE --legal-comments=none \
-//       --outfile=three.min.js
+//   { echo '/*! three.js 0.187.0'; cat node_modules/three/LICENSE; echo '*/'
+//     npx esbuild three.entry.js --bundle --minify --format=iife --global-name=THREE --legal-comments=none
+//   } > three.min.js
 export {
     BufferAttribute, BufferGeometry, DirectionalLight, DoubleSide, Group, HemisphereLight, Mesh, MeshStandardMaterial,
     PerspectiveCamera, Points, PointsMaterial, Raycaster, Scene, Spherical, Vector2, Vector3, WebGLRenderer,
