@@ -91,6 +91,11 @@ class DataSource:
         """A page of a split's contact sheet, from 1."""
         return self.root / "Pictures" / f"{safe_name(split, 'the split')}-{page}.png"
 
+    @property
+    def packed_folder(self) -> Path:
+        """Samples of whole splits in one file each, for data sets larger than the memory; may be removed."""
+        return self.root / ".packed"
+
     def register(self, dataset: str, meshes: Path) -> None:
         """Note where a dataset's meshes lie.
 

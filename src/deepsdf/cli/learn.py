@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from pathlib import Path
@@ -12,6 +13,7 @@ import click
 
 from deepsdf.cli.common import (
     Bar,
+    Quiet,
     command,
     common_options,
     count,
@@ -85,7 +87,9 @@ def train(
     DeepSDF's schedule. Paths in specs.json are relative to the current folder. Ctrl-C and SIGTERM save and end: after
     the current epoch, or at the end of the one before where an epoch takes long. A second Ctrl-C ends at once.
     """
-    if preset or data or split or test_split or epochs:
+    first = os.environ.get("RANK", "0") == "0"  # of the processes of torchrun, one writes and tells
+    Quiet.on |= not first
+    if first and (preset or data or split or test_split or epochs):
         _write_specs(experiment, preset, data, split, test_split, epochs, seed or 0)
     from deepsdf.splits import Failure
     from deepsdf.training.loop import EpochReport

@@ -67,12 +67,15 @@ class SampleBank:
         The same key draws the same samples of a shape on every device and in every process, whatever is drawn
         beside it, and nothing waits for a device.
         """
+        return self.rows[self.picks_keyed(shapes, count, keys)]
+
+    def picks_keyed(self, shapes: Tensor, count: int, keys: Tensor) -> Tensor:
+        """Which rows (b, count) `draw_keyed` draws."""
         half = count // 2
         starts, counts = self._sides(shapes)
         number = torch.arange(2 * half, device=keys.device).reshape(2, half)
         random = (mix(keys[:, None, None] + number) >> 32) & 0xFFFFFFFF
-        picks = ((random * counts.unsqueeze(-1)) >> 32) + starts.unsqueeze(-1)
-        return self.rows[picks.flatten(1)]
+        return (((random * counts.unsqueeze(-1)) >> 32) + starts.unsqueeze(-1)).flatten(1)
 
     def _sides(self, shapes: Tensor) -> tuple[Tensor, Tensor]:
         """Starts and counts (b, 2) of what is drawn: both sides, or twice the one there is."""

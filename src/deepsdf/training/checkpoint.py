@@ -18,6 +18,7 @@ from deepsdf.network.codes import make_codes
 from deepsdf.network.decoder import Decoder, build_decoder
 from deepsdf.specs import Specs
 from deepsdf.training.logs import TrainingLogs
+from deepsdf.training.ranks import Ranks
 from deepsdf.training.record import TrainingRecord
 from deepsdf.workspace import Experiment
 
@@ -35,10 +36,20 @@ class TrainingState:
     adam: torch.optim.Adam
     muon: torch.optim.Muon | None
     logs: TrainingLogs
+    scenes: int
+    """Of all ranks; `codes` holds those of this rank."""
+    ranks: Ranks = Ranks()  # noqa: RUF009
 
     @classmethod
-    def create(cls, specs: Specs, scenes: int, seed: int, device: torch.device) -> TrainingState:
-        """Fresh weights and codes, the same for the same seed whatever the device."""
+    def create(
+        cls,
+        specs: Specs,
+        scenes: int,
+        seed: int,
+        device: torch.device,
+        ranks: Ranks = Ranks(),  # noqa: B008
+    ) -> TrainingState:
+        """Fresh weights and codes, the same for the same seed whatever the device and the number of ranks."""
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(seed)
             decoder = build_decoder(specs.network_arch, specs.code_length, specs.network_specs)
@@ -50,6 +61,10 @@ class TrainingState:
             # Of a stream of their own: codes drawn from the weights' numbers would be tied to them.
             generator=torch.Generator().manual_seed(independent_seeds(1, seed)[0]),
         )
+        if ranks.count > 1:
+            codes = nn.Embedding.from_pretrained(
+                ranks.share(codes.weight.detach()).clone(), freeze=False, max_norm=codes.max_norm
+            )
         decoder, codes = decoder.to(device), codes.to(device)
         hidden = decoder.hidden_matrices if specs.optimizer == "muon" else []
         if specs.optimizer == "muon" and not hidden:
@@ -62,7 +77,7 @@ class TrainingState:
             fused=True,
         )
         muon = torch.optim.Muon(hidden, lr=rates[2], weight_decay=0.0) if hidden else None
-        return cls(decoder, codes, adam, muon, TrainingLogs())
+        return cls(decoder, codes, adam, muon, TrainingLogs(), scenes, ranks)
 
     @property
     def optimizers(self) -> list[torch.optim.Optimizer]:
@@ -75,7 +90,7 @@ class TrainingState:
 
     def zero_codes_but(self, scenes: Tensor) -> None:
         """Zero the codes of scenes that are not among these: what is never trained should not look as if it were."""
-        unused = torch.ones(len(self.codes.weight), dtype=torch.bool).index_fill_(0, scenes, False)
+        unused = torch.ones(len(self.codes.weight), dtype=torch.bool).index_fill_(0, self.ranks.rows(scenes), False)
         with torch.no_grad():
             self.codes.weight[unused.to(self.codes.weight.device)] = 0.0
 
@@ -90,10 +105,13 @@ class TrainingState:
             OSError: they cannot be written; those that were there are as they were.
         """
         epoch = self.logs.epoch
+        codes, optimizers = self.ranks.whole(self.codes.weight.detach(), self.scenes), self._optimizer_content()
+        if not self.ranks.first:
+            return
         makers: dict[str, Callable[[], bytes]] = {
             "model": lambda: pth_bytes(model_content(self.decoder, epoch)),
-            "optimizer": lambda: pth_bytes({"epoch": epoch, **self._optimizer_content(), "training": record.content()}),
-            "codes": lambda: pth_bytes(codes_content(self.codes.weight, epoch)),
+            "optimizer": lambda: pth_bytes({"epoch": epoch, **optimizers, "training": record.content()}),
+            "codes": lambda: pth_bytes(codes_content(codes, epoch)),
         }
         contents: dict[Path, Callable[[], bytes]] = {}
         for checkpoint in checkpoints:
@@ -104,11 +122,23 @@ class TrainingState:
 
     def _optimizer_content(self) -> dict[str, Any]:
         content: dict[str, Any] = {"optimizer_state_dict": _on_cpu(self.adam.state_dict())}
+        self._change_code_moments(
+            content["optimizer_state_dict"],
+            lambda own: self.ranks.whole(own.to(self.codes.weight.device), self.scenes).cpu(),
+        )
         for group in content["optimizer_state_dict"]["param_groups"]:
             group["fused"] = None  # how a step is computed here is not for the next reader to repeat
         if self.muon:
             content["muon_state_dict"] = _on_cpu(self.muon.state_dict())
         return content
+
+    def _change_code_moments(self, adam: dict[str, Any], change: Callable[[Tensor], Tensor]) -> None:
+        """Between those of this rank's codes and those of all; a step count is the same for all."""
+        if self.ranks.count > 1:
+            moments = adam["state"].get(adam["param_groups"][1]["params"][0], {})
+            for name, value in moments.items():
+                if name != "step":
+                    moments[name] = change(value)
 
     def restore(self, experiment: Experiment, checkpoint: str) -> TrainingRecord | None:
         """Take over a checkpoint, the original's too; returns what it was made with, which the original's do not say.
@@ -130,15 +160,15 @@ class TrainingState:
                 f"the checkpoint {checkpoint!r} of {experiment.root} is of mixed epochs (model {epochs[0]}, codes "
                 f"{epochs[1]}, optimizer {epochs[2]}); continue from another: {known}"
             )
-        if codes.shape != self.codes.weight.shape:
+        if len(codes) != self.scenes:
             raise InputError(
                 f"{experiment.codes_path(checkpoint)} holds {len(codes)} codes; the training split has "
-                f"{len(self.codes.weight)} shapes. Continue with the split it was trained on"
+                f"{self.scenes} shapes. Continue with the split it was trained on"
             )
         self._restore_optimizers(content, path)
         self.decoder.load_state_dict(decoder.state_dict())
         with torch.no_grad():
-            self.codes.weight.copy_(codes)
+            self.codes.weight.copy_(self.ranks.share(codes))
         self.logs = TrainingLogs.load(experiment.logs_path)
         self.logs.clip(epoch)
         return TrainingRecord.read(content["training"], path) if "training" in content else None
@@ -148,6 +178,7 @@ class TrainingState:
         try:
             for group in adam["param_groups"]:
                 group["fused"] = True
+            self._change_code_moments(adam, lambda whole: self.ranks.share(whole).clone())
             _check_moments(self.adam, adam)
             self.adam.load_state_dict(adam)
             if self.muon:

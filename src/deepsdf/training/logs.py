@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from deepsdf.checkpoints import read_pth
 from deepsdf.errors import InputError
@@ -50,15 +50,15 @@ class TrainingLogs:
         return asdict(self)
 
     def append(
-        self, decoder: nn.Module, codes: nn.Embedding, losses: list[float], rates: list[float], seconds: float
+        self, decoder: nn.Module, magnitude: Tensor, losses: list[float], rates: list[float], seconds: float
     ) -> None:
-        """Note a finished epoch."""
+        """Note a finished epoch; `magnitude` is the codes'."""
         self.epoch += 1
         self.loss += losses
         self.learning_rate.append(rates)
         self.timing.append(seconds)
         with torch.no_grad():
-            self.latent_magnitude.append(codes.weight.norm(dim=1).mean().cpu())
+            self.latent_magnitude.append(magnitude.cpu())
             names, parameters = zip(*decoder.named_parameters(), strict=True)
             norms = torch.stack([parameter.norm() for parameter in parameters]).tolist()
         for name, norm in zip(names, norms, strict=True):

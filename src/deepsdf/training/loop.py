@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -21,7 +22,7 @@ from deepsdf.specs import CosineSchedule
 from deepsdf.splits import Failure, ShapeName, read_split
 from deepsdf.training.checkpoint import Kept, TrainingState, independent_seeds
 from deepsdf.training.faults import Fault, SignWatch, describe, find_loss_fault, find_weight_fault, scenes_of
-from deepsdf.training.ranks import Ranks
+from deepsdf.training.ranks import Ranks, joined, local_device
 from deepsdf.training.record import TrainingRecord
 from deepsdf.training.samples import SplitSamples
 from deepsdf.training.step import Stepper
@@ -83,7 +84,8 @@ def train(
         batch_split: work on each batch in so many parts, for less memory; the gradients are the same.
         compiled: run the decoder through torch.compile, for a GPU; the first steps then take a minute.
         seed: instead of the one in specs.json, or of the one that a continued training began with.
-        memory_limit: bytes of samples to keep in memory; above it they are mapped from a temporary file.
+        memory_limit: bytes of samples to keep in memory; above it they are packed into a file beside the data
+            and mapped from there.
         on_epoch: told after each epoch.
         on_failure: told each shape whose samples cannot be used. Its code stays zero.
         should_stop: asked after each step; when true, the epoch is finished or, where that would take long, given up;
@@ -104,18 +106,22 @@ def train(
             f"{experiment.root} holds a training already (checkpoints {', '.join(experiment.checkpoints())}); "
             "continue it with --continue latest, or begin anew with --overwrite"
         )
-    target = resolve_device(device)
+    target = resolve_device(local_device(device))
     shapes = read_split(specs.train_split)
     fork = torch.random.fork_rng(devices=range(torch.cuda.device_count()))
-    with _alone(experiment), fork:
-        recover(experiment.root)
-        state = TrainingState.create(specs, len(shapes), specs.seed if seed is None else seed, target)
+    with joined(target) as ranks, _alone(experiment) if ranks.first else nullcontext(), fork:
+        older = experiment.checkpoints() if resume is None else []
+        if ranks.first:
+            recover(experiment.root)
+        ranks.wait()
+        state = TrainingState.create(specs, len(shapes), specs.seed if seed is None else seed, target, ranks)
         before = state.restore(experiment, str(resume)) if resume is not None else None
         samples = SplitSamples.load(
             DataSource.open(specs.data_source),
             shapes,
             on_failure=on_failure or (lambda failure: None),
             memory_limit=memory_limit,
+            ranks=ranks,
         )
         seed = seed if seed is not None else before.seed if before else specs.seed
         record = TrainingRecord.of(specs, seed, samples.fingerprints)
@@ -125,27 +131,18 @@ def train(
         if resume is None:
             state.zero_codes_but(samples.scenes)
         samples = samples.to(target)
-        batch_size = _batch_size(len(samples.bank), len(shapes), experiment)
-        training = _Training(
-            experiment,
+        batch_size = _batch_size(len(samples.bank), len(shapes), experiment, ranks)
+        stepper = Stepper(
             state,
-            record,
+            specs,
             samples,
-            shapes,
-            Stepper(
-                state,
-                specs,
-                samples,
-                batch_size=batch_size,
-                batch_split=batch_split,
-                ranks=Ranks(),
-                compiled=compiled,
-            ),
-            batch_size,
-            on_nan,
-            older=experiment.checkpoints() if resume is None else [],
+            batch_size=batch_size * ranks.count,
+            batch_split=batch_split,
+            ranks=ranks,
+            compiled=compiled,
         )
-        training.run(on_epoch or (lambda report: None), should_stop)
+        training = _Training(experiment, state, record, samples, shapes, stepper, batch_size, on_nan, older, ranks)
+        training.run((on_epoch if ranks.first else None) or (lambda report: None), should_stop)
     return experiment
 
 
@@ -211,6 +208,7 @@ class _Training:
     on_nan: str
     older: list[str]
     """Checkpoints of a training that this one replaces; until there is a new one, they are all there is."""
+    ranks: Ranks
     signs: SignWatch = field(default_factory=SignWatch)
 
     def run(self, on_epoch: Callable[[EpochReport], None], should_stop: Callable[[], bool]) -> None:
@@ -224,9 +222,9 @@ class _Training:
                 kept.back()
                 self._save(["latest"])
                 break
-            stopping = logs.epoch == specs.num_epochs or should_stop()
+            stopping = logs.epoch == specs.num_epochs or self.ranks.any(should_stop())
             names = [str(logs.epoch)] if logs.epoch in specs.snapshot_epochs else []
-            due = logs.epoch % specs.log_frequency == 0 or time.monotonic() - saved > SAVE_SECONDS
+            due = logs.epoch % specs.log_frequency == 0 or self.ranks.any(time.monotonic() - saved > SAVE_SECONDS)
             names += ["latest"] if due or stopping else []
             if names:
                 self._save(names)
@@ -276,49 +274,59 @@ class _Training:
         """Every shape once; logs what happened. None where it is given up because training is to stop.
 
         Args:
-            batches: where to put those that were worked on.
+            batches: where to put the epoch's.
         """
         start = time.perf_counter()
         state, specs, samples = self.state, self.experiment.specs, self.samples
         for_order, for_draws, for_dropout = independent_seeds(3, self.record.seed, epoch)
-        order = torch.Generator().manual_seed(for_order)
+        if self.ranks.count > 1:  # but what is drawn of a scene is the same on whichever rank
+            for_order, for_dropout = independent_seeds(2, self.record.seed, epoch, self.ranks.rank)
         torch.manual_seed(for_dropout)
-        self.stepper.begin(epoch, rates, for_draws)
+        steps = self.ranks.smallest(len(samples.bank) // self.batch_size)
+        order = samples.batches(self.batch_size, torch.Generator().manual_seed(for_order))
+        batches[:] = itertools.islice(order, steps)
+        self.stepper.begin(epoch, rates, for_draws, batches)
         losses: list[Tensor] = []
         first = state.logs.loss[0] if state.logs.loss else math.nan
-        for batch in samples.batches(self.batch_size, order):
-            batches.append(batch)
-            losses.append(self.stepper(len(batches), batch))
-            # Asking a GPU would wait for it; there, the end of the epoch tells.
-            if losses[-1].device.type == "cpu" and find_loss_fault([float(losses[-1])], first):
+        # Asking a GPU, or other ranks, would mean waiting; there, the end of the epoch tells.
+        ask = self.ranks.count == 1 and samples.scenes.device.type == "cpu"
+        for step, batch in enumerate(batches, 1):
+            losses.append(self.stepper(step, batch))
+            if ask and find_loss_fault([float(losses[-1])], first):
                 break
-            left = len(samples.bank) // self.batch_size - len(losses)
-            if left and should_stop() and (time.perf_counter() - start) / len(losses) * left > GRACE_SECONDS:
+            left = (time.perf_counter() - start) / len(losses) * (steps - len(losses))
+            if self.ranks.count == 1 and left > GRACE_SECONDS and should_stop():
                 return None
-        values = torch.stack(losses).tolist()
+        values = self.ranks.sum(torch.stack(losses)).tolist()
         if fault := find_loss_fault(values, first):
             return fault
         seconds = time.perf_counter() - start
-        state.logs.append(state.decoder, state.codes, values, rates, seconds)
+        magnitude = self.ranks.sum(state.codes.weight.detach().norm(dim=1).sum()) / state.scenes
+        state.logs.append(state.decoder, magnitude, values, rates, seconds)
         if fault := find_weight_fault(state.logs, len(values)):
             return fault
-        count = len(values) * self.batch_size * 2 * (specs.samples_per_scene // 2)
-        if told := self.signs.look(float(self.stepper.negative) / count, len(values)):
+        count = len(values) * self.batch_size * self.ranks.count * 2 * (specs.samples_per_scene // 2)
+        if told := self.signs.look(float(self.ranks.sum(self.stepper.negative)) / count, len(values)):
             logger.warning("%s", told)
         mean = sum(values) / len(values)
         return EpochReport(epoch, specs.num_epochs, len(values), mean, count / seconds, rates)
 
 
-def _batch_size(there: int, named: int, experiment: Experiment) -> int:
-    """Shapes in a batch: fewer than asked for only where some of the split's shapes are missing."""
+def _batch_size(there: int, named: int, experiment: Experiment, ranks: Ranks) -> int:
+    """This rank's shapes in a batch: fewer than asked for only where some of the split's shapes are missing."""
     wanted = experiment.specs.scenes_per_batch
+    if wanted % ranks.count:
+        raise InputError(
+            f"ScenesPerBatch is {wanted}, which {ranks.count} processes cannot share evenly; start as many as divide it"
+        )
     if named < wanted:
         raise InputError(
             f"ScenesPerBatch is {wanted}, but there are {named} training shapes, so no batch would ever be full; "
             f"set it to {named} or less in {experiment.root / 'specs.json'}"
         )
+    wanted //= ranks.count
     if there < wanted:
-        logger.warning(
-            "ScenesPerBatch is %d; %d of the split's shapes can be used, so a batch has those", wanted, there
-        )
+        logger.warning("a batch should have %d shapes of this process; it has %d, all that can be used", wanted, there)
+    if ranks.count > 1:
+        there = ranks.smallest(there)
     return min(there, wanted)

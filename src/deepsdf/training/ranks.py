@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ class Ranks:
 
     rank: int = 0
     count: int = 1
+    device: torch.device = torch.device("cpu")  # noqa: RUF009
 
     @property
     def first(self) -> bool:
@@ -48,19 +50,66 @@ class Ranks:
             dist.all_reduce(value)
         return value
 
-    def any(self, flag: bool, device: torch.device) -> bool:
+    def any(self, flag: bool) -> bool:
         """Whether one of the ranks says so; all of them hear the same."""
         if self.count == 1:
             return flag
-        return bool(self.sum(torch.tensor(float(flag), device=device)))
+        return bool(self.sum(torch.tensor(float(flag), device=self.device)))
+
+    def smallest(self, number: int) -> int:
+        """The least of the ranks' numbers."""
+        value = torch.tensor(number, device=self.device)
+        if self.count > 1:
+            dist.all_reduce(value, dist.ReduceOp.MIN)
+        return int(value)
 
     def wait(self) -> None:
+        """Until all ranks are here."""
         if self.count > 1:
             dist.barrier()
 
-    def owner(self, scenes: Tensor) -> Tensor:
-        """Which rank keeps each scene."""
-        return scenes % self.count
+    def merged(self, own: dict[str, str]) -> dict[str, str]:
+        """One dictionary of the ranks' entries, where those of other ranks are empty."""
+        if self.count == 1:
+            return own
+        parts: list[Any] = [None] * self.count
+        dist.all_gather_object(parts, own)
+        return {key: next((part[key] for part in parts if part[key]), "") for key in own}
+
+    # A table with one row a scene, of which rank r has rows r, r + count, r + 2 count, ...
+
+    def owns(self, scene: int) -> bool:
+        return scene % self.count == self.rank
+
+    def rows(self, scenes: Tensor) -> Tensor:
+        """Where own scenes stand in this rank's table."""
+        return scenes // self.count
+
+    def share(self, table: Tensor) -> Tensor:
+        """This rank's rows of a whole table."""
+        return table[self.rank :: self.count]
+
+    def whole(self, own: Tensor, count: int) -> Tensor:
+        """The table of `count` rows of which the ranks have these."""
+        if self.count == 1:
+            return own
+        longest = -(-count // self.count)
+        padded = own.new_zeros(longest, *own.shape[1:])
+        padded[: len(own)] = own
+        parts = [torch.empty_like(padded) for _ in range(self.count)]
+        dist.all_gather(parts, padded)
+        table = own.new_empty(count, *own.shape[1:])
+        for rank, part in enumerate(parts):
+            table[rank :: self.count] = part[: len(table[rank :: self.count])]
+        return table
+
+
+def local_device(device: str) -> str:
+    """The device of this process: with several on a machine, each has a GPU of its own."""
+    local = os.environ.get("LOCAL_RANK")
+    if local is None or device not in ("auto", "cuda") or not torch.cuda.is_available():
+        return device
+    return f"cuda:{local}"
 
 
 @contextmanager
@@ -81,7 +130,7 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         except (ValueError, RuntimeError) as error:
             raise InputError(f"the {count} processes of this training cannot reach each other: {error}") from None
     try:
-        yield Ranks(dist.get_rank(), dist.get_world_size())
+        yield Ranks(dist.get_rank(), dist.get_world_size(), device)
     finally:
         if started_here:
             dist.destroy_process_group()

@@ -13,6 +13,7 @@ from deepsdf.network.bank import mix
 from deepsdf.network.objective import LOSSES, code_penalty, ease, eikonal
 from deepsdf.specs import Specs
 from deepsdf.training.checkpoint import TrainingState
+from deepsdf.training.packed import ReadAhead
 from deepsdf.training.ranks import Ranks
 from deepsdf.training.samples import SplitSamples
 
@@ -51,17 +52,20 @@ class Stepper:
         self._decoder: Any = state.decoder
         if compiled:
             self._decoder = torch.compile(state.decoder, fullgraph=True, dynamic=False)
+        self._ahead = ReadAhead(samples.bank) if samples.mapped else None
         self._loss = LOSSES[specs.loss]
         self.negative = torch.zeros((), dtype=torch.int64, device=self._device)
         """How many of the epoch's predictions are inside."""
 
-    def begin(self, epoch: int, rates: Sequence[float], key: int) -> None:
-        """An epoch begins; its draws follow from `key`."""
+    def begin(self, epoch: int, rates: Sequence[float], key: int, batches: Sequence[Tensor] = ()) -> None:
+        """An epoch begins; its draws follow from `key`, and its batches are known for reading ahead."""
         specs, state = self._specs, self._state
         for group, rate in zip(state.groups, rates, strict=True):
             group["lr"] = rate
         state.decoder.train()
-        self._epoch, self._key = epoch, key
+        self._key, self._batches = key, batches
+        if self._ahead:
+            self._ahead.forget()
         self._stage = specs.curriculum_stage(epoch)
         self._penalty = specs.code_regularization_lambda * min(1.0, epoch / 100) if specs.code_regularization else 0.0
         self.negative.zero_()
@@ -71,7 +75,7 @@ class Stepper:
         state, specs = self._state, self._specs
         scenes = self._samples.scenes[batch]
         samples = self._draw(step, batch, scenes)
-        scenes = scenes.to(self._device)
+        scenes = self._ranks.rows(scenes.to(self._device))
         for optimizer in state.optimizers:
             optimizer.zero_grad()
         table = self._look_up(scenes)
@@ -95,11 +99,21 @@ class Stepper:
 
     def _draw(self, step: int, batch: Tensor, scenes: Tensor) -> Tensor:
         """Samples (b, n, 4): of a scene the same in whatever batch, on whatever device."""
-        key = mix(torch.tensor((self._key + step) % 2**63)).item()  # on the CPU: waits for nothing
-        drawn = self._samples.bank.draw_keyed(batch, self._specs.samples_per_scene, mix(scenes + key))
+        count, drawn = self._specs.samples_per_scene, None
+        if self._ahead:
+            drawn = self._ahead.take(step)
+            if step < len(self._batches):
+                coming = self._batches[step]
+                self._ahead.begin(step + 1, coming, count, self._keys(step + 1, self._samples.scenes[coming]))
+        if drawn is None:
+            drawn = self._samples.bank.draw_keyed(batch, count, self._keys(step, scenes))
         if drawn.device != self._device:
             drawn = drawn.pin_memory().to(self._device, non_blocking=True)
         return drawn
+
+    def _keys(self, step: int, scenes: Tensor) -> Tensor:
+        key = mix(torch.tensor((self._key + step) % 2**63)).item()  # on the CPU: waits for nothing
+        return mix(scenes + key)
 
     def _look_up(self, scenes: Tensor) -> Tensor:
         """Codes (b, L), those beyond their bound scaled back to it. torch's own way of that waits for the device."""
