@@ -129,7 +129,7 @@ def evaluate_completions(
         for name in ("completion.csv", "completion.json", *(["completion.png"] if picture else [])):
             say(f"Wrote {folder / name}")
         if not Quiet.on:
-            console.print(_table(result))
+            print_wide(_table(result))
         failures += result.failures
     finish(failures)
 
@@ -164,3 +164,10 @@ def _table(result: CompletionEvaluation) -> Table:
     for number, method in enumerate(METHODS):
         table.add_row(method, *(column[number] for column in cells))
     return table
+
+
+def print_wide(table: Table) -> None:
+    """A table as wide as it is, whatever the terminal: no figure is cut short."""
+    width = console.measure(table, options=console.options.update(width=10_000)).maximum
+    lines = console.render_lines(table, console.options.update(width=width))
+    say("\n".join("".join(piece.text for piece in line).rstrip() for line in lines))
