@@ -70,7 +70,7 @@ class _Place(click.ParamType):
 @click.option("--samples", default=0, show_default=True, type=click.IntRange(0, 64), help="Other whole shapes to draw.")
 @click.option("--eta", default=0.01, show_default=True, help="Of the points beside the surface, unit frame.")
 @click.option("--noise", type=float, help="Standard deviation of the points, their own lengths.  [default: found]")
-@click.option("--free-space", default=1.0, show_default=True, help="Weight of what the camera saw through; 0: none.")
+@click.option("--free-space", default=1.0, show_default=True, help="Weight of a point that was seen through; 0: none.")
 @click.option("--points", default=500, show_default=True, help="Of the scan, that the fit asks.")
 @click.option("--resolution", default=128, show_default=True, type=click.IntRange(min=8), help="Grid samples an axis.")
 @click.option("--picture/--no-picture", default=True, show_default=True, help="Draw scan and completion.")

@@ -41,7 +41,7 @@ UNLIKELY = 2.5
 """How far the code lies from the training codes, see `Completion.unlikeliness`: above it the scan was explained by a
 shape that is none of the space's."""
 
-ALIKE = 16.0
+ALIKE = 64.0
 """So many points count as one in the posterior: what a space cannot say is alike over patches of a surface, so their
 errors are not independent. Measured, see docs/completion.md."""
 
@@ -310,10 +310,9 @@ def observe(scan: Scan, points: int, near: float, seed: int, device: torch.devic
         free.append(scan.points[at] + way / length * along)
     if len(scan.empty):
         rays = scan.empty[rng.choice(len(scan.empty), 2 * points)]
-        middle = np.median(scan.points, axis=0)
-        nearest = np.einsum("ni,ni->n", middle - rays[:, :3], rays[:, 3:])
-        along = (nearest + extent * rng.uniform(-0.5, 0.5, len(rays))).clip(0)
-        free.append(rays[:, :3] + along[:, None] * rays[:, 3:])
+        # About where they pass the outline: there a shape that is too thick is met first.
+        along = (rays[:, 6] + 0.05 * extent * rng.standard_normal(len(rays))).clip(0)
+        free.append(rays[:, :3] + along[:, None] * rays[:, 3:6])
     mixed = rng.permutation(np.concatenate([*free, np.zeros((0, 3))]))
 
     def tensor(array: np.ndarray) -> Tensor:

@@ -81,8 +81,8 @@ def badly_explained(found: Completion) -> str | None:
     return (
         f"the space explains the scan badly: {found.explained:.0%} of its points lie within {found.tolerance:.3f} of "
         f"the completed surface, unit frame ({BADLY:.0%} are asked for), at a median of {found.residual:.3f}; and the "
-        f"shape lies {found.unlikeliness:.1f} standard deviations from the training shapes (up to {UNLIKELY} is usual). "
-        "Is the scan of another class of shapes, in another frame (--pose), or otherwise turned (--up, --any-way-up)?"
+        f"shape lies {found.unlikeliness:.1f} standard deviations from the training shapes (up to {UNLIKELY}: usual). "
+        "Is the scan of another class of shapes, in another frame (--pose), or turned otherwise (--up, --any-way-up)?"
     )
 
 
