@@ -40,10 +40,13 @@ def test_a_camera_sees_the_near_side_of_a_ball(sphere: trimesh.Trimesh) -> None:
 
 def test_rays_that_meet_nothing_pass_the_ball(sphere: trimesh.Trimesh) -> None:
     seen = scan(sphere, EYE, 128, device="cpu")
-    origin, direction = seen.empty[:, :3], seen.empty[:, 3:]
+    origin, direction, way = seen.empty[:, :3], seen.empty[:, 3:6], seen.empty[:, 6]
     assert 0 < len(seen.empty) <= RAYS
     np.testing.assert_allclose(lengths(direction), 1)
     assert lengths(np.cross(direction, origin)).min() > 0.79  # the line's distance from the middle
+    beside = lengths(origin + way[:, None] * direction)
+    assert np.quantile(beside, 0.4) < 0.9  # many pass close by
+    assert beside.min() > 0.79
 
 
 def test_a_depth_map_by_each_convention_gives_the_same_points(sphere: trimesh.Trimesh) -> None:

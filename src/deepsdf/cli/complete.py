@@ -70,7 +70,7 @@ class _Place(click.ParamType):
 @click.option("--samples", default=0, show_default=True, type=click.IntRange(0, 64), help="Other whole shapes to draw.")
 @click.option("--eta", default=0.01, show_default=True, help="Of the points beside the surface, unit frame.")
 @click.option("--noise", type=float, help="Standard deviation of the points, their own lengths.  [default: found]")
-@click.option("--free-space", default=1.0, show_default=True, help="Weight of what the camera saw through; 0: none.")
+@click.option("--free-space", default=1.0, show_default=True, help="Weight of a point that was seen through; 0: none.")
 @click.option("--points", default=500, show_default=True, help="Of the scan, that the fit asks.")
 @click.option("--resolution", default=128, show_default=True, type=click.IntRange(min=8), help="Grid samples an axis.")
 @click.option("--picture/--no-picture", default=True, show_default=True, help="Draw scan and completion.")
@@ -129,7 +129,7 @@ def evaluate_completions(
         for name in ("completion.csv", "completion.json", *(["completion.png"] if picture else [])):
             say(f"Wrote {folder / name}")
         if not Quiet.on:
-            console.print(_table(result))
+            print_wide(_table(result))
         failures += result.failures
     finish(failures)
 
@@ -164,3 +164,10 @@ def _table(result: CompletionEvaluation) -> Table:
     for number, method in enumerate(METHODS):
         table.add_row(method, *(column[number] for column in cells))
     return table
+
+
+def print_wide(table: Table) -> None:
+    """A table as wide as it is, whatever the terminal: no figure is cut short."""
+    width = console.measure(table, options=console.options.update(width=10_000)).maximum
+    lines = console.render_lines(table, console.options.update(width=width))
+    say("\n".join("".join(piece.text for piece in line).rstrip() for line in lines))

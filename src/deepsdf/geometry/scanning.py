@@ -23,7 +23,8 @@ POINTS = 10_000
 """Points that a scan keeps, at random; normals are estimated from all of them, up to `_MOST`."""
 
 RAYS = 4096
-"""Rays into the empty that a scan keeps, at random."""
+"""Rays into the empty that a scan keeps: half of them those that pass nearest to what was seen, the others at random.
+Near the outline they tell most."""
 
 _MOST = 300_000
 _AWAY = 0.5  # share of normals that may point away from the camera: above it they are all the other way round
@@ -40,7 +41,8 @@ class Scan:
             the point space is free.
         oriented: (n,) bool, where the normal is known to point outward.
         thickness: (n,) float64, standard deviation across the surface of the points around: noise, and bends.
-        empty: (m, 6) float64, origin and unit direction of rays that met nothing.
+        empty: (m, 7) float64, origin and unit direction of rays that met nothing, and the way along each to where it
+            passes what was seen next to it.
     """
 
     points: np.ndarray
@@ -89,7 +91,7 @@ class Scan:
             cameras[:] = given
         if normals is not None:
             normals = _unit(_array(normals, "normals", len(points)))
-        return _scan(points, normals, cameras, np.zeros((0, 6)), seed)
+        return _scan(points, normals, cameras, np.zeros((0, 7)), seed)
 
     @classmethod
     def from_depth(
@@ -153,7 +155,7 @@ class Scan:
         def place(points: np.ndarray) -> np.ndarray:
             return points @ matrix[:3, :3].T + matrix[:3, 3]
 
-        empty = np.hstack([place(self.empty[:, :3]), self.empty[:, 3:] @ turn.T])
+        empty = np.hstack([place(self.empty[:, :3]), self.empty[:, 3:6] @ turn.T, self.empty[:, 6:] * scale])
         return Scan(
             place(self.points),
             self.normals @ turn.T,
@@ -248,11 +250,24 @@ def _from_camera(depth: np.ndarray, camera: DepthCamera, seed: int) -> Scan:
             f"{int((depth == 0).sum())}, infinite: {int(np.isinf(depth).sum())}); a scan needs {FEWEST}"
         )
     points = camera.centre + depth[seen, None] * rays[seen]
-    missed = rays[np.isposinf(depth)]
-    missed = missed[_some(len(missed), RAYS, seed)]
-    missed = missed / np.linalg.norm(missed, axis=1, keepdims=True)
-    empty = np.hstack([np.broadcast_to(camera.centre, missed.shape), missed])
+    empty = _empty_rays(depth, seen, camera, seed)
     return _scan(points, None, np.broadcast_to(camera.centre, points.shape), empty, seed)
+
+
+def _empty_rays(depth: np.ndarray, seen: np.ndarray, camera: DepthCamera, seed: int) -> np.ndarray:
+    """(m, 7), see `Scan.empty`, of a camera's pixels (h * w,)."""
+    from scipy.ndimage import distance_transform_edt
+
+    shape = (camera.height, camera.width)
+    gaps, nearest = distance_transform_edt(~seen.reshape(shape), return_indices=True)
+    missed = np.flatnonzero(np.isposinf(depth))
+    order = missed[np.argsort(gaps.ravel()[missed], kind="stable")]
+    close, rest = order[: RAYS // 2], order[RAYS // 2 :]
+    kept = np.concatenate([close, rest[_some(len(rest), RAYS - len(close), seed)]])
+    beside = np.ravel_multi_index((nearest[0].ravel()[kept], nearest[1].ravel()[kept]), shape)
+    rays = camera.rays()[kept]
+    length = np.linalg.norm(rays, axis=1, keepdims=True)
+    return np.hstack([np.broadcast_to(camera.centre, rays.shape), rays / length, depth[beside, None] * length])
 
 
 def _scan(points: np.ndarray, normals: np.ndarray | None, cameras: np.ndarray, empty: np.ndarray, seed: int) -> Scan:

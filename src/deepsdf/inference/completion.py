@@ -37,6 +37,14 @@ SURFACE = 0.015
 BADLY = 0.5
 """Share of a scan's points that lie on the completed surface: below it the space does not explain the scan."""
 
+UNLIKELY = 2.5
+"""How far the code lies from the training codes, see `Completion.unlikeliness`: above it the scan was explained by a
+shape that is none of the space's."""
+
+ALIKE = 64.0
+"""So many points count as one in the posterior: what a space cannot say is alike over patches of a surface, so their
+errors are not independent. Measured, see docs/completion.md."""
+
 UPS = ("x", "y", "z")
 
 _WIDTHS = [0.1, 0.06, 0.036, 0.022]  # of the robust loss, a step each: outliers are let go one after the other
@@ -94,6 +102,11 @@ class Completion:
     def residual(self) -> float:
         """Median distance of the scan's points to the completed surface, unit frame."""
         return float(np.median(self.distances))
+
+    @property
+    def unlikeliness(self) -> float:
+        """Distance of the code from the mean of the training codes, standard deviations a direction: 1 is usual."""
+        return float(self.space.prior.whiten(self.code).square().mean().sqrt())
 
     @property
     def tolerance(self) -> float:
@@ -228,7 +241,7 @@ def complete(
         steps=steps,
         converged=bool(converged),
         objectives=objectives.tolist(),
-        precision=end.hessian[0],
+        precision=_posterior(end.hessian[0], len(code)),
         freedom=freedom,
     )
 
@@ -249,6 +262,13 @@ def _finish(problem: ScanProblem, state: State, noise: float | None) -> tuple[St
     problem = replace(problem, noise=sigma)
     state, end, more, converged = problem.minimise(state, [_width(sigma)], _STEPS)
     return state, end, steps + more, converged, sigma
+
+
+def _posterior(hessian: Tensor, length: int) -> Tensor:
+    prior = torch.zeros_like(hessian)
+    prior[:length, :length] = torch.eye(length, device=hessian.device)
+    # A little on the diagonal: a pose that nothing holds has a covariance, too.
+    return (hessian - prior) / ALIKE + prior + 1e-3 * torch.eye(len(hessian), device=hessian.device)
 
 
 def nearest_training_shape(
@@ -290,10 +310,9 @@ def observe(scan: Scan, points: int, near: float, seed: int, device: torch.devic
         free.append(scan.points[at] + way / length * along)
     if len(scan.empty):
         rays = scan.empty[rng.choice(len(scan.empty), 2 * points)]
-        middle = np.median(scan.points, axis=0)
-        nearest = np.einsum("ni,ni->n", middle - rays[:, :3], rays[:, 3:])
-        along = (nearest + extent * rng.uniform(-0.5, 0.5, len(rays))).clip(0)
-        free.append(rays[:, :3] + along[:, None] * rays[:, 3:])
+        # About where they pass the outline: there a shape that is too thick is met first.
+        along = (rays[:, 6] + 0.05 * extent * rng.standard_normal(len(rays))).clip(0)
+        free.append(rays[:, :3] + along[:, None] * rays[:, 3:6])
     mixed = rng.permutation(np.concatenate([*free, np.zeros((0, 3))]))
 
     def tensor(array: np.ndarray) -> Tensor:

@@ -83,7 +83,7 @@ class ScanProblem:
         eta: η.
         noise: σ of a surface point, the field's own error included.
         scale: at which a length of the scan's frame counts as much as one of the unit frame.
-        free_weight: of all free points together, where the surface points have 1.
+        free_weight: of a point of free space, where a point of the surface has 1.
         fit_code: else only the pose changes.
         rough: hidden layers in bfloat16, for what is done again more exactly.
     """
@@ -128,7 +128,7 @@ class ScanProblem:
         """(m,): what each residual counts by, 1/σ² included."""
         count = len(self.observed.points)
         share = torch.full_like(error[0], 0.5)
-        share[2 * count :] = self.free_weight * count / max(1, len(self.observed.free))
+        share[2 * count :] = self.free_weight
         return share / self.noise**2
 
     def _cost(self, error: Tensor, width: float) -> Tensor:

@@ -230,7 +230,7 @@ class ShapeSpace:
             any_way_up: the scan may be turned in any way; "rigid" and "similarity" only, several times as long.
             eta: η, how far along the normals signed distances are told, unit frame.
             noise: standard deviation of the scan's points, its own lengths; None: found from what is left over.
-            free_space: weight of the space that the cameras saw through, where all points have 1; 0 leaves it out.
+            free_space: weight of a point that the cameras saw through, where one of the surface has 1; 0 leaves it out.
             points: of the surface, that the fit asks.
             seed: the same seed gives the same result on the CPU.
         Raises:

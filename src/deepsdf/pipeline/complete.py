@@ -15,7 +15,7 @@ from deepsdf.errors import InputError
 from deepsdf.files import write_text
 from deepsdf.geometry.rendering import grid_image, render_mesh, render_points, save_image
 from deepsdf.geometry.scanning import Scan
-from deepsdf.inference.completion import BADLY, Completion
+from deepsdf.inference.completion import BADLY, UNLIKELY, Completion
 from deepsdf.inference.shapespace import ShapeSpace
 from deepsdf.pipeline.reconstruct import save_mesh
 from deepsdf.workspace import Experiment, read_normalization
@@ -76,12 +76,13 @@ def complete(
 
 def badly_explained(found: Completion) -> str | None:
     """In words, where a space does not explain a scan."""
-    if found.explained >= BADLY:
+    if found.explained >= BADLY and found.unlikeliness <= UNLIKELY:
         return None
     return (
-        f"the space explains the scan badly: {found.explained:.0%} of its points lie on the completed surface (within "
-        f"{found.tolerance:.3f}, unit frame), their median distance is {found.residual:.3f}. Is it of another class of "
-        "shapes, in another frame (--pose), or otherwise turned (--up, --any-way-up)?"
+        f"the space explains the scan badly: {found.explained:.0%} of its points lie within {found.tolerance:.3f} of "
+        f"the completed surface, unit frame ({BADLY:.0%} are asked for), at a median of {found.residual:.3f}; and the "
+        f"shape lies {found.unlikeliness:.1f} standard deviations from the training shapes (up to {UNLIKELY}: usual). "
+        "Is the scan of another class of shapes, in another frame (--pose), or turned otherwise (--up, --any-way-up)?"
     )
 
 
@@ -90,6 +91,7 @@ def figures(found: Completion, mesh: trimesh.Trimesh) -> dict[str, Any]:
     return {
         "explained": found.explained,
         "residual": found.residual,
+        "unlikeliness": found.unlikeliness,
         "tolerance": found.tolerance,
         "noise": found.noise,
         "seen": float(np.mean(mesh.vertex_attributes["seen"])),

@@ -83,10 +83,9 @@ def viewpoint(shape: ShapeName, seed: int, view: int = 0) -> np.ndarray:
 
 
 def view_of(mesh: trimesh.Trimesh, eye: np.ndarray, *, noise: float = 0.0, seed: int = 0) -> Scan:
-    """A mesh of the unit frame as a camera sees it. What lies beyond it counts as unknown, as in the paper."""
+    """A mesh of the unit frame as a camera sees it; pixels without the mesh are rays that met nothing."""
     camera = DepthCamera.look_at(eye, field_of_view=FIELD_OF_VIEW, resolution=PIXELS)
-    seen = scan(mesh, camera, noise=noise, seed=seed)
-    return replace(seen, empty=seen.empty[:0])
+    return scan(mesh, camera, noise=noise, seed=seed)
 
 
 def true_mesh(data: DataSource, shape: ShapeName) -> trimesh.Trimesh:
@@ -108,6 +107,7 @@ def evaluate_completion(
     *,
     checkpoint: str | int = "latest",
     noise: float = 0.0,
+    background: bool = True,
     resolution: int = 128,
     points: int = 30_000,
     emd_points: int = 500,
@@ -125,6 +125,7 @@ def evaluate_completion(
 
     Args:
         noise: standard deviation of each depth, unit frame.
+        background: rays that met nothing are free space; else, as in the paper, only what lies before the surface.
         resolution: of the meshes' grid.
         points, emd_points: of `compare`.
         seed: of the viewpoints, the noise, the fits and the metrics.
@@ -143,6 +144,8 @@ def evaluate_completion(
         try:
             truth = true_mesh(data, shape)
             seen = view_of(truth, viewpoint(shape, seed), noise=noise, seed=seed)
+            if not background:
+                seen = replace(seen, empty=seen.empty[:0])
             found, meshes = _by_all_methods(space, seen, resolution, seed)
             reference = MeshSDF(truth, device="cpu")
             settings: dict[str, Any] = {"points": points, "emd_points": emd_points, "volume_points": 0, "seed": seed}
@@ -164,7 +167,8 @@ def evaluate_completion(
     folder = experiment.evaluation_folder(checkpoint)
     write_text(folder / "completion.csv", table(rows))
     about = {"experiment": str(experiment.root), "epoch": space.epoch, "split": str(split), "frame": "unit"}
-    conditions = {"noise": noise, "resolution": resolution, "points": points, "emd_points": emd_points, "seed": seed}
+    conditions = {"noise": noise, "background": background, "resolution": resolution, "seed": seed}
+    conditions |= {"points": points, "emd_points": emd_points}
     write_text(folder / "completion.json", json.dumps({**about, **conditions, **_summary(result)}, indent=2) + "\n")
     if picture:
         worst = sorted(drawn, key=lambda one: -one[0])[:PICTURES]
