@@ -259,7 +259,7 @@ def _empty_rays(depth: np.ndarray, seen: np.ndarray, camera: DepthCamera, seed: 
     from scipy.ndimage import distance_transform_edt
 
     shape = (camera.height, camera.width)
-    gaps, nearest = distance_transform_edt(~seen.reshape(shape), return_indices=True)
+    gaps, nearest = distance_transform_edt(~seen.reshape(shape), return_indices=True)  # pyright: ignore[reportGeneralTypeIssues]
     missed = np.flatnonzero(np.isposinf(depth))
     order = missed[np.argsort(gaps.ravel()[missed], kind="stable")]
     close, rest = order[: RAYS // 2], order[RAYS // 2 :]
