@@ -31,6 +31,7 @@ import os, sys
 import torch
 from deepsdf.training.loop import train
 torch.set_num_threads(1)
+torch.distributed.init_process_group("gloo")  # once: two rendezvous in a row at one port may miss each other
 told, failed = [], []
 for root, resume in zip(sys.argv[1::2], sys.argv[2::2]):
     train(root, device="cpu", resume=resume or None, on_epoch=told.append, on_failure=failed.append)
@@ -53,7 +54,11 @@ def train_in_two(*jobs: tuple[Experiment, str]) -> list[str]:
         )
         for rank in range(2)
     ]
-    told = [process.communicate(timeout=250)[0] for process in processes]
+    try:
+        told = [process.communicate(timeout=250)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
     assert [process.returncode for process in processes] == [0, 0]
     return told
 
