@@ -24,7 +24,7 @@ from deepsdf.cli.common import (
 @click.option("--out", "-o", required=True, type=click.Path(path_type=Path), help="A .png, .gif or .mp4 file.")
 @click.option("--experiment", "-e", type=click.Path(path_type=Path), help="The experiment whose shapes WHAT names.")
 @checkpoint_option
-@click.option("--size", default=512, show_default=True, type=int, help="Pixels a side of each shape's picture.")
+@click.option("--size", default=512, show_default=True, type=click.IntRange(16, 4096), help="Pixels a side of a shape.")
 @click.option("--azimuth", default=35.0, show_default=True, help="Of the camera, degrees; 0 sees the front.")
 @click.option("--elevation", default=20.0, show_default=True, help="Of the camera, degrees above the ground.")
 @click.option("--up", default="y", show_default=True, type=click.Choice(["x", "y", "z"]), help="The axis that is up.")

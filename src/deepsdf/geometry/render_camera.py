@@ -43,6 +43,8 @@ class Camera:
         """Frame the sphere of radius `bound` round the origin, or the points (n, 3) themselves when None."""
         if up not in FRAMES:
             raise InputError(f"up={up!r} is not an axis; say x, y or z")
+        if not np.isfinite([azimuth, elevation]).all():
+            raise InputError(f"{azimuth=} and {elevation=} must be finite angles")
         if bound is not None and not 0 < bound < np.inf:
             raise InputError(f"bound={bound} cannot frame a picture; give a positive length, or None to fit")
         centre, radius = np.zeros(3), bound

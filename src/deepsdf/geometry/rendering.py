@@ -66,6 +66,7 @@ KEY_SOFTNESS = 0.16  # radius of the key light's disc at distance 1
 PROBES = 10_000
 """Points of a surface that tell how far its errors go."""
 
+LARGEST = 16_384  # rays along a side: 20 GB
 SURFACE = 1  # the kernels' kind of a pixel that sees the mesh
 BAND = 16384  # pixels per CPU launch: small enough to balance threads
 
@@ -233,8 +234,8 @@ def render_points(
 
 
 def _check_size(size: int, supersample: int) -> None:
-    if size < 1 or supersample < 1:
-        raise InputError(f"size={size} and supersample={supersample} must be at least 1")
+    if size < 1 or supersample < 1 or size * supersample > LARGEST:
+        raise InputError(f"{size=} and {supersample=} must be at least 1, and their product at most {LARGEST}")
 
 
 def _checked(mesh: trimesh.Trimesh) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

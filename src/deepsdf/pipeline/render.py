@@ -109,8 +109,6 @@ def _check_request(
         raise InputError(f"{out}: pictures are saved as .png, .gif or .mp4; end the name in one of these")
     if not what:
         raise InputError("there is nothing to draw; name a file, or a shape of an experiment")
-    if view.size < 1:
-        raise InputError(f"size={view.size} must be at least 1")
     if turntable is not None and steps is not None:
         raise InputError("a film is a turntable or an interpolation; choose one of them")
     if turntable is not None and turntable < 2:
