@@ -18,6 +18,7 @@ VERBS = {
     "reconstruct": "use",
     "mesh": "use",
     "evaluate": "measure",
+    "report": "report",
     "interpolate": "use",
     "sample": "use",
     "complete": "complete",
@@ -62,6 +63,7 @@ def main() -> None:
       deepsdf train       -e EXP            (EXP holds a specs.json; examples/ has some)
       deepsdf reconstruct -e EXP -d data -s splits/meshes_test.json
       deepsdf evaluate    -e EXP -d data -s splits/meshes_test.json
+      deepsdf report      -e EXP
 
     `deepsdf demo` does all of it on chairs of its own making.
 

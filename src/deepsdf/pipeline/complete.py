@@ -115,7 +115,7 @@ def painted(mesh: trimesh.Trimesh, scale: float) -> trimesh.Trimesh:
     unsure = np.clip(np.asarray(mesh.vertex_attributes["spread"]) * scale / WIDEST, 0, 1)[:, None]
     colours = np.where(seen, SEEN, SURE + unsure * np.subtract(UNSURE, SURE))
     rounded = np.hstack([colours, np.full_like(unsure, 255)]).round().astype(np.uint8)
-    mesh.visual = trimesh.visual.ColorVisuals(mesh, vertex_colors=rounded)
+    mesh.visual.vertex_colors = rounded  # pyright: ignore[reportAttributeAccessIssue]
     return mesh
 
 
