@@ -57,8 +57,8 @@ class Scan:
 
     @property
     def noise(self) -> float:
-        """Standard deviation of the points across the surface, at most: its bends count, too."""
-        return float(np.median(self.thickness))
+        """Standard deviation of the points across the surface, where it is least bent and no outliers are near."""
+        return float(np.quantile(self.thickness, 0.25))
 
     @classmethod
     def from_points(

@@ -51,6 +51,8 @@ _WIDTHS = [0.1, 0.06, 0.036, 0.022]  # of the robust loss, a step each: outliers
 _NARROWEST = 0.013
 _STEPS = 25
 _MOST_NOISE = 0.1
+_OUTLYING = 5.0  # thicknesses, of those of the best quarter, at which a point is asked half as often
+_LEFT_OVER = 0.25, 0.3186  # a quantile of |error|, below most outliers, and what it is of a Gaussian of σ = 1
 _USUAL = 0.85  # radius of a scan, unit frame, before its scale is found
 _TOO_FAR = 1.2  # the unit frame's shapes lie within 1
 _HYPOTHESES = ((5, 128, 4), (2, 256, 3))  # how many are followed, with how many points, for how many steps
@@ -258,7 +260,8 @@ def _finish(problem: ScanProblem, state: State, noise: float | None) -> tuple[St
     placed = state.alignment.place(problem.observed.points)
     with torch.no_grad():
         errors = decode(problem.decoder, problem.prior.colour(state.place), placed).abs()
-    sigma = float((1.4826 * errors.median()).clamp(FIELD_ERROR, _MOST_NOISE))
+    share, of_one = _LEFT_OVER
+    sigma = float((errors.quantile(share) / of_one).clamp(FIELD_ERROR, _MOST_NOISE))
     problem = replace(problem, noise=sigma)
     state, end, more, converged = problem.minimise(state, [_width(sigma)], _STEPS)
     return state, end, steps + more, converged, sigma
@@ -297,12 +300,13 @@ def observe(scan: Scan, points: int, near: float, seed: int, device: torch.devic
         near: free points keep this distance from the surface, the scan's frame.
     """
     rng = np.random.default_rng(seed)
-    rows = rng.choice(len(scan), min(points, len(scan)), replace=False)
+    chance = _trust(scan)
+    rows = rng.choice(len(scan), min(points, len(scan)), replace=False, p=chance)
     extent = float(np.linalg.norm(np.ptp(scan.points, axis=0)))
     free = []
     with_camera = np.flatnonzero(np.isfinite(scan.cameras).all(axis=1))
     if len(with_camera):
-        at = rng.choice(with_camera, 2 * points)
+        at = rng.choice(with_camera, 2 * points, p=chance[with_camera] / chance[with_camera].sum())
         way = scan.cameras[at] - scan.points[at]
         length = np.linalg.norm(way, axis=1, keepdims=True).clip(1e-12)
         # Most of them near the surface: farther off there is seldom anything.
@@ -320,6 +324,13 @@ def observe(scan: Scan, points: int, near: float, seed: int, device: torch.devic
 
     oriented = torch.as_tensor(scan.oriented[rows], device=device)
     return Observed(tensor(scan.points[rows]), tensor(scan.normals[rows]), oriented, tensor(mixed))
+
+
+def _trust(scan: Scan) -> np.ndarray:
+    """(n,), how often each point is asked, 1 in sum: outliers, whose neighbours lie in no plane, seldom."""
+    usual = scan.noise + 1e-9 * float(np.ptp(scan.points, axis=0).max())
+    trust = 1.0 / (1.0 + (scan.thickness / (_OUTLYING * usual)) ** 4)
+    return trust / trust.sum()
 
 
 def _sigma(noise: float) -> float:
