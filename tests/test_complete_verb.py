@@ -67,14 +67,15 @@ def test_nothing_known_of_the_frame(scanned: World) -> None:
     matrix = np.array(figures["scan_to_unit"])
     middle = matrix @ [30, -20, 5, 1]
     assert np.linalg.norm(middle[:3]) < 0.15
-    assert figures["scale"] == pytest.approx(Normalization.fit(trimesh.creation.box((10, 10, 10))).scale, rel=0.1)
+    # One view of a box among boxes and eggs of all sizes does not tell its size well.
+    assert figures["scale"] == pytest.approx(Normalization.fit(trimesh.creation.box((10, 10, 10))).scale, rel=0.25)
     assert not (scanned.root / "out" / "whole.png").exists()
 
 
 def test_unusable_scans_end_with_2(scanned: World) -> None:
     assert "not in the unit frame" in complete(scanned, status=2)
     (scanned.root / "scan.ply").write_text("ply\nformat ascii 1.0\nelement vertex 0\nend_header\n")
-    assert "scan.ply" in complete(scanned, status=2)
+    assert "scan.ply: holds no points" in " ".join(complete(scanned, status=2).split())
     assert not (scanned.root / "out").exists()
     missing = run("complete", "-e", "exp", "gone.ply", "-o", "x.ply", status=2).output
     assert "gone.ply: no such file" in missing

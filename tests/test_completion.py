@@ -103,7 +103,7 @@ def test_pose_and_scale_are_found(space: ShapeSpace, seen: Scan) -> None:
     moved = similarity([0.0, 2.0, 0.0], 7.0, [3.0, -5.0, 11.0])
     found = space.complete(seen.moved(moved), pose="similarity")
     assert found.explained > 0.9
-    assert found.scale * 7.0 == pytest.approx(1.0, rel=0.03)
+    assert found.scale * 7.0 == pytest.approx(1.0, rel=0.05)
     mesh = found.mesh(48)  # in the scan's frame: back through the known motion it is the box
     mesh.apply_transform(np.linalg.inv(moved))
     assert np.abs(box_field(np.asarray(mesh.vertices))).mean() < 0.025

@@ -59,6 +59,8 @@ class Cloud(NamedTuple):
 def _ply(path: Path, seed: int) -> Cloud:
     with path.open("rb") as file:
         loaded = _parsed(path, lambda: trimesh.load(file, file_type="ply", process=False))
+    if not hasattr(loaded, "vertices"):  # trimesh makes an empty scene of a file without vertices
+        raise InputError("holds no points")
     raw = loaded.metadata.get("_ply_raw", {})
 
     def columns(element: str, names: tuple[str, ...]) -> np.ndarray | None:
