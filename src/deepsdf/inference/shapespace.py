@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -22,6 +22,12 @@ from deepsdf.network.bank import SampleBank
 from deepsdf.network.codes import CodePrior
 from deepsdf.network.decoder import Decoder
 from deepsdf.workspace import Experiment
+
+if TYPE_CHECKING:
+    from deepsdf.geometry.meshes import Normalization
+    from deepsdf.geometry.scanning import Scan
+    from deepsdf.inference.alignment import Pose
+    from deepsdf.inference.completion import Completion
 
 CHUNK = 32_768
 """Points evaluated at once: their activations stay in a processor's cache."""
@@ -195,6 +201,56 @@ class ShapeSpace:
             candidates = self.trained_codes[:: max(1, every)]
             return fit_lm(self.decoder, bank, prior=self.prior, candidates=candidates, **shared)
         raise InputError(f"optimizer is {optimizer!r}; it may be 'lm' or 'adam'")
+
+    def complete(
+        self,
+        scan: Scan,
+        *,
+        pose: Pose = "none",
+        normalization: Normalization | None = None,
+        up: str = "y",
+        any_way_up: bool = False,
+        eta: float = 0.01,
+        noise: float | None = None,
+        free_space: float = 1.0,
+        points: int = 500,
+        seed: int = 0,
+    ) -> Completion:
+        """Find the whole shape that explains a partial scan, and where it stands.
+
+        Shapes of a space lie in the unit frame (middle of the bounding box at the origin, scaled into the unit
+        sphere). What a part of a shape is normalised by cannot be told from that part: a scan in another frame needs
+        the shape's normalization, or `pose="similarity"`, which finds everything.
+
+        Args:
+            pose: what else to find. "none": the scan is in the unit frame. "yaw": how it is turned about the axis
+                `up`, and moved. "rigid": how it is turned and moved. "similarity": its scale, too.
+            normalization: from the scan's frame to the unit frame, as far as it is known.
+            up: the axis of the unit frame that is up, in the scan as well: the search starts from turns about it.
+            any_way_up: the scan may be turned in any way; "rigid" and "similarity" only, several times as long.
+            eta: η, how far along the normals signed distances are told, unit frame.
+            noise: standard deviation of the scan's points, its own lengths; None: found from what is left over.
+            free_space: weight of a point that the cameras saw through, where one of the surface has 1; 0 leaves it out.
+            points: of the surface, that the fit asks.
+            seed: the same seed gives the same result on the CPU.
+        Raises:
+            InputError: a scan that is not in the unit frame where it should be, or options that cannot be.
+        """
+        from deepsdf.inference.completion import complete
+
+        return complete(
+            self,
+            scan,
+            pose=pose,
+            normalization=normalization,
+            up=up,
+            any_way_up=any_way_up,
+            eta=eta,
+            noise=noise,
+            free_space=free_space,
+            points=points,
+            seed=seed,
+        )
 
     def interpolate(self, code_a: Tensor, code_b: Tensor, steps: int = 8) -> list[Shape]:
         """Shapes along the straight line between two codes, both ends included."""

@@ -50,9 +50,7 @@ class SampleBank:
         in the original. With a generator for each shape, its samples do not depend on the other shapes.
         """
         half = count // 2
-        counts, starts = self.counts[shapes], self.starts[shapes]  # (b, 2)
-        side = torch.where(counts > 0, torch.arange(2, device=counts.device), (counts.argmax(1, keepdim=True)))
-        counts, starts = counts.gather(1, side), starts.gather(1, side)
+        starts, counts = self._sides(shapes)
         device = self.rows.device
         if isinstance(generator, torch.Generator):
             random = torch.rand(len(shapes), 2, half, generator=generator, device=device)
@@ -62,3 +60,36 @@ class SampleBank:
         # A product just below the count can round up to it.
         picks = torch.minimum(picks, counts.unsqueeze(-1) - 1) + starts.unsqueeze(-1)
         return self.rows[picks.flatten(1)]
+
+    def draw_keyed(self, shapes: Tensor, count: int, keys: Tensor) -> Tensor:
+        """As `draw`, from a key (b,) int64 for each shape instead of a generator.
+
+        The same key draws the same samples of a shape on every device and in every process, whatever is drawn
+        beside it, and nothing waits for a device.
+        """
+        return self.rows[self.picks_keyed(shapes, count, keys)]
+
+    def picks_keyed(self, shapes: Tensor, count: int, keys: Tensor) -> Tensor:
+        """Which rows (b, count) `draw_keyed` draws."""
+        half = count // 2
+        starts, counts = self._sides(shapes)
+        number = torch.arange(2 * half, device=keys.device).reshape(2, half)
+        random = (mix(keys[:, None, None] + number) >> 32) & 0xFFFFFFFF
+        return (((random * counts.unsqueeze(-1)) >> 32) + starts.unsqueeze(-1)).flatten(1)
+
+    def _sides(self, shapes: Tensor) -> tuple[Tensor, Tensor]:
+        """Starts and counts (b, 2) of what is drawn: both sides, or twice the one there is."""
+        counts, starts = self.counts[shapes], self.starts[shapes]
+        side = torch.where(counts > 0, torch.arange(2, device=counts.device), (counts.argmax(1, keepdim=True)))
+        return starts.gather(1, side), counts.gather(1, side)
+
+
+def mix(values: Tensor) -> Tensor:
+    """int64 -> int64 whose bits look random: the finalizer of SplitMix64 (Steele et al. 2014), after its increment.
+
+    Products wrap; the shifts of that generator are unsigned, so the sign's copies are masked away.
+    """
+    values = values * -7046029254386353131
+    values = (values ^ ((values >> 30) & 0x3FFFFFFFF)) * -4658895280553007687
+    values = (values ^ ((values >> 27) & 0x1FFFFFFFFF)) * -7723592293110705685
+    return values ^ ((values >> 31) & 0x1FFFFFFFF)

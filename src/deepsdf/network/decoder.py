@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deepsdf.errors import InputError
+from deepsdf.network.dropout import relu_dropout
 
 logger = logging.getLogger(__name__)
 
@@ -154,17 +155,21 @@ class Decoder(nn.Module):
         codes = codes.unsqueeze(-2) if codes.dim() < points.dim() else codes
         features = self.point_features(points)
         last = len(self.dims)
-        x = features
+        x, scale = features, 1.0
         for layer in range(last):
             linear = self.get_submodule(f"lin{layer}")
             assert isinstance(linear, nn.Linear | WeightNormLinear)
-            x = self._linear(layer, linear, x, features, codes, points)
+            x = self._linear(layer, linear, x, features, codes, points, scale)
             if (norm := self._modules.get(f"bn{layer}")) is not None:
                 x = norm(x)
-            x = self.activation(x)
-            if layer in self.dropout and self.training and self.dropout_prob > 0:
-                x = functional.dropout(x, self.dropout_prob)
-        return self._head(last, x, features, codes, points)
+            scale = 1.0
+            if layer not in self.dropout or not self.training or self.dropout_prob == 0:
+                x = self.activation(x)
+            elif self.activation is torch.relu:
+                x, scale = relu_dropout(x, self.dropout_prob)
+            else:
+                x = functional.dropout(self.activation(x), self.dropout_prob)
+        return self._head(last, x, features, codes, points, scale)
 
     def _linear(
         self,
@@ -174,7 +179,9 @@ class Decoder(nn.Module):
         features: Tensor,
         codes: Tensor,
         points: Tensor,
+        scale: float = 1.0,
     ) -> Tensor:
+        """A layer's product; `scale` is what `x` lacks, which costs less in the weight."""
         weight = linear.weight
         if layer == 0:
             if self.latent_dropout and self.training:
@@ -186,17 +193,25 @@ class Decoder(nn.Module):
             from_code = from_x + self.code_length
             shared = functional.linear(codes, weight[:, from_x:from_code], linear.bias)
             wide = torch.cat([x, features.to(x.dtype)], dim=-1)
-            return functional.linear(wide, torch.cat([weight[:, :from_x], weight[:, from_code:]], dim=1)) + shared
+            weight = torch.cat([weight[:, :from_x] * scale, weight[:, from_code:]], dim=1)
+            return functional.linear(wide, weight) + shared
         if self.xyz_in_all:
+            from_x = x.shape[-1]
             x = torch.cat([x, points.to(x.dtype)], dim=-1)
+            if scale != 1.0:
+                weight = torch.cat([weight[:, :from_x] * scale, weight[:, from_x:]], dim=1)
+        elif scale != 1.0:
+            weight = weight * scale
+        if len(weight) == 1:  # a product with a matrix of one row takes longer than a whole layer, going back
+            return (x @ weight[0] + linear.bias).unsqueeze(-1)
         return functional.linear(x, weight, linear.bias)
 
-    def _head(self, layer: int, x: Tensor, features: Tensor, codes: Tensor, points: Tensor) -> Tensor:
+    def _head(self, layer: int, x: Tensor, features: Tensor, codes: Tensor, points: Tensor, scale: float) -> Tensor:
         # In float32 whatever the hidden layers use: a distance of bfloat16's 8 bits is too coarse.
         with torch.autocast(points.device.type, enabled=False):
             linear = self.get_submodule(f"lin{layer}")
             assert isinstance(linear, nn.Linear | WeightNormLinear)
-            out = self._linear(layer, linear, x.float(), features, codes, points).squeeze(-1)
+            out = self._linear(layer, linear, x.float(), features, codes, points, scale).squeeze(-1)
             return torch.tanh(torch.tanh(out) if self.use_tanh else out)
 
 
