@@ -26,6 +26,12 @@ resolution_option = click.option(
     "--resolution", default=256, show_default=True, type=click.IntRange(min=8), help="Grid samples an axis."
 )
 
+linear_option = click.option(
+    "--linear", is_flag=True, help="Plain marching cubes, as the original: no vertices on the surface, no normals."
+)
+closed_option = click.option("--closed", is_flag=True, help="Close meshes where the walls of the cube cut them.")
+dense_option = click.option("--dense", is_flag=True, help="Evaluate every sample of the grid, as the original.")
+
 
 @click.command()
 @experiment_option
@@ -42,6 +48,9 @@ resolution_option = click.option(
 @click.option("--iters", type=click.IntRange(min=1), help="Steps at most.  [default: 40 of lm, 800 of adam]")
 @click.option("--skip", is_flag=True, help="Leave shapes alone that were reconstructed before.")
 @resolution_option
+@linear_option
+@closed_option
+@dense_option
 @device_option
 @seed_option
 @common_options
@@ -54,6 +63,9 @@ def reconstruct(
     iters: int | None,
     skip: bool,
     resolution: int,
+    linear: bool,
+    closed: bool,
+    dense: bool,
     device: str,
     seed: int,
 ) -> None:
@@ -74,6 +86,9 @@ def reconstruct(
             optimizer=optimizer,
             steps=iters,
             resolution=resolution,
+            vertices="linear" if linear else "exact",
+            method="dense" if dense else "sparse",
+            closed=closed,
             skip=skip,
             device=device,
             seed=seed,
@@ -95,9 +110,22 @@ def reconstruct(
 @click.option("--keep-normalization", is_flag=True, help="Leave meshes in the unit frame.")
 @click.option("--skip", is_flag=True, help="Leave meshes alone that are there.")
 @resolution_option
+@linear_option
+@closed_option
+@dense_option
 @device_option
 @common_options
-def mesh(experiment: Path, checkpoint: str, keep_normalization: bool, skip: bool, resolution: int, device: str) -> None:
+def mesh(
+    experiment: Path,
+    checkpoint: str,
+    keep_normalization: bool,
+    skip: bool,
+    resolution: int,
+    linear: bool,
+    closed: bool,
+    dense: bool,
+    device: str,
+) -> None:
     """Mesh the training shapes from their codes, each in its mesh frame.
 
     Writes EXP/TrainingMeshes/<epoch>.
@@ -112,6 +140,9 @@ def mesh(experiment: Path, checkpoint: str, keep_normalization: bool, skip: bool
             checkpoint=checkpoint,
             keep_normalization=keep_normalization,
             resolution=resolution,
+            vertices="linear" if linear else "exact",
+            method="dense" if dense else "sparse",
+            closed=closed,
             skip=skip,
             device=device,
             on_start=bar.start,

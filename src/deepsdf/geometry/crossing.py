@@ -218,7 +218,7 @@ class _Search:
 
     def result(self) -> Crossing:
         level = self.levels[-1]
-        cells, values = [], []
+        cells, values = [level.cells[:0]], [np.zeros((0, 8), np.float32)]
         for start in range(0, len(level.cells), _CHUNK):
             part = level.cells[start : start + _CHUNK]
             corners = level.corners(part)
@@ -323,6 +323,8 @@ class _Search:
         return needed
 
     def _warn(self, number: int, octants: int) -> None:
+        if number < len(self.levels) - 2:
+            return  # of large cells many are near the surface in any field
         share = octants / (8.0 * (self.levels[number].grid.resolution - 1) ** 3)
         expected = share * self.grid.resolution**3
         if share > _MANY and expected > _LARGE and not self.warned:

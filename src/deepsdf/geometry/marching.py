@@ -31,7 +31,8 @@ def _block(crossing: Crossing, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
     cells = crossing.cells[rows]
     corner = cells[0] // BLOCK * BLOCK
-    values = np.full((BLOCK + 1,) * 3, np.nan, np.float32)
+    size = np.minimum(BLOCK + 1, crossing.grid.resolution - corner)  # a block at a wall ends there
+    values = np.full(size, np.nan, np.float32)
     for number, offset in enumerate(CORNERS):
         values[tuple((cells - corner + offset).T)] = crossing.values[rows, number]
     # Between what is known and what is not, there is no crossing: any value of the right sign does.

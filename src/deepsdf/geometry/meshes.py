@@ -169,7 +169,8 @@ class Normalization:
 
     def invert_mesh(self, mesh: trimesh.Trimesh) -> trimesh.Trimesh:
         """A copy of a mesh of the unit frame, in the mesh frame."""
-        return trimesh.Trimesh(self.invert(mesh.vertices), np.array(mesh.faces), process=False)
+        normals = np.array(mesh.vertex_normals)  # which moving and scaling leave as they are
+        return trimesh.Trimesh(self.invert(mesh.vertices), np.array(mesh.faces), vertex_normals=normals, process=False)
 
 
 class CleanMesh(NamedTuple):

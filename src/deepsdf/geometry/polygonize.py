@@ -17,7 +17,7 @@ from deepsdf.geometry.triangulate import triangulate
 from deepsdf.geometry.walls import close, flatten, press, walled
 
 Method = Literal["sparse", "dense"]
-Vertices = Literal["exact", "plain"]
+Vertices = Literal["exact", "linear"]
 
 TOLERANCE = 2.5e-3
 """Of a cell: how far the middle of a mesh's edge may lie off the surface before the edge is split."""
@@ -48,7 +48,7 @@ def polygonize(
         bound: half the cube's side, in the field's frame.
         method: "sparse" evaluates near the surface alone; "dense" evaluates every sample, as the original.
         vertices: "exact" puts points on the level set by the field's gradient, keeps sharp edges, splits what is still
-            farther off than 1/400 of a cell, and gives vertex normals (dual contouring); "plain" is marching cubes on
+            farther off than 1/400 of a cell, and gives vertex normals (dual contouring); "linear" is marching cubes on
             the samples, as the original.
         lipschitz: a bound of the field's slope, |f(p) - f(q)| <= lipschitz · |p - q|, with which "sparse" provably
             loses nothing: 1 for exact distances. By default it is measured while the surface is found.
@@ -57,8 +57,8 @@ def polygonize(
         A mesh in the field's frame. It is watertight where the field is closed in the cube.
     Raises:
         NoSurfaceError: the field has one sign everywhere; the message gives its least and greatest value.
-        InputError: a resolution below 2, a bound or lipschitz that is not positive and finite, an unknown method or kind
-            of vertices, a field that is not a number somewhere or steeper than `lipschitz`.
+        InputError: a resolution below 2, a bound or lipschitz that is not positive and finite, an unknown method or
+            kind of vertices, a field that is not a number somewhere or steeper than `lipschitz`.
     """
     _check(resolution, bound, method, vertices, lipschitz)
     grid = Grid(resolution, bound)
@@ -74,7 +74,7 @@ def polygonize(
             f"the field has no surface in the cube of half side {bound:g}: its values lie between "
             f"{crossing.low:.4g} and {crossing.high:.4g}, so everything is {side}"
         )
-    return _plain(crossing, bound) if vertices == "plain" else _exact(field, crossing, bound, closed)
+    return _linear(crossing, bound) if vertices == "linear" else _exact(field, crossing, bound, closed)
 
 
 def _check(resolution: int, bound: float, method: str, vertices: str, lipschitz: float | None) -> None:
@@ -83,13 +83,13 @@ def _check(resolution: int, bound: float, method: str, vertices: str, lipschitz:
             f"resolution {resolution} must be at least 2, bound {bound} positive and finite, and method {method!r} "
             "'sparse' or 'dense'"
         )
-    if vertices not in ("exact", "plain") or not (lipschitz is None or 0 < lipschitz < np.inf):
+    if vertices not in ("exact", "linear") or not (lipschitz is None or 0 < lipschitz < np.inf):
         raise InputError(
-            f"vertices {vertices!r} must be 'exact' or 'plain', and lipschitz {lipschitz} positive and finite, or None"
+            f"vertices {vertices!r} must be 'exact' or 'linear', and lipschitz {lipschitz} positive and finite, or None"
         )
 
 
-def _plain(crossing: Crossing, bound: float) -> trimesh.Trimesh:
+def _linear(crossing: Crossing, bound: float) -> trimesh.Trimesh:
     from deepsdf.geometry.marching import marching_cubes
 
     points, triangles = press(*marching_cubes(crossing), bound)

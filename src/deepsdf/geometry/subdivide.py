@@ -35,9 +35,8 @@ def subdivide(
     split = (off > 0.5 * tolerance) & (off < _REACH * np.linalg.norm(along[likely], axis=1))
     added = np.full(len(keys), -1)
     added[likely[split]] = count + np.arange(split.sum())
-    contour = Contour(
-        np.concatenate([points, (middle + step)[split]]), np.concatenate([normals, unit(gradients)[split]])
-    )
+    moved = np.clip(middle + step, -bound, bound)
+    contour = Contour(np.concatenate([points, moved[split]]), np.concatenate([normals, unit(gradients)[split]]))
     _keep_unfolded(contour.points, triangles, edges, added)
     return _compact(contour, _parts(contour.points, triangles, added[edges])[0])
 

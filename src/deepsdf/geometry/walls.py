@@ -74,9 +74,9 @@ def press(points: np.ndarray, triangles: np.ndarray, bound: float) -> tuple[np.n
 
     Points that fall together on the cube's edges become the first of them in the triangles.
     """
-    points = np.clip(points, -bound, bound)
+    points = np.where(np.abs(points) > (1.0 - _ROUNDING) * bound, np.copysign(bound, points), points)
     crowded = np.flatnonzero((np.abs(points) == bound).sum(axis=1) > 1)
-    _, first, same = np.unique(points[crowded], axis=0, return_index=True, return_inverse=True)
+    _, first, same = np.unique(np.round(points[crowded] / bound, 9), axis=0, return_index=True, return_inverse=True)
     name = np.arange(len(points))
     name[crowded] = crowded[first[same.reshape(-1)]]
     triangles = name[triangles]

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 CHUNK = 32_768
 """Points evaluated at once: their activations stay in a processor's cache."""
 
+GRADIENT_CHUNK = 16_384
+"""As many with gradients, which keep every layer's activations."""
+
 MAX_CANDIDATES = 256
 """Training codes looked at for a start of a fit."""
 
@@ -57,22 +60,48 @@ class Shape:
     @torch.no_grad()
     def sdf(self, points: np.ndarray) -> np.ndarray:
         """Signed distance of points (n, 3), unit frame: (n,) float32, negative inside."""
-        points = np.array(points, np.float32)  # a copy: torch takes no reversed or read-only arrays
-        if points.ndim != 2 or points.shape[1] != 3:
-            raise InputError(f"points have shape {points.shape}; (n, 3) was expected")
+        points = _points(points)
         found = np.empty(len(points), np.float32)
         for start in range(0, len(points), CHUNK):
             chunk = torch.from_numpy(points[start : start + CHUNK]).to(self.code.device)
             found[start : start + CHUNK] = self.decoder(self.code[None], chunk[None])[0].cpu().numpy()
         return found
 
+    def sdf_and_gradient(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Signed distances (n,) of points (n, 3), unit frame, and their gradients (n, 3), float32."""
+        points = _points(points)
+        values, gradients = np.empty(len(points), np.float32), np.empty((len(points), 3), np.float32)
+        for start in range(0, len(points), GRADIENT_CHUNK):
+            part = slice(start, start + GRADIENT_CHUNK)
+            with torch.enable_grad():
+                chunk = torch.from_numpy(points[part]).to(self.code.device).requires_grad_(True)
+                sdf = self.decoder(self.code.detach()[None], chunk[None])[0]
+                (gradient,) = torch.autograd.grad(sdf.sum(), chunk)
+            values[part], gradients[part] = sdf.detach().cpu().numpy(), gradient.cpu().numpy()
+        return values, gradients
+
     def mesh(
-        self, resolution: int = 256, *, bound: float = 1.0, method: Literal["sparse", "dense"] = "sparse"
+        self,
+        resolution: int = 256,
+        *,
+        bound: float = 1.0,
+        method: Literal["sparse", "dense"] = "sparse",
+        vertices: Literal["exact", "linear"] = "exact",
+        lipschitz: float | None = None,
+        closed: bool = False,
     ) -> trimesh.Trimesh:
         """The shape's surface, unit frame, faces outward; see `deepsdf.polygonize` for arguments and errors."""
         from deepsdf.geometry.polygonize import polygonize
 
-        return polygonize(self, resolution=resolution, bound=bound, method=method)
+        return polygonize(
+            self,
+            resolution=resolution,
+            bound=bound,
+            method=method,
+            vertices=vertices,
+            lipschitz=lipschitz,
+            closed=closed,
+        )
 
 
 class ShapeSpace:
@@ -265,6 +294,13 @@ class ShapeSpace:
             raise InputError(f"count is {count}; at least 1 shape can be drawn")
         drawn = self.prior.sample(count, torch.Generator().manual_seed(seed))
         return [self.shape(code) for code in drawn]
+
+
+def _points(points: np.ndarray) -> np.ndarray:
+    points = np.array(points, np.float32)  # a copy: torch takes no reversed or read-only arrays
+    if points.ndim != 2 or points.shape[1] != 3:
+        raise InputError(f"points have shape {points.shape}; (n, 3) was expected")
+    return points
 
 
 def _sides(observation: Observations, number: int) -> tuple[Tensor, Tensor]:

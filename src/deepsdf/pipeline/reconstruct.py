@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import trimesh
@@ -11,6 +13,7 @@ import trimesh
 from deepsdf.checkpoints import save_code
 from deepsdf.errors import DeepSDFError, InputError
 from deepsdf.files import atomic_path
+from deepsdf.geometry.polygonize import Method, Vertices
 from deepsdf.geometry.sampling import SDFSamples
 from deepsdf.inference.fitting import OnStep, Optimizer
 from deepsdf.inference.shapespace import Shape, ShapeSpace
@@ -39,6 +42,9 @@ def reconstruct(
     optimizer: Optimizer = "lm",
     steps: int | None = None,
     resolution: int = 256,
+    vertices: Vertices = "exact",
+    method: Method = "sparse",
+    closed: bool = False,
     skip: bool = False,
     device: str = "auto",
     seed: int = 0,
@@ -53,7 +59,7 @@ def reconstruct(
 
     Args:
         optimizer, steps: see `ShapeSpace.fit`.
-        resolution: samples an axis of the mesh's grid.
+        resolution, vertices, method, closed: see `deepsdf.polygonize`.
         skip: leave shapes alone whose mesh is there.
         on_start: told the number of shapes to work on.
         on_step: told the fit's steps, batch by batch.
@@ -80,6 +86,8 @@ def reconstruct(
         if on_shape:
             on_shape(shape, None if error is None else str(error))
 
+    exact = vertices == "exact"
+    mesh_of = partial(Shape.mesh, resolution=resolution, vertices=vertices, method=method, closed=closed)
     fitted = 0
     for start in range(0, len(shapes), FIT_BATCH):
         named, samples = _read(data, shapes[start : start + FIT_BATCH], finish)
@@ -94,7 +102,9 @@ def reconstruct(
             try:
                 # A mesh of an earlier code must not stand for this one if meshing fails.
                 experiment.reconstructed_mesh_path(space.epoch, shape).unlink(missing_ok=True)
-                save_mesh(space.shape(code).mesh(resolution), experiment.reconstructed_mesh_path(space.epoch, shape))
+                save_mesh(
+                    mesh_of(space.shape(code)), experiment.reconstructed_mesh_path(space.epoch, shape), normals=exact
+                )
             except DeepSDFError as error:
                 finish(shape, error)
             else:
@@ -129,6 +139,9 @@ def training_meshes(
     checkpoint: str | int = "latest",
     keep_normalization: bool = False,
     resolution: int = 256,
+    vertices: Vertices = "exact",
+    method: Method = "sparse",
+    closed: bool = False,
     skip: bool = False,
     device: str = "auto",
     on_start: OnStart | None = None,
@@ -138,6 +151,7 @@ def training_meshes(
 
     Args:
         keep_normalization: leave the meshes in the unit frame; otherwise each is taken back to its mesh frame.
+        resolution, vertices, method, closed: see `deepsdf.polygonize`.
     Raises:
         InputError: no such checkpoint, or a training split that does not fit its codes.
     """
@@ -156,11 +170,15 @@ def training_meshes(
     result.skipped = [shape for index, shape in enumerate(shapes) if index not in set(todo)]
     if on_start:
         on_start(len(todo))
+    exact = vertices == "exact"
+    mesh_of = partial(Shape.mesh, resolution=resolution, vertices=vertices, method=method, closed=closed)
     for index in todo:
         reason = None
         try:
-            mesh = _training_mesh(space.shape(space.codes[index]), resolution)
-            save_mesh(data.load_normalization(shapes[index]).invert_mesh(mesh) if data else mesh, paths[index])
+            mesh = mesh_of(_trained(space.shape(space.codes[index])))
+            save_mesh(
+                data.load_normalization(shapes[index]).invert_mesh(mesh) if data else mesh, paths[index], normals=exact
+            )
             result.done.append(shapes[index])
         except DeepSDFError as error:
             reason = str(error)
@@ -170,20 +188,25 @@ def training_meshes(
     return result
 
 
-def _training_mesh(shape: Shape, resolution: int) -> trimesh.Trimesh:
+def _trained(shape: Shape) -> Shape:
     if not shape.code.any():
         raise InputError("its code was never trained: its samples were missing")
-    return shape.mesh(resolution)
+    return shape
 
 
-def save_mesh(mesh: trimesh.Trimesh, path: str | os.PathLike[str]) -> None:
-    """Write a mesh whole, in the format of the path's suffix.
+_NORMALS = {".ply": "vertex_normal", ".obj": "include_normals", ".glb": "include_normals"}
+"""The formats that hold normals, and their writers' option."""
+
+
+def save_mesh(mesh: trimesh.Trimesh, path: str | os.PathLike[str], *, normals: bool = False) -> None:
+    """Write a mesh whole, in the format of the path's suffix; with its vertices' normals, where the format has them.
 
     Raises:
         InputError: a suffix that no writer knows.
     """
     try:
         with atomic_path(path) as temporary:
-            mesh.export(temporary)
+            option = _NORMALS.get(Path(path).suffix.lower()) if normals else None
+            mesh.export(temporary, **({option: True} if option else {}))
     except (ValueError, KeyError) as error:
         raise InputError(f"{path}: meshes are written as .ply, .obj, .stl, .off or .glb ({error})") from None
