@@ -158,12 +158,20 @@ def test_normals_are_the_fields() -> None:
 @pytest.mark.parametrize("suffix", [".ply", ".obj", ".glb", ".stl"])
 def test_normals_are_written(tmp_path: Path, suffix: str) -> None:
     mesh = polygonize(Sphere(0.6), resolution=17)
-    path = tmp_path / f"ball{suffix}"
-    save_mesh(mesh, path, normals=True)
-    read = trimesh.load(path, force="mesh", process=False)
-    assert len(read.faces) == len(mesh.faces)
-    if suffix != ".stl":
-        np.testing.assert_allclose(read.vertex_normals, mesh.vertex_normals, atol=1e-4)
+    bare, full = tmp_path / f"bare{suffix}", tmp_path / f"full{suffix}"
+    save_mesh(mesh, bare)
+    save_mesh(mesh, full, normals=True)
+    read = trimesh.load(full, force="mesh", process=False)
+    assert len(read.faces) == len(mesh.faces)  # pyright: ignore[reportAttributeAccessIssue]
+    if suffix == ".ply":
+        rows = read.metadata["_ply_raw"]["vertex"]["data"]
+        np.testing.assert_allclose(np.stack([rows["nx"], rows["ny"], rows["nz"]], -1), mesh.vertex_normals, atol=1e-6)
+    elif suffix == ".obj":
+        rows = [line.split()[1:] for line in full.read_text().splitlines() if line.startswith("vn ")]
+        np.testing.assert_allclose(np.array(rows, float), mesh.vertex_normals, atol=1e-6)
+    elif suffix == ".glb":
+        assert b'"NORMAL"' in full.read_bytes()
+        assert b'"NORMAL"' not in bare.read_bytes()
 
 
 class Told:

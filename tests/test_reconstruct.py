@@ -88,11 +88,11 @@ def test_skip_and_progress(reconstructed: World) -> None:
 def test_a_shape_without_surface_costs_itself_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     mesh, calls = Shape.mesh, []
 
-    def empty_once(shape: Shape, **options: Any):
+    def empty_once(shape: Shape, **options: object):
         calls.append(shape)
         if len(calls) == 1:
             raise NoSurfaceError("its values lie between 0.1 and 0.2")
-        return mesh(shape, **options)
+        return mesh(shape, **options)  # pyright: ignore[reportArgumentType]
 
     monkeypatch.setattr(Shape, "mesh", empty_once)
     result = run("reconstruct", "-e", "exp", "-d", "data", "-s", "test.json", "--resolution", 24, status=1)

@@ -207,6 +207,6 @@ def save_mesh(mesh: trimesh.Trimesh, path: str | os.PathLike[str], *, normals: b
     try:
         with atomic_path(path) as temporary:
             option = _NORMALS.get(Path(path).suffix.lower()) if normals else None
-            mesh.export(temporary, **({option: True} if option else {}))
+            mesh.export(temporary, None, **({option: True} if option else {}))
     except (ValueError, KeyError) as error:
         raise InputError(f"{path}: meshes are written as .ply, .obj, .stl, .off or .glb ({error})") from None
