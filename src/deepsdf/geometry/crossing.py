@@ -374,7 +374,7 @@ def unique(keys: np.ndarray) -> np.ndarray:
 
 def _mixed(corners: np.ndarray) -> np.ndarray:
     inside = corners <= 0
-    return inside.any(axis=-1) & ~inside.all(axis=-1)
+    return np.asarray(inside.any(axis=-1) & ~inside.all(axis=-1))
 
 
 def _within(keys: np.ndarray, known: np.ndarray) -> np.ndarray:
