@@ -93,7 +93,9 @@ def test_an_mp4(tmp_path: Path, height: int, width: int):
     save_film(tmp_path / "film.mp4", iter(frames), fps=12)
     assert [entry.name for entry in tmp_path.iterdir()] == ["film.mp4"]
     told, shown = decoded(tmp_path / "film.mp4", height + height % 2, width + width % 2)
-    assert re.search(rf"Video: h264.* yuv420p\(tv, bt709.* {width + width % 2}x{height + height % 2}[, ].* 12 fps", told)
+    assert re.search(
+        rf"Video: h264.* yuv420p\(tv, bt709.* {width + width % 2}x{height + height % 2}[, ].* 12 fps", told
+    )
     assert "Duration: 00:00:00.50" in told
     assert len(shown) == 6
     for frame, original in zip(shown, frames, strict=True):

