@@ -86,10 +86,11 @@ def _of_samples(path: Path) -> Subject:
 
     def between() -> Field:
         tree, signed = KDTree(samples.points), samples.distances
+        ranks = range(1, min(NEIGHBOURS, len(signed)) + 1)
 
         def field(points: np.ndarray) -> np.ndarray:
             """The mean of some samples near by, the nearer the heavier: one alone would show its cell."""
-            away, found = tree.query(points, range(1, min(NEIGHBOURS, len(signed)) + 1), workers=-1)
+            away, found = tree.query(points, ranks, workers=-1)  # pyright: ignore[reportArgumentType]
             weights = 1 / np.maximum(away, 1e-9) ** 2
             return (weights * signed[found]).sum(axis=1) / weights.sum(axis=1)
 
