@@ -7,7 +7,7 @@
 # NAME        the dataset's name in the split files (ShapeNetV2 in the original's)
 # *_SPLIT     split files; `deepsdf split` makes them where there are none
 # OUT         OUT/data and OUT/experiment are made; a run that was stopped goes on where it was
-# PRESET      fast (default), or deepsdf: the original's network and settings
+# PRESET      fast (default), quality, or deepsdf: the original's network and settings
 # EPOCHS      default: the preset's
 # RESOLUTION  of the meshes; 256 (default), 512 as the paper
 set -euo pipefail
@@ -20,15 +20,19 @@ data=$out/data experiment=$out/experiment
 
 # Shapes that fail are listed and left out (exit status 1); anything else ends the script.
 some() { "$@" || [ $? -eq 1 ]; }
+trap 'exit 130' INT # training ends well on Ctrl-C, but what follows is to wait for the rest of it
 
 some deepsdf preprocess -s "$meshes" -n "$name" -d "$data" --split "$train" --skip
 some deepsdf preprocess -s "$meshes" -n "$name" -d "$data" --split "$test" --skip
 some deepsdf preprocess -s "$meshes" -n "$name" -d "$data" --split "$test" --surface --skip
 if [ -e "$experiment/ModelParameters/latest.pth" ]; then
     some deepsdf train -e "$experiment" --continue latest
+elif [ -e "$experiment/specs.json" ]; then # stopped before its first checkpoint
+    some deepsdf train -e "$experiment"
 else
-    some deepsdf train -e "$experiment" --preset "$preset" -d "$data" -s "$train" --test-split "$test" ${epochs:+--epochs "$epochs"}
+    some deepsdf train -e "$experiment" --preset "$preset" -d "$data" -s "$train" --test-split "$test" \
+        ${epochs:+--epochs "$epochs"}
 fi
 some deepsdf reconstruct -e "$experiment" -d "$data" -s "$test" --resolution "$resolution" --skip
 some deepsdf evaluate -e "$experiment" -d "$data" -s "$test"
-deepsdf report -e "$experiment" -d "$data" -s "$test" -o "$out/report.html"
+some deepsdf report -e "$experiment" -d "$data" -s "$test" -o "$out/report.html"

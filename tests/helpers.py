@@ -84,10 +84,10 @@ def toy(shape: ShapeName) -> trimesh.Trimesh:
 
 
 def few_samples(patch: pytest.MonkeyPatch) -> None:
-    """Preprocessing takes milliseconds, and it and evaluating stay in this process, where what is patched holds."""
-    from deepsdf.pipeline import evaluate, preprocess
+    """Preprocessing takes milliseconds, and batches stay in this process, where what is patched holds."""
+    from deepsdf.pipeline import evaluate, preprocess, report
 
-    for verb in (evaluate, preprocess):
+    for verb in (evaluate, preprocess, report):
         patch.setattr(verb, "run_batch", functools.partial(_in_this_process, verb.run_batch))
     patch.setattr("deepsdf.pipeline.preprocess.TRAIN_COUNT", 10_000)
     patch.setattr("deepsdf.pipeline.preprocess.TEST_COUNT", 5_000)

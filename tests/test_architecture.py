@@ -15,7 +15,7 @@ SOURCE = Path(deepsdf.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 
 FLOORS = [
-    {"errors", "files", "devices", "_version"},
+    {"errors", "files", "journal", "devices", "_version"},
     {"splits", "specs", "geometry", "network"},
     {"presets", "workspace", "checkpoints"},
     {"training", "inference"},

@@ -59,11 +59,35 @@ def test_train_writes_the_preset_and_trains(world: World) -> None:
     assert (world.root / "new" / "ModelParameters" / "latest.pth").is_file()
 
 
+def test_the_default_preset(world: World) -> None:
+    made = ("-d", "data", "-s", "train.json", "--epochs", 1, "--device", "cpu")
+    assert "Wrote new/specs.json: the preset fast" in run("train", "-o", "new", *made).output
+
+
+def test_quality_is_fast_with_eight_times_its_work() -> None:
+    fast, quality = (PRESETS[name](**WHERE, scenes=100) for name in ("fast", "quality"))
+    assert quality.num_epochs == 2 * fast.num_epochs
+    assert [schedule.rate(quality.num_epochs + 1) for schedule in quality.learning_rate_schedule] == [0.0] * 3
+    sizes = [build_decoder(s.network_arch, s.code_length, s.network_specs) for s in (fast, quality)]
+    small, large = (sum(p.numel() for p in decoder.parameters()) for decoder in sizes)
+    assert 3.5 < large / small < 4.5
+
+
+def test_curriculum_is_the_papers_schedule_on_the_originals_settings() -> None:
+    plain, eased = (PRESETS[name](**WHERE, scenes=1628) for name in ("deepsdf", "curriculum"))
+    assert eased.model_copy(update={"curriculum": [], "description": plain.description}) == plain
+    stages = [eased.curriculum_stage(epoch) for epoch in (1, 199, 200, 599, 600, 999, 1000, 2001)]
+    assert [stage.tolerance for stage in stages] == [0.025, 0.025, 0.01, 0.01, 0.0025, 0.0025, 0.0, 0.0]
+    assert [stage.hard_weight for stage in stages] == [0.0, 0.0, 0.1, 0.1, 0.2, 0.2, 0.5, 0.5]
+    assert plain.curriculum_stage(500).tolerance == plain.curriculum_stage(500).hard_weight == 0.0
+    assert (plain.loss, plain.code_prior, plain.eikonal_weight) == ("clamped_l1", "norm", 0.0)
+
+
 def test_a_preset_does_not_replace_settings(world: World) -> None:
     before = world.hashes()
     result = run("train", "-e", "exp", "--preset", "fast", "-d", "data", "-s", "train.json", status=2)
     assert "exp/specs.json is there already; leave --preset, --data and --split out, or remove it" in result.output
-    assert "--preset, --data and --split go together" in run("train", "-e", "x", "--preset", "fast", status=2).output
+    assert "--data and --split go together" in run("train", "-e", "x", "--preset", "fast", status=2).output
     assert world.hashes() == before
 
 

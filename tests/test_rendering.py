@@ -55,7 +55,7 @@ def test_a_sphere_is_a_disc_of_the_camera_s_radius(radius: float, bound: float |
 
 def test_balls_of_points_are_discs_of_the_camera_s_radius():
     size = 200
-    picture = render_points(np.zeros((1, 3)), radius=0.6, bound=1.0, size=size)
+    picture = render_points(np.zeros((1, 3)), radius=0.6, bound=1.0, size=size, ground=False)
     rows, columns = np.indices((size, size)) + 0.5 - size / 2
     distance = np.hypot(rows, columns)
     mask = covered(picture)
@@ -81,7 +81,7 @@ def test_camera_conventions_of_meshes_and_points(up, azimuth, elevation, place, 
     view = {"size": 64, "up": up, "azimuth": azimuth, "elevation": elevation, "bound": 1.0}
     mesh = trimesh.creation.icosphere(2, 0.1).apply_translation(place)
     of_mesh = middle(covered(render_mesh(mesh, ground=False, **view)))
-    of_point = middle(covered(render_points(np.array([place]), radius=0.1, **view)))
+    of_point = middle(covered(render_points(np.array([place]), radius=0.1, ground=False, **view)))
     expected = np.array(side) * 0.5 / MARGIN * 32
     assert of_mesh == pytest.approx(expected, abs=1.0)
     assert of_point == pytest.approx(expected, abs=1.0)

@@ -61,8 +61,8 @@ def keep_state(
     """The states that trainings begin with, changed by `change`."""
     create, kept = TrainingState.create, []
 
-    def kept_create(specs: Specs, scenes: int, seed: int, device: torch.device) -> TrainingState:
-        kept.append(create(specs, scenes, seed, device))
+    def kept_create(*arguments: Any) -> TrainingState:
+        kept.append(create(*arguments))
         change(kept[-1])
         return kept[-1]
 
@@ -172,7 +172,42 @@ def test_samples_mapped_from_a_file_change_nothing(toys: Toys) -> None:
     assert_same(checkpoint(mapped), checkpoint(memory))
     assert_same(timeless_logs(mapped), timeless_logs(memory))
     names = {path.name for path in toys.data.root.iterdir()}
-    assert names == {"SdfSamples", "NormalizationParameters"}
+    assert names == {"SdfSamples", "NormalizationParameters", ".packed"}
+    packed = {path.suffix: path for path in (toys.data.root / ".packed").iterdir()}
+    assert packed[".rows"].stat().st_size == 16 * sum(len(toys.data.load_samples(shape)) for shape in toys.shapes)
+
+
+def test_packed_samples_are_used_again_until_they_are_stale(toys: Toys) -> None:
+    def load() -> tuple[SplitSamples, str]:
+        samples = SplitSamples.load(toys.data, toys.shapes, on_failure=failed.append, memory_limit=1)
+        (path,) = (toys.data.root / ".packed").glob("*.rows")
+        return samples, path.name
+
+    failed: list[Failure] = []
+    first, name = load()
+    again, same = load()
+    assert same == name
+    assert first.mapped
+    rows = first.bank.rows.clone()
+    assert torch.equal(again.bank.rows, rows)
+    # Cut short, as by a full disk; then another sample file; then one that is missing, which is told every time.
+    del again
+    cut_short = toys.data.root / ".packed" / name
+    cut_short.unlink()  # what is mapped of it stays
+    cut_short.write_bytes(b"1234")
+    samples, cut = load()
+    assert cut != name
+    assert torch.equal(samples.bank.rows, rows)
+    toys.data.load_samples(toys.shapes[1]).save(toys.data.samples_path(toys.shapes[0]))
+    changed, newer = load()
+    assert newer != cut
+    assert changed.fingerprints != first.fingerprints
+    assert not torch.equal(changed.bank.rows[: len(rows)], rows)
+    assert not failed
+    toys.data.samples_path(toys.shapes[0]).unlink()
+    for number in (1, 2):
+        assert load()[0].scenes.tolist() == [1, 2, 3, 4, 5]
+        assert len(failed) == number
 
 
 def test_the_callers_random_numbers_are_its_own(toys: Toys) -> None:
@@ -203,7 +238,7 @@ def test_which_files_there_are(toys: Toys) -> None:
     for epoch in (1, 2, 4):
         assert [content["epoch"] for content in checkpoint(experiment, epoch)] == [epoch] * 3
     assert sorted(path.name for path in experiment.root.iterdir()) == [
-        "LatentCodes", "Logs.pth", "ModelParameters", "OptimizerParameters", "specs.json"
+        ".training.lock", "LatentCodes", "Logs.pth", "ModelParameters", "OptimizerParameters", "specs.json"
     ]  # fmt: skip
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from deepsdf.errors import MeshError as MeshError
     from deepsdf.errors import NoSurfaceError as NoSurfaceError
     from deepsdf.errors import TrainingError as TrainingError
+    from deepsdf.geometry.depth_camera import DepthCamera as DepthCamera
     from deepsdf.geometry.distance import MeshSDF as MeshSDF
     from deepsdf.geometry.meshes import Normalization as Normalization
     from deepsdf.geometry.meshes import load_mesh as load_mesh
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from deepsdf.geometry.sampling import SDFSamples as SDFSamples
     from deepsdf.geometry.sampling import sample_sdf as sample_sdf
     from deepsdf.geometry.sampling import sample_surface as sample_surface
+    from deepsdf.geometry.scanning import Scan as Scan
+    from deepsdf.geometry.scanning import scan as scan
     from deepsdf.inference.fitting import Fit as Fit
     from deepsdf.inference.shapespace import Shape as Shape
     from deepsdf.inference.shapespace import ShapeSpace as ShapeSpace
@@ -42,6 +45,7 @@ _ROOMS = {
     "Chamfer": "geometry.metrics",
     "DataSource": "workspace",
     "DeepSDFError": "errors",
+    "DepthCamera": "geometry.depth_camera",
     "Experiment": "workspace",
     "Fit": "inference.fitting",
     "InputError": "errors",
@@ -51,6 +55,7 @@ _ROOMS = {
     "Normalization": "geometry.meshes",
     "SDFError": "geometry.metrics",
     "SDFSamples": "geometry.sampling",
+    "Scan": "geometry.scanning",
     "Shape": "inference.shapespace",
     "ShapeSpace": "inference.shapespace",
     "Specs": "specs",
@@ -62,6 +67,7 @@ _ROOMS = {
     "polygonize": "geometry.polygonize",
     "sample_sdf": "geometry.sampling",
     "sample_surface": "geometry.sampling",
+    "scan": "geometry.scanning",
     "sdf_error": "geometry.metrics",
     "train": "training.loop",
 }

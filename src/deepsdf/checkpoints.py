@@ -5,6 +5,7 @@ All are read with `weights_only=True`: a file from elsewhere can hold tensors, n
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from deepsdf.errors import InputError
 from deepsdf.files import atomic_path
+from deepsdf.journal import current
 from deepsdf.network.decoder import Decoder, build_decoder, load_weights
 from deepsdf.workspace import Experiment
 
@@ -39,6 +41,19 @@ def read_pth(path: str | os.PathLike[str], what: str, again: str) -> Any:
         raise InputError(f"{path} is not {what}: it is truncated or not of this form ({reason}); {again}") from None
 
 
+def read_part(experiment: Experiment, path: Path, what: str, again: str) -> Any:
+    """`read_pth` of a file of an experiment's checkpoints, wherever a training that was stopped left it."""
+    place = current(experiment.root, path)
+    return read_pth(place if place.is_file() else path, what, again)
+
+
+def pth_bytes(content: Any) -> bytes:
+    """A .pth file's bytes. Made in memory: torch's own writing hides a full disk behind errors of another kind."""
+    with io.BytesIO() as stream:
+        torch.save(content, stream)
+        return stream.getvalue()
+
+
 def write_pth(contents: Mapping[Path, Any]) -> None:
     """Write .pth files that belong together: all are complete before the first takes its name."""
     with ExitStack() as stack:
@@ -58,14 +73,14 @@ def resolve_epoch(experiment: Experiment, checkpoint: str | int) -> int:
 def _read_checkpoint(experiment: Experiment, checkpoint: str | int) -> dict[str, Any]:
     path = experiment.model_path(checkpoint)
     known = experiment.checkpoints()
-    if not path.is_file():
+    if str(checkpoint) not in known:
         there = (
             f"there are {', '.join(known)}"
             if known
             else f"there are none; `deepsdf train -e {experiment.root}` makes them"
         )
         raise InputError(f"{experiment.root} has no checkpoint {str(checkpoint)!r}; {there}")
-    content = read_pth(path, "a model checkpoint", f"other checkpoints: {', '.join(known)}")
+    content = read_part(experiment, path, "a model checkpoint", f"other checkpoints: {', '.join(known)}")
     weights = content.get("model_state_dict") if isinstance(content, dict) else None
     if (
         not isinstance(weights, dict)
@@ -104,7 +119,7 @@ def load_codes(experiment: Experiment, checkpoint: str | int = "latest") -> tupl
     """
     path = experiment.codes_path(checkpoint)
     known = ", ".join(experiment.checkpoints()) or "none"
-    content = read_pth(path, "a file of training codes", f"checkpoints that are there: {known}")
+    content = read_part(experiment, path, "a file of training codes", f"checkpoints that are there: {known}")
     try:
         codes, epoch = content["latent_codes"], content["epoch"]
         codes = (codes if isinstance(codes, Tensor) else codes["weight"]).float().flatten(1)

@@ -13,6 +13,10 @@ class MeshError(InputError):
     """One mesh cannot be used (no faces, NaN vertices, zero extent, no inside)."""
 
 
+class NoFacesError(MeshError):
+    """A mesh file has no faces; it may hold points."""
+
+
 class TrainingError(DeepSDFError):
     """The training went wrong: a loss or weights that are not finite. The last checkpoint is as it was."""
 

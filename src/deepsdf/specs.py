@@ -1,7 +1,8 @@
 """specs.json: an experiment's settings, as typed values.
 
-The keys and their meaning are the original's (facebookresearch/DeepSDF); five are ours: `Optimizer`,
-`Precision`, `Seed`, the schedule type `Cosine`, and inside `NetworkSpecs` those of `encoded_decoder`.
+The keys and their meaning are the original's (facebookresearch/DeepSDF). Ours are `Loss`, `CodePrior`,
+`EikonalWeight`, `Curriculum`, `Optimizer`, `Precision`, `Seed`, the schedule type `Cosine`, and inside `NetworkSpecs`
+those of `encoded_decoder`.
 """
 
 from __future__ import annotations
@@ -85,6 +86,16 @@ class CosineSchedule(_Settings):
         return self.final + (self.initial - self.final) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
+class CurriculumStage(_Settings):
+    """How errors count from an epoch on, until the next stage."""
+
+    from_epoch: Annotated[int, Field(ge=0)]
+    tolerance: Rate = 0.0
+    """Errors up to it count nothing."""
+    hard_weight: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """How much more samples count whose sign is wrong or whose distance is too small."""
+
+
 Schedule = Annotated[StepSchedule | WarmupSchedule | ConstantSchedule | CosineSchedule, Field(discriminator="type")]
 
 
@@ -116,6 +127,13 @@ class Specs(_Settings):
     code_init_std_dev: float = 1.0
     gradient_clip_norm: Annotated[float, Field(gt=0)] | None = None
 
+    loss: Literal["clamped_l1", "pulling_l1"] = "clamped_l1"
+    """The original's; or one without dead gradients beyond the clamping distance."""
+    code_prior: Literal["norm", "square"] = "norm"
+    """The original's λ‖z‖, or the paper's λ‖z‖²."""
+    eikonal_weight: Rate = 0.0
+    """Of (|∇f| - 1)² within the clamping distance."""
+    curriculum: list[CurriculumStage] = []
     optimizer: Literal["adam", "muon"] = "adam"
     precision: Literal["float32", "bfloat16"] = "float32"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
@@ -129,7 +147,15 @@ class Specs(_Settings):
                 f"{self.optimizer!r} takes {wanted}: the decoder's, the codes'"
                 + (", the hidden matrices'" if wanted == 3 else "")
             )
+        starts = [stage.from_epoch for stage in self.curriculum]
+        if starts != sorted(set(starts)):
+            raise ValueError(f"Curriculum's stages begin at epochs {starts}; each must begin after the one before")
         return self
+
+    def curriculum_stage(self, epoch: int) -> CurriculumStage:
+        """The stage of an epoch; without one, errors count as they are."""
+        begun = [stage for stage in self.curriculum if stage.from_epoch <= epoch]
+        return begun[-1] if begun else CurriculumStage(from_epoch=0)
 
     @property
     def description_text(self) -> str:
@@ -153,6 +179,10 @@ class Specs(_Settings):
             raise InputError(f'{where}: settings in braces were expected, as {{"CodeLength": 256, ...}}')
         slips = _check_names(content, cls, where)
         schedules = content.get("LearningRateSchedule")
+        stages = content.get("Curriculum")
+        for values in stages if isinstance(stages, list) else []:
+            if isinstance(values, dict):
+                slips |= _check_names(values, CurriculumStage, where)
         for values in schedules if isinstance(schedules, list) else []:
             if isinstance(values, dict) and values.get("Type") in _SCHEDULES:
                 slips |= _check_names(values, _SCHEDULES[values["Type"]], where)

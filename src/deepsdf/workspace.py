@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,10 +19,28 @@ from deepsdf.files import atomic_path, locked, read_json, safe_name, write_text
 from deepsdf.geometry.meshes import Normalization
 from deepsdf.geometry.points import load_points
 from deepsdf.geometry.sampling import SDFSamples
+from deepsdf.journal import listed
 from deepsdf.specs import Specs
 from deepsdf.splits import ShapeName
 
 _NORMALIZATION = (("offset", 3), ("scale", 1))
+
+
+def read_normalization(path: Path) -> Normalization:
+    """Raises InputError where the file is missing or broken."""
+    again = "make it again with `deepsdf preprocess --surface`"
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            offset, scale = (arrays[name].astype(np.float64).reshape(size) for name, size in _NORMALIZATION)
+    except FileNotFoundError:
+        raise InputError(f"there are no normalization parameters at {path}; {again}") from None
+    except Exception as error:  # a damaged file makes the reader meet anything
+        raise InputError(
+            f"{path} holds no normalization parameters (offset (3,), scale (1,)): {error}; {again}"
+        ) from None
+    if not (np.isfinite(offset).all() and np.isfinite(scale).all() and scale[0] > 0):
+        raise InputError(f"{path}: offset {offset} and scale {scale} are no normalization; {again}")
+    return Normalization(offset, float(scale[0]))
 
 
 @dataclass(frozen=True)
@@ -74,6 +91,11 @@ class DataSource:
         """A page of a split's contact sheet, from 1."""
         return self.root / "Pictures" / f"{safe_name(split, 'the split')}-{page}.png"
 
+    @property
+    def packed_folder(self) -> Path:
+        """Samples of whole splits in one file each, for data sets larger than the memory; may be removed."""
+        return self.root / ".packed"
+
     def register(self, dataset: str, meshes: Path) -> None:
         """Note where a dataset's meshes lie.
 
@@ -118,20 +140,7 @@ class DataSource:
 
     def load_normalization(self, shape: ShapeName) -> Normalization:
         """Raises InputError where the file is missing or broken."""
-        path = self.normalization_path(shape)
-        again = "make it again with `deepsdf preprocess --surface`"
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                offset, scale = (arrays[name].astype(np.float64).reshape(size) for name, size in _NORMALIZATION)
-        except FileNotFoundError:
-            raise InputError(f"there are no normalization parameters at {path}; {again}") from None
-        except Exception as error:  # a damaged file makes the reader meet anything
-            raise InputError(
-                f"{path} holds no normalization parameters (offset (3,), scale (1,)): {error}; {again}"
-            ) from None
-        if not (np.isfinite(offset).all() and np.isfinite(scale).all() and scale[0] > 0):
-            raise InputError(f"{path}: offset {offset} and scale {scale} are no normalization; {again}")
-        return Normalization(offset, float(scale[0]))
+        return read_normalization(self.normalization_path(shape))
 
     def save_normalization(self, shape: ShapeName, normalization: Normalization) -> None:
         """Write offset (3,) and scale (1,), float32 as the original does."""
@@ -186,15 +195,19 @@ class Experiment:
 
     def checkpoints(self) -> list[str]:
         """Names of the checkpoints there are: epochs in order, then "latest"."""
-        names = [path.stem for path in (self.root / "ModelParameters").glob("*.pth") if path.stem[0] != "."]
+        files = listed(self.root, self.root / "ModelParameters")
+        names = [name.removesuffix(".pth") for name in files if name.endswith(".pth") and name[0] != "."]
         numbers = {name: int(name) for name in names if name.isascii() and name.isdigit()}
         return sorted(names, key=lambda name: (name not in numbers, numbers.get(name, 0), name))
 
-    def remove_checkpoints(self, names: Iterable[str]) -> None:
-        """Remove checkpoints of an older training: those and a newer one's must not lie side by side."""
-        for name in names:
-            for path in (self.model_path(name), self.optimizer_path(name), self.codes_path(name)):
-                path.unlink(missing_ok=True)
+    def checkpoint_files(self, checkpoint: str | int) -> list[Path]:
+        """Of the model, the optimizer and the codes."""
+        return [self.model_path(checkpoint), self.optimizer_path(checkpoint), self.codes_path(checkpoint)]
+
+    @property
+    def lock_path(self) -> Path:
+        """Held by the training that writes here."""
+        return self.root / ".training.lock"
 
     def reconstructed_mesh_path(self, epoch: str | int, shape: ShapeName) -> Path:
         """Unit frame."""

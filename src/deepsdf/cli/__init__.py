@@ -18,8 +18,10 @@ VERBS = {
     "reconstruct": "use",
     "mesh": "use",
     "evaluate": "measure",
+    "report": "report",
     "interpolate": "use",
     "sample": "use",
+    "complete": "complete",
     "render": "show",
 }
 """Each verb and the module it stands in, in the order a user meets them."""
@@ -61,6 +63,7 @@ def main() -> None:
       deepsdf train       -e EXP            (EXP holds a specs.json; examples/ has some)
       deepsdf reconstruct -e EXP -d data -s splits/meshes_test.json
       deepsdf evaluate    -e EXP -d data -s splits/meshes_test.json
+      deepsdf report      -e EXP
 
     `deepsdf demo` does all of it on chairs of its own making.
 

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 import click
 
-from deepsdf.cli.common import Bar, command, common_options, count, device_option, experiment_option, finish, say
+from deepsdf.cli.common import (
+    Bar,
+    Quiet,
+    command,
+    common_options,
+    count,
+    device_option,
+    experiment_option,
+    finish,
+    interruptible,
+    say,
+)
 
 
 @click.command()
-@experiment_option
+@click.option(
+    "--experiment", "-e", "-o", required=True, type=click.Path(path_type=Path), help="The experiment's folder."
+)
 @click.option(
     "--continue", "-c", "resume", metavar="CHECKPOINT", help="Continue from latest, or from an epoch's snapshot."
 )
@@ -25,14 +39,24 @@ from deepsdf.cli.common import Bar, command, common_options, count, device_optio
     type=click.IntRange(min=1),
     help="Work on a batch in so many parts, for less memory.",
 )
+@click.option("--force", is_flag=True, help="Continue although settings or data have changed.")
+@click.option(
+    "--on-nan",
+    type=click.Choice(["stop", "rollback"]),
+    default="stop",
+    show_default=True,
+    help="When the loss breaks: stop, or go back an epoch and halve the step.",
+)
 @click.option("--overwrite", is_flag=True, help="Begin anew although the experiment was trained before.")
 @click.option(
-    "--preset", type=click.Choice(["fast", "deepsdf"]), help="Write EXP/specs.json first, for --data and --split."
+    "--preset",
+    type=click.Choice(["fast", "quality", "deepsdf", "curriculum"]),
+    help="Settings to write to EXP/specs.json first, for --data and --split.  [default there: fast]",
 )
-@click.option("--data", "-d", type=click.Path(path_type=Path), help="With --preset: the data source.")
-@click.option("--split", "-s", type=click.Path(path_type=Path), help="With --preset: the training split.")
-@click.option("--test-split", type=click.Path(path_type=Path), help="With --preset: the test split, for later.")
-@click.option("--epochs", type=click.IntRange(min=1), help="With --preset: how many.  [default: the preset's]")
+@click.option("--data", "-d", type=click.Path(path_type=Path), help="For a new specs.json: the data source.")
+@click.option("--split", "-s", type=click.Path(path_type=Path), help="For a new specs.json: the training split.")
+@click.option("--test-split", type=click.Path(path_type=Path), help="For a new specs.json: the test split, for later.")
+@click.option("--epochs", type=click.IntRange(min=1), help="For a new specs.json: how many.  [default: the preset's]")
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**63 - 1),
@@ -45,6 +69,8 @@ def train(
     experiment: Path,
     resume: str | None,
     batch_split: int,
+    force: bool,
+    on_nan: Literal["stop", "rollback"],
     overwrite: bool,
     preset: str | None,
     data: Path | None,
@@ -56,10 +82,14 @@ def train(
 ) -> None:
     """Train the network that EXP/specs.json describes.
 
-    With --preset, EXP/specs.json is written first; "fast" learns a class in minutes, "deepsdf" are the original's
-    settings. Paths in specs.json are relative to the current folder. Ctrl-C ends after the current epoch and saves.
+    With --data and --split, EXP/specs.json is written first, from a preset: "fast" learns a class in minutes,
+    "quality" is about eight times its work, "deepsdf" are the original's settings, "curriculum" those with Curriculum
+    DeepSDF's schedule. Paths in specs.json are relative to the current folder. Ctrl-C and SIGTERM save and end: after
+    the current epoch, or at the end of the one before where an epoch takes long. A second Ctrl-C ends at once.
     """
-    if preset or data or split or test_split or epochs:
+    first = os.environ.get("RANK", "0") == "0"  # of the processes of torchrun, one writes and tells
+    Quiet.on |= not first
+    if first and (preset or data or split or test_split or epochs):
         _write_specs(experiment, preset, data, split, test_split, epochs, seed or 0)
     from deepsdf.splits import Failure
     from deepsdf.training.loop import EpochReport
@@ -69,7 +99,8 @@ def train(
     last: list[EpochReport] = []
     stop = threading.Event()
 
-    with Bar("Training") as bar, _stop_on_signal(stop):
+    again = f"go on with {command('deepsdf', 'train', '-e', experiment, '-c', 'latest')}"
+    with Bar("Training") as bar, interruptible(f"the last checkpoint is as it was; {again}"), _stop_on_signal(stop):
 
         def on_epoch(report: EpochReport) -> None:
             last[:] = [report]
@@ -84,13 +115,17 @@ def train(
             device=device,
             resume=resume,
             overwrite=overwrite,
+            force=force,
+            on_nan=on_nan,
             batch_split=batch_split,
             seed=seed,
             on_epoch=on_epoch,
             on_failure=failures.append,
             should_stop=stop.is_set,
         )
-    if not last:
+    if not last and stop.is_set():
+        say(f"Stopped before an epoch was done; {again}")
+    elif not last:
         say(f"Nothing to do: the checkpoint is at NumEpochs ({done.specs.num_epochs}), or beyond it")
     else:
         early = " (stopped early)" if last[0].epoch < last[0].num_epochs else ""
@@ -98,7 +133,7 @@ def train(
     if failures:
         say(f"Trained without {count(len(failures), 'shape')}:")
     test = done.specs.test_split or "TEST.json"
-    if last and last[0].epoch < last[0].num_epochs:
+    if stop.is_set():
         following = command("deepsdf", "train", "-e", experiment, "-c", "latest")
     else:
         following = command("deepsdf", "reconstruct", "-e", experiment, "-d", done.specs.data_source, "-s", test)
@@ -118,11 +153,12 @@ def _write_specs(
     from deepsdf.presets import PRESETS
     from deepsdf.splits import read_split
 
-    if preset is None or data is None or split is None:
+    if data is None or split is None:
         raise InputError(
-            "--preset, --data and --split go together: they make EXP/specs.json; "
+            "--data and --split go together: they make EXP/specs.json, from the preset fast or another --preset; "
             "--test-split and --epochs belong to them"
         )
+    preset = preset or "fast"
     path = experiment / "specs.json"
     if path.exists():
         raise InputError(f"{path} is there already; leave --preset, --data and --split out, or remove it")

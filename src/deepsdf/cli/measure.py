@@ -108,6 +108,11 @@ class Run(NamedTuple):
     help="Worker processes.  [default: one a core, at most 8; none with --metrics chamfer]",
 )
 @click.option("--picture/--no-picture", default=True, show_default=True, help="Draw truth beside reconstruction.")
+@click.option(
+    "--completion",
+    is_flag=True,
+    help="Complete one virtual depth view of each shape instead, beside two baselines (the paper's Table 4).",
+)
 @seed_option
 @common_options
 def evaluate(
@@ -120,6 +125,7 @@ def evaluate(
     points: int,
     threads: int,
     picture: bool,
+    completion: bool,
     seed: int,
 ) -> None:
     """Measure reconstructions against the truth: every metric of the paper.
@@ -129,6 +135,9 @@ def evaluate(
     original does (mesh frame, squared lengths). The truth are the meshes that were preprocessed, where they are
     still there, and the surface samples of `deepsdf preprocess --surface`. comparison.png shows the worst shapes
     first, 24 at most.
+
+    --completion needs the meshes alone: completion.csv, completion.json and completion.png tell how close the whole
+    shape comes to the truth from one view of it.
 
     Reconstructions that are missing or broken count as failed. Several -e or -c make a row each, the best figures
     marked with *, over the shapes that all of them have.
@@ -142,6 +151,14 @@ def evaluate(
     source = DataSource.open(data)
     for path, checkpoint in pairs:  # better now than after an hour
         resolve_epoch(opened[path], checkpoint)
+    if completion:
+        from deepsdf.cli.complete import evaluate_completions
+
+        evaluate_completions(
+            [(opened[path], checkpoint) for path, checkpoint in pairs], source, split,
+            points=points, emd_points=emd_points, picture=picture, seed=seed,
+        )  # fmt: skip
+        return
     options = {
         "metrics": metrics,
         "emd_points": emd_points,

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import click
 
-from deepsdf.cli.common import Bar, checkpoint_option, common_options, device_option, say
+from deepsdf.cli.common import (
+    SOME_FAILED,
+    Bar,
+    checkpoint_option,
+    common_options,
+    device_option,
+    interruptible,
+    say,
+)
 
 
 @click.command()
@@ -15,11 +24,13 @@ from deepsdf.cli.common import Bar, checkpoint_option, common_options, device_op
 @click.option("--out", "-o", required=True, type=click.Path(path_type=Path), help="A .png, .gif or .mp4 file.")
 @click.option("--experiment", "-e", type=click.Path(path_type=Path), help="The experiment whose shapes WHAT names.")
 @checkpoint_option
-@click.option("--size", default=512, show_default=True, type=int, help="Pixels a side of each shape's picture.")
+@click.option("--size", default=512, show_default=True, type=click.IntRange(16, 4096), help="Pixels a side of a shape.")
 @click.option("--azimuth", default=35.0, show_default=True, help="Of the camera, degrees; 0 sees the front.")
 @click.option("--elevation", default=20.0, show_default=True, help="Of the camera, degrees above the ground.")
 @click.option("--up", default="y", show_default=True, type=click.Choice(["x", "y", "z"]), help="The axis that is up.")
 @click.option("--color", default="clay", show_default=True, help="R,G,B (0 to 255), #a4bed8, or a name as teal.")
+@click.option("--background", default="white", show_default=True, help="A colour too, or transparent (.png).")
+@click.option("--ground/--no-ground", default=True, help="A soft shadow on the ground, or none.  [default: ground]")
 @click.option("--bound", type=float, help="Radius of the sphere round the origin that is framed.  [default: it fits]")
 @click.option("--slice", "plane", metavar="x|y|z[=OFFSET]", help="Draw the signed distance on a plane, unit frame.")
 @click.option("--error", "truth", type=click.Path(path_type=Path), help="Colour by the distance to this mesh.")
@@ -46,6 +57,8 @@ def render(
     elevation: float,
     up: Any,
     color: str,
+    background: str,
+    ground: bool,
     bound: float | None,
     plane: str | None,
     truth: Path | None,
@@ -69,17 +82,19 @@ def render(
     deepsdf render -e EXP chair_7 chair_9 -o between.mp4 --interpolate 30
     """
     from deepsdf.geometry.rendering import parse_colour
-    from deepsdf.pipeline.render import View
+    from deepsdf.pipeline.layout import View
     from deepsdf.pipeline.render import render as run
     from deepsdf.workspace import Experiment
 
-    with Bar("Drawing") as bar:
-        run(
+    paper = None if background == "transparent" else parse_colour(background)
+    view = View(size, azimuth, elevation, up, parse_colour(color), bound, ground, paper, device)
+    with Bar("Drawing") as bar, interruptible("nothing was written"):
+        empty = run(
             what,
             out,
             experiment=None if experiment is None else Experiment.open(experiment),
             checkpoint=checkpoint,
-            view=View(size, azimuth, elevation, up, parse_colour(color), bound),
+            view=view,
             plane=None if plane is None else _plane(plane),
             truth=truth,
             error_max=error_max,
@@ -87,10 +102,12 @@ def render(
             steps=steps,
             fps=fps,
             resolution=resolution,
-            device=device,
-            on_frame=bar.at,
+            on_step=bar.at,
         )
     say(f"Wrote {out}")
+    if empty:
+        logging.getLogger("deepsdf").error("without a surface, so their places are empty: %s", ", ".join(empty))
+        raise SystemExit(SOME_FAILED)
 
 
 def _plane(text: str) -> Any:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
+from importlib import import_module
 from threading import Lock
 from types import ModuleType
 from typing import Any
@@ -26,17 +27,16 @@ _compiling = Lock()
 
 
 @cache
-def kernels(device: str) -> ModuleType:
-    """`warp_kernels`, compiled for a device (once a machine; then cached on disk).
+def kernels(device: str, name: str = "warp_kernels") -> ModuleType:
+    """A module of Warp kernels, compiled for a device (once a machine; then cached on disk).
 
     Warp would compile at the first launch, and its code generator is not safe in the threads that launch.
     """
     with _compiling:
         wp = get_warp()
-        from deepsdf.geometry import warp_kernels
-
-        wp.load_module(warp_kernels, device=device)
-        return warp_kernels
+        module = import_module(f"deepsdf.geometry.{name}")
+        wp.load_module(module, device=device)
+        return module
 
 
 _limit: ContextVar[int | None] = ContextVar("threads", default=None)

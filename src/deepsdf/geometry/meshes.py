@@ -11,7 +11,7 @@ import numpy as np
 import trimesh
 from trimesh.resolvers import Resolver
 
-from deepsdf.errors import MeshError
+from deepsdf.errors import MeshError, NoFacesError
 
 MESH_SUFFIXES: tuple[str, ...] = (".obj", ".ply", ".stl", ".off", ".glb", ".gltf")
 """Kinds of files that `load_mesh` reads."""
@@ -87,7 +87,7 @@ def _parse(path: Path, kind: str) -> trimesh.Trimesh:
         raise MeshError(f"{path}: cannot be read as {kind}: {words}") from error
     parts = [part for part in parts if len(part.faces)]
     if not parts:
-        raise MeshError(f"{path}: has no faces; a surface is needed, not a point cloud or an empty file")
+        raise NoFacesError(f"{path}: has no faces; a surface is needed, not a point cloud or an empty file")
     offsets = np.cumsum([0, *(len(part.vertices) for part in parts[:-1])])
     return trimesh.Trimesh(
         vertices=np.concatenate([np.asarray(part.vertices, np.float64) for part in parts]),

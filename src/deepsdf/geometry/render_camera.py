@@ -43,6 +43,8 @@ class Camera:
         """Frame the sphere of radius `bound` round the origin, or the points (n, 3) themselves when None."""
         if up not in FRAMES:
             raise InputError(f"up={up!r} is not an axis; say x, y or z")
+        if not np.isfinite([azimuth, elevation]).all():
+            raise InputError(f"{azimuth=} and {elevation=} must be finite angles")
         if bound is not None and not 0 < bound < np.inf:
             raise InputError(f"bound={bound} cannot frame a picture; give a positive length, or None to fit")
         centre, radius = np.zeros(3), bound
@@ -90,9 +92,15 @@ def encode(light: np.ndarray) -> np.ndarray:
     return np.where(x <= 0.0031308, 12.92 * x, 1.055 * x ** (1 / 2.4) - 0.055)
 
 
-def shrink(picture: np.ndarray, supersample: int) -> np.ndarray:
-    """Mean over blocks, as uint8."""
+def developed(light: np.ndarray, supersample: int, background: Colour | None) -> np.ndarray:
+    """The picture of rays (h, w, 4), sRGB times opacity and opacity: uint8, on a colour (.., 3), or on none (.., 4)."""
     steps = range(supersample)
     # A sum of slices is several times as fast as a mean over axes.
-    total = sum((picture[y::supersample, x::supersample] for y in steps for x in steps), np.float32(0))
-    return (np.clip(total * np.float32(1 / supersample**2), 0, 1) * 255 + 0.5).astype(np.uint8)
+    total = sum((light[y::supersample, x::supersample] for y in steps for x in steps), np.float32(0))
+    mean = total * np.float32(1 / supersample**2)
+    shown, opacity = mean[..., :3], mean[..., 3:]
+    if background is not None:
+        picture = shown + (1 - opacity) * (np.asarray(background, np.float32) / 255)
+    else:
+        picture = np.concatenate([shown / np.maximum(opacity, 1e-6), opacity], axis=-1)
+    return (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)

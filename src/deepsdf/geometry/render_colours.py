@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image, ImageColor, ImageDraw
 
 from deepsdf.errors import InputError
-from deepsdf.geometry.render_camera import FRAMES, INK, WHITE, Axis, Colour
-from deepsdf.geometry.render_sheet import font
+from deepsdf.geometry.render_camera import CLAY, FRAMES, INK, WHITE, Axis, Colour
+from deepsdf.geometry.render_sheet import blank, font, ink_on
 
-PAPER, INSIDE, OUTSIDE = (np.array(rgb, float) for rgb in ((250, 249, 247), (88, 138, 194), (226, 140, 118)))
+PAPER, INSIDE, OUTSIDE = (np.array(rgb, float) for rgb in ((250, 249, 247), (88, 138, 194), (235, 163, 142)))
 UNKNOWN: Colour = (170, 170, 170)
 
 ERROR_MAP, ERROR_RANGE = "magma_r", (0.04, 0.85)
@@ -30,8 +30,6 @@ def parse_colour(text: str) -> Colour:
     given = text.strip().lower()
     try:
         if given == "clay":
-            from deepsdf.geometry.render_camera import CLAY
-
             return CLAY
         found = ImageColor.getrgb(f"rgb({given})" if given[:1].isdigit() else given)[:3]
         if max(found) > 255:
@@ -105,7 +103,7 @@ def legend(
     title: str = "distance",
     over: bool = False,
     colours: Callable[[np.ndarray], np.ndarray] | None = None,
-    background: Colour = WHITE,
+    background: Colour | None = WHITE,
 ) -> np.ndarray:
     """Colour bar with ticks, to stand at the right of a picture: (height, about height / 3, 3) uint8.
 
@@ -114,6 +112,7 @@ def legend(
         title: what the values are, and their unit.
         over: say at the upper end that colours stand for more as well.
         colours: values (n,) -> sRGB (n, 3), 0 to 255; None: those of errors.
+        background: None makes it transparent, (.., 4).
     """
     if height < 1 or not np.isfinite([minimum, maximum]).all() or not minimum < maximum:
         raise InputError(f"a legend from {minimum} to {maximum}, {height} pixels high, cannot be drawn")
@@ -122,7 +121,7 @@ def legend(
     if over:
         labels[-1] = f"≥ {labels[-1]}"
     if power:
-        title = f"{title} × 10{str(power).translate(SUPERSCRIPTS)}"
+        title = f"{title}, × 10{str(power).translate(SUPERSCRIPTS)}"
     letter = font(int(np.clip(height / 26, 7, 40)))
     em = letter.size
     thick, line = round(1.5 * em), max(1, round(em / 14))
@@ -130,8 +129,7 @@ def legend(
     if bottom - top < 2 * em:
         top, bottom = 0, height
     width = int(max(thick + 0.9 * em + max(map(letter.getlength, labels)), letter.getlength(title)) + 1.2 * em)
-    image = Image.new("RGB", (width, height), background)
-    ink = INK if sum(background) > 380 else WHITE
+    image, ink = blank(width, height, background), ink_on(background)
     share = 1 - (np.arange(bottom - top) + 0.5) / max(bottom - top, 1)
     bar = np.round(scale(minimum + share * (maximum - minimum))).astype(np.uint8)
     image.paste(Image.fromarray(np.repeat(bar[:, None], thick, axis=1)), (0, top))
@@ -176,7 +174,7 @@ def slice_image(
     colour = sdf_colours(sdf, clamp)
     spacing = clamp / 2
     thin = np.abs(sdf - np.round(sdf / spacing) * spacing)
-    for distance, halfwidth, strength in ((thin, 0.4, 0.2), (np.abs(sdf), size / 220, 1.0)):
+    for distance, halfwidth, strength in ((thin, 0.4, 0.2), (np.abs(sdf), max(0.8, size / 400), 1.0)):
         # A field that is flat, such as a clamped one, has no lines there, not one wide line.
         away = distance / np.maximum(slope, 1e-9)
         ink = np.clip(halfwidth + 0.5 - away, 0, 1) * strength * (slope > 0.05 * step)

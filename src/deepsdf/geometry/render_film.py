@@ -1,15 +1,13 @@
-"""Pictures that move: .gif by Pillow, .mp4 by ffmpeg."""
+"""Pictures that move: .gif and, with ffmpeg, .mp4."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -24,19 +22,19 @@ def check_film(path: str | os.PathLike[str]) -> None:
     """Whether `save_film` can write there, to know before frames are drawn.
 
     Raises:
-        InputError: another suffix, or .mp4 where there is no ffmpeg.
+        InputError: another suffix, or .mp4 where ffmpeg is missing.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in FILM_SUFFIXES:
         raise InputError(f"{path}: films are saved as {' or '.join(FILM_SUFFIXES)}; end the name in one of these")
-    if suffix == ".mp4":
-        _ffmpeg()
+    if suffix == ".mp4" and find_spec("imageio_ffmpeg") is None:
+        raise InputError(f'{path}: .mp4 needs ffmpeg: pip install "deepsdf[video]", or save a .gif')
 
 
 def save_film(path: str | os.PathLike[str], frames: Iterable[np.ndarray], *, fps: float = 20.0) -> None:
     """Write frames (h, w, 3) uint8, all of one size, as .gif (for ever) or .mp4 (H.264), whole or not at all.
 
-    A .gif's frames last a multiple of 10 ms. An .mp4 with an odd side gets one white line more.
+    A .gif's frames last a multiple of 10 ms, and at least 20. An .mp4 repeats the last line of an odd side.
 
     Raises:
         InputError: as `check_film`; no frames, or frames of different sizes.
@@ -44,85 +42,100 @@ def save_film(path: str | os.PathLike[str], frames: Iterable[np.ndarray], *, fps
     check_film(path)
     if not 0 < fps <= 100:
         raise InputError(f"fps={fps} is no frame rate; give one above 0, at most 100")
-    iterator = iter(frames)
-    first = next(iterator, None)
-    if first is None:
-        raise InputError(f"{path}: a film needs at least one frame")
-    checked = (_like(frame, first) for frame in chain([first], iterator))
+    checked = _checked(path, frames)
+    first = next(checked)
     with atomic_path(path) as temporary:
-        if temporary.suffix.lower() == ".gif":
-            _save_gif(temporary, list(checked), fps)
-        else:
-            _save_mp4(temporary, checked, first.shape, fps)
+        save = _save_gif if temporary.suffix.lower() == ".gif" else _save_mp4
+        save(temporary, chain([first], checked), fps)
 
 
-def _like(frame: np.ndarray, first: np.ndarray) -> np.ndarray:
-    if frame.shape != first.shape or frame.dtype != np.uint8 or frame.ndim != 3:
-        raise InputError(f"frames are (h, w, 3) uint8 of one size, not {frame.shape} {frame.dtype} after {first.shape}")
-    return np.ascontiguousarray(frame)
-
-
-def _save_gif(path: Path, frames: list[np.ndarray], fps: float) -> None:
-    # One palette for all: a palette for each frame would make still parts flicker.
-    some = np.concatenate([frame[::2, ::2].reshape(-1, 3) for frame in frames[:: -(-len(frames) // 12)]])
-    some = some[(some < 255).any(axis=1)][None]
-    palette = Image.fromarray(some if some.size else np.zeros((1, 1, 3), np.uint8))
-    palette = palette.quantize(255, Image.Quantize.MEDIANCUT, kmeans=2)
-    colours = [*(palette.getpalette() or [])[: 255 * 3], 255, 255, 255]
-    palette.putpalette(colours)
-    shown = []
+def _checked(path: str | os.PathLike[str], frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """The frames; there is at least one, and all are alike."""
+    shape = None
     for frame in frames:
-        index = np.array(Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG))
-        index[(frame == 255).all(axis=-1)] = len(colours) // 3 - 1  # Pillow's search is coarse; paper stays white
-        image = Image.fromarray(index)
-        image.putpalette(colours)
-        shown.append(image)
-    shown[0].save(
+        shape = shape or frame.shape
+        if frame.shape != shape or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+            raise InputError(f"frames are (h, w, 3) uint8 of one size, not {frame.shape} {frame.dtype} after {shape}")
+        yield frame
+    if shape is None:
+        raise InputError(f"{path}: a film needs at least one frame")
+
+
+def _save_gif(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
+    """By Pillow: imageio's writer would give each frame a palette of its own, and still parts would flicker.
+
+    Nothing is dithered: grains would move from frame to frame and compress badly, and few hues need none.
+    """
+    shots = list(frames)
+    count = np.zeros(1 << 24, np.int32)
+    for shot in shots:
+        present, times = np.unique(_packed(shot), return_counts=True)
+        count[present] += times.astype(np.int32)
+    present = np.flatnonzero(count)
+    colours = np.stack([present >> 16, present >> 8 & 255, present & 255], axis=-1).astype(np.uint8)
+    few = len(colours) <= 256
+    palette, nearest = (colours, np.arange(len(colours))) if few else _palette(colours, count[present])
+    index_of = np.zeros(1 << 24, np.uint8)
+    index_of[present] = nearest
+    pictures = [Image.fromarray(index_of[_packed(shot)]) for shot in shots]
+    for picture in pictures:
+        picture.putpalette(palette.tobytes())
+    pictures[0].save(
         path,
         format="GIF",
         save_all=True,
-        append_images=shown[1:],
+        append_images=pictures[1:],
         duration=max(20, round(100 / fps) * 10),  # shorter ones are not heeded by browsers
         loop=0,
         optimize=False,
     )
 
 
-def _save_mp4(path: Path, frames: Iterable[np.ndarray], shape: tuple[int, ...], fps: float) -> None:
-    source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{shape[1]}x{shape[0]}", "-r", f"{fps:g}", "-i", "-"]
-    even = "pad=ceil(iw/2)*2:ceil(ih/2)*2:color=white,scale=out_color_matrix=bt709:out_range=tv"
-    tags = ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
-    coder = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "16", "-movflags", "+faststart", "-f", "mp4"]
-    command = [_ffmpeg(), "-y", "-loglevel", "error", *source, "-vf", even, *coder, *tags, str(path)]
-    with tempfile.TemporaryFile() as words:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=words)
-        assert process.stdin is not None
-        try:
-            for frame in frames:
-                process.stdin.write(frame.tobytes())
-        except BrokenPipeError:
-            pass  # it ended early, and says below why
-        except BaseException:
-            process.kill()
-            raise
-        finally:
-            with suppress(BrokenPipeError):
-                process.stdin.close()
-            status = process.wait()
-        words.seek(0)
-        said = words.read().decode("utf-8", "replace").strip()
-    if status:
-        raise InputError(f"ffmpeg could not write {path.suffix} ({said or f'status {status}'}); try a .gif")
+def _palette(colours: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """256 of the colours (n, 3) that occur so often (n,), and the index of each colour's nearest.
+
+    The commonest, which is paper as a rule, is kept exactly; the rest are means, by Lloyd's algorithm.
+    """
+    from scipy.spatial import KDTree
+
+    weight = count**0.75  # rare colours count for more than their share: a small bright thing keeps its own
+    weight[count.argmax()] = 0
+    often = np.ceil(weight * (200_000 / weight.sum())).astype(int)
+    start = Image.fromarray(np.repeat(colours, often, axis=0)[None]).quantize(255, Image.Quantize.MEDIANCUT)
+    palette = np.array(start.getpalette(), float).reshape(-1, 3)[:255]
+    for _ in range(6):
+        owner = KDTree(palette).query(colours)[1]
+        total = np.bincount(owner, weight, len(palette))
+        means = [np.bincount(owner, weight * channel, len(palette)) / np.maximum(total, 1e-9) for channel in colours.T]
+        palette = np.where(total[:, None] > 0, np.stack(means, axis=-1), palette)
+    palette = np.vstack([np.round(palette).astype(np.uint8), colours[count.argmax()]])
+    return palette, np.asarray(KDTree(palette).query(colours)[1])
 
 
-def _ffmpeg() -> str:
-    """The ffmpeg of the machine, else the one that `imageio-ffmpeg` brings."""
-    found = shutil.which("ffmpeg")
-    if found:
-        return found
-    try:
-        from imageio_ffmpeg import get_ffmpeg_exe
+def _packed(frame: np.ndarray) -> np.ndarray:
+    """Colours (.., 3) as numbers (..) below 2^24."""
+    red, green, blue = (frame[..., k].astype(np.int32) for k in range(3))
+    return red << 16 | green << 8 | blue
 
-        return get_ffmpeg_exe()
-    except (ImportError, RuntimeError):
-        raise InputError('.mp4 needs ffmpeg: pip install "deepsdf[video]", or save a .gif') from None
+
+def _save_mp4(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
+    from imageio import v2 as imageio
+
+    # Players take untagged colours for what they like: say which they are, and convert by that.
+    colours = ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
+    convert = ["-vf", "scale=out_color_matrix=bt709:out_range=tv"]
+    quality = ["-crf", "16", "-movflags", "+faststart"]
+    writer: Any = imageio.get_writer(
+        path,
+        format="FFMPEG",  # pyright: ignore[reportArgumentType]
+        fps=fps,
+        codec="libx264",
+        quality=None,
+        pixelformat="yuv420p",
+        macro_block_size=2,
+        output_params=[*convert, *quality, *colours],
+    )
+    with writer as film:
+        for frame in frames:
+            even = [(0, side % 2) for side in frame.shape[:2]]
+            film.append_data(np.pad(frame, [*even, (0, 0)], mode="edge"))

@@ -28,11 +28,11 @@ class Scene:
     above: wp.vec3
     step: float  # size of a pixel one length in front of the eye
     width: int
+    supersample: int  # rays of a pixel along each axis
     ground: float  # height of the ground
     has_ground: int
     key: wp.vec3  # towards the key light
     fill: wp.vec3
-    background: wp.vec3
     has_cut: int
     cut: wp.vec3  # unit normal of the plane whose line on the surface is inked
     cut_at: float
@@ -78,8 +78,8 @@ def occluded(scene: Scene, origin: wp.vec3, direction: wp.vec3):
     outside = wp.dot(to_centre, to_centre) - scene.radius * scene.radius
     if outside > 0.0 and (along < 0.0 or outside > along * along):
         return 0.0
-    query = wp.mesh_query_ray(scene.mesh, origin, direction, 8.0 * scene.radius)
-    return wp.where(query.result, 1.0, 0.0)
+    hit = wp.mesh_query_ray_anyhit(scene.mesh, origin, direction, 8.0 * scene.radius)
+    return wp.where(hit, 1.0, 0.0)
 
 
 @wp.func
@@ -125,8 +125,12 @@ def trace(
     x = i % scene.width
     y = i // scene.width
     half = 0.5 * float(scene.width)
-    aside = scene.right * ((float(x) + 0.5 - half) * scene.step)
-    upward = scene.above * ((half - float(y) - 0.5) * scene.step)
+    # A rotated grid: no two of a pixel's rays share a row or column, so that steep edges have more shades.
+    s = float(scene.supersample)
+    turned_x = (float(y % scene.supersample) + 0.5) / s
+    turned_y = 1.0 - (float(x % scene.supersample) + 0.5) / s
+    aside = scene.right * ((float(x) + turned_x - half) * scene.step)
+    upward = scene.above * ((half - float(y) - turned_y) * scene.step)
     ray = wp.normalize(scene.forward + aside + upward)
 
     what = NOTHING
@@ -266,20 +270,20 @@ def shade(
     normal: wp.array(dtype=wp.vec3),
     albedo: wp.array(dtype=wp.vec3),
     light: wp.array(dtype=wp.vec2),
-    picture: wp.array(dtype=wp.vec3),  # sRGB, [0, 1]
+    picture: wp.array(dtype=wp.vec4),  # sRGB times opacity, and opacity; [0, 1]
 ):
     """Blur the light over neighbours on the same surface, then colour."""
     i = first + wp.tid()
     what = kind[i]
     if what == NOTHING:
-        picture[i] = scene.background
+        picture[i] = wp.vec4(0.0, 0.0, 0.0, 0.0)
         return
     p = position[i]
     n = normal[i]
     view = wp.normalize(scene.eye - p)
     if what == GROUND:
-        # The ground shows nothing but what it lacks: away from the mesh it is the background exactly, and so
-        # it is at the picture's edge, lest a shadow be cut.
+        # The ground is a black veil over the background where it lacks light: away from the mesh there is none,
+        # nor at the picture's edge, lest a shadow be cut.
         lit = mean_light(scene, i, -2, 2, 4, kind, position, normal, light)
         half = 0.5 * float(scene.width)
         across = wp.abs(float(i % scene.width) + 0.5 - half) / half
@@ -289,15 +293,15 @@ def shade(
         far = wp.clamp(1.6 - 0.4 * wp.length(p - scene.centre) / scene.radius, 0.0, 1.0)
         dark = 0.55 * (1.0 - lit[0]) + 0.27 * (1.0 - lit[1])
         dark = wp.max(0.0, dark - 0.015) * far * frame * frame * (3.0 - 2.0 * frame)
-        picture[i] = scene.background * (1.0 - dark)
+        picture[i] = wp.vec4(0.0, 0.0, 0.0, dark)
         return
     lit = mean_light(scene, i, -1, 1, 4, kind, position, normal, light)
     facing = wp.max(0.0, wp.dot(n, view))
-    wrapped = wp.max(0.0, (wp.dot(n, scene.key) + 0.12) / 1.12)
+    wrapped = wp.max(0.0, (wp.dot(n, scene.key) + 0.06) / 1.06)
     key = wrapped * lit[1]
     fill = wp.max(0.0, 0.3 + 0.7 * wp.dot(n, scene.fill)) * (0.35 + 0.65 * lit[0])
-    warm = wp.vec3(1.0, 0.97, 0.92) * (0.92 * key)
-    cool = wp.vec3(0.92, 0.97, 1.0) * (0.42 * lit[0] + 0.12 * fill)
+    warm = wp.vec3(1.0, 0.97, 0.92) * (1.0 * key)
+    cool = wp.vec3(0.92, 0.97, 1.0) * (0.34 * lit[0] + 0.10 * fill)
     diffuse = wp.cw_mul(albedo[i], warm + cool)
     gloss = wp.pow(wp.max(0.0, wp.dot(n, wp.normalize(view + scene.key))), 24.0) * 0.05 * lit[1]
     rim = wp.pow(1.0 - facing, 4.0) * 0.10 * lit[0]
@@ -307,4 +311,4 @@ def shade(
     if scene.has_cut != 0:
         line = on_cut(scene, p, n)
         shown = shown * (1.0 - line) + scene.ink * line
-    picture[i] = shown
+    picture[i] = wp.vec4(shown[0], shown[1], shown[2], 1.0)

@@ -20,12 +20,13 @@ def grid_image(
     row_labels: Sequence[str] | None = None,
     column_labels: Sequence[str] | None = None,
     pad: int = 8,
-    background: Colour = WHITE,
+    background: Colour | None = WHITE,
 ) -> np.ndarray:
-    """Contact sheet of pictures (h, w, 3) uint8; None, or a row that ends early, leaves a hole.
+    """Contact sheet of pictures (h, w, 3) or (h, w, 4) uint8; None, or a row that ends early, leaves a hole.
 
     Columns are as wide, and rows as high, as their largest picture; `pad` pixels lie between and round them.
-    Row labels stand on their side at the left. A label too long for its place is set smaller, then cut.
+    Row labels stand on their side at the left. Where one is too long for its place all are set smaller, then cut.
+    `background` None makes a transparent sheet, (h, w, 4).
     """
     columns = max((len(row) for row in rows), default=0)
     if not any(cell is not None for row in rows for cell in row):
@@ -44,22 +45,21 @@ def grid_image(
     left = pad + (strip if row_labels else 0)
     tops = top + np.cumsum([0, *(heights + pad)])
     lefts = left + np.cumsum([0, *(widths + pad)])
-    sheet = np.empty((tops[-1], lefts[-1], 3), np.uint8)
-    sheet[:] = background
+    sheet = blank(int(lefts[-1]), int(tops[-1]), background)
     for r, row in enumerate(rows):
         for c, cell in enumerate(row):
             if cell is not None:
-                h, w = cell.shape[:2]
-                y, x = tops[r] + (heights[r] - h) // 2, lefts[c] + (widths[c] - w) // 2
-                sheet[y : y + h, x : x + w] = cell[..., :3]
-    edge = slice(pad // 2, pad // 2 + strip)
-    for c, text in enumerate(column_labels or ()):
-        place = slice(lefts[c], lefts[c] + widths[c])
-        sheet[edge, place] = line_of_text(text, widths[c], letter, background)
-    for r, text in enumerate(row_labels or ()):
-        place = slice(tops[r], tops[r] + heights[r])
-        sheet[place, edge] = np.rot90(line_of_text(text, heights[r], letter, background))
-    return sheet
+                picture = Image.fromarray(cell)
+                see_through = picture.mode == "RGBA" and sheet.mode == "RGB"
+                x, y = lefts[c] + (widths[c] - picture.width) // 2, tops[r] + (heights[r] - picture.height) // 2
+                sheet.paste(picture, (int(x), int(y)), picture if see_through else None)
+    if column_labels:
+        for x, label in zip(lefts, _labels(column_labels, widths, letter, background), strict=False):
+            sheet.paste(label, (int(x), pad // 2))
+    if row_labels:
+        for y, label in zip(tops, _labels(row_labels, heights, letter, background), strict=False):
+            sheet.paste(label.transpose(Image.Transpose.ROTATE_90), (pad // 2, int(y)))
+    return np.array(sheet)
 
 
 def save_image(path: str | Path, array: np.ndarray) -> None:
@@ -73,17 +73,32 @@ def save_image(path: str | Path, array: np.ndarray) -> None:
         Image.fromarray(array).save(temporary, format="PNG")
 
 
-def line_of_text(text: str, length: int, letter: int, background: Colour) -> np.ndarray:
-    """One line of text in the middle of a strip (1.5 letters high, length, 3)."""
-    image = Image.new("RGB", (int(length), letter + letter // 2), background)
-    sizes = range(letter, min(letter, 9) - 1, -1)
-    fonts = [font(size) for size in sizes]
-    chosen = next((one for one in fonts if one.getlength(text) <= length), fonts[-1])
-    while len(text) > 1 and chosen.getlength(text) > length:
-        text = text[:-2] + "…"
-    ink = INK if sum(background) > 380 else WHITE
-    ImageDraw.Draw(image).text((length / 2, image.height / 2), text, fill=ink, font=chosen, anchor="mm")
-    return np.asarray(image)
+def blank(width: int, height: int, background: Colour | None) -> Image.Image:
+    """Paper to write on: RGB, or RGBA where it is transparent."""
+    if background is None:
+        return Image.new("RGBA", (width, height), (*INK, 0))  # letters' soft edges take this colour
+    return Image.new("RGB", (width, height), background)
+
+
+def ink_on(background: Colour | None) -> Colour:
+    """The colour of letters."""
+    return INK if background is None or sum(background) > 380 else WHITE
+
+
+def _labels(texts: Sequence[str], lengths: np.ndarray, letter: int, background: Colour | None) -> list[Image.Image]:
+    """Each text in the middle of a strip of its length, 1.5 letters high; all in one size of letters."""
+    places = list(zip(texts, map(int, lengths), strict=True))
+    fonts = [font(size) for size in range(letter, min(letter, 9) - 1, -1)]
+    chosen = next((f for f in fonts if all(f.getlength(text) <= length for text, length in places)), fonts[-1])
+    strips = []
+    for text, length in places:
+        while len(text) > 1 and chosen.getlength(text) > length:
+            text = text[:-2] + "…"
+        strip = blank(length, letter + letter // 2, background)
+        middle = (length / 2, strip.height / 2)
+        ImageDraw.Draw(strip).text(middle, text, fill=ink_on(background), font=chosen, anchor="mm")
+        strips.append(strip)
+    return strips
 
 
 @cache

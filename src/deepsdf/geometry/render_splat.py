@@ -1,8 +1,14 @@
-"""A z-buffer of small balls, in NumPy."""
+"""A z-buffer of small balls and the shadow they cast, in NumPy."""
 
 from __future__ import annotations
 
 import numpy as np
+from scipy.ndimage import gaussian_filter, map_coordinates
+
+from deepsdf.geometry.render_camera import KEY_LIGHT, Camera
+
+MAP, REACH = 512, 3.0  # the shadow map's cells along a side, and half its side in radii of the framed sphere
+LAYERS = 4
 
 
 def splat(rays: np.ndarray, ball: float, width: int, pixel: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -48,3 +54,44 @@ def open_to_the_eye(depth: np.ndarray, ball: float, supersample: int) -> np.ndar
             y, x = step * (1 + dy), step * (1 + dx)
             hidden += np.clip((far - padded[y : y + width, x : x + width]) / (16 * ball), 0, 1)
     return np.exp(-0.9 * hidden / 16).ravel()
+
+
+def ground_shadow(points: np.ndarray, ball: float, camera: Camera, width: int) -> np.ndarray:
+    """How much balls at points (n, 3), picture's frame, darken the ground that each pixel sees: (w, w) in [0, 1].
+
+    The ground touches the lowest ball. The balls' shadows are drawn on it from above, in layers by height: the higher,
+    the softer.
+    """
+    ground = float(points[:, 1].min()) - ball
+    if camera.eye[1] <= ground:
+        return np.zeros((width, width))
+    key = camera.light(*KEY_LIGHT)
+    height = points[:, 1] - ground
+    layers = np.minimum((height / (height.max() + 1e-9) * LAYERS).astype(int), LAYERS - 1)
+    open_key, open_sky = np.ones((MAP, MAP)), np.ones((MAP, MAP))
+    for layer in np.unique(layers):
+        mine = points[layers == layer]
+        high = float(height[layers == layer].mean())
+        thrown = mine - key * ((mine[:, 1] - ground) / key[1])[:, None]
+        open_key *= 1 - _cover(thrown, ball, 0.1 * high)
+        open_sky *= 1 - _cover(mine, ball, 0.5 * high) * 0.9 ** (10 * high)
+    dark = np.maximum(0.45 * (1 - open_sky) + 0.27 * (1 - open_key) - 0.015, 0)
+    half = width / 2
+    side = (np.arange(width) + 0.5 - half) * camera.pixel(width)
+    rays = camera.axes[2] + side[:, None] * camera.axes[0] - side[:, None, None] * camera.axes[1]
+    seen = rays[..., 1] < 0
+    met = camera.eye + rays * ((ground - camera.eye[1]) / np.where(seen, rays[..., 1], -1))[..., None]
+    place = (met[..., [2, 0]] + REACH) * (MAP / (2 * REACH)) - 0.5
+    found = map_coordinates(dark, np.moveaxis(place, -1, 0), order=1)
+    edge = (np.abs(side / side[-1]) ** 4)[:, None] + np.abs(side / side[-1]) ** 4
+    frame = np.clip((1 - edge) / 0.7, 0, 1)
+    return found * seen * frame**2 * (3 - 2 * frame)
+
+
+def _cover(points: np.ndarray, ball: float, blur: float) -> np.ndarray:
+    """Share of the ground's cells below balls (n, 3) that is covered: (MAP, MAP), rows along z."""
+    cell = 2 * REACH / MAP
+    edges = np.linspace(-REACH, REACH, MAP + 1)
+    count = np.histogram2d(points[:, 2], points[:, 0], (edges, edges))[0]
+    thick = gaussian_filter(count * (np.pi * ball**2 / cell**2), max(ball, blur) / cell)
+    return 1 - np.exp(-thick)

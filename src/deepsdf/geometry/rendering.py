@@ -16,6 +16,7 @@ import numpy as np
 from deepsdf.errors import InputError, MeshError
 from deepsdf.geometry import render_colours
 from deepsdf.geometry.launch import cpu_threads
+from deepsdf.geometry.launch import kernels as compiled
 from deepsdf.geometry.render_camera import (
     CLAY,
     FILL_LIGHT,
@@ -26,14 +27,14 @@ from deepsdf.geometry.render_camera import (
     Axis,
     Camera,
     Colour,
+    developed,
     encode,
     linear_colours,
-    shrink,
 )
 from deepsdf.geometry.render_colours import error_colours, legend, parse_colour, slice_image
 from deepsdf.geometry.render_film import save_film
 from deepsdf.geometry.render_sheet import grid_image, save_image
-from deepsdf.geometry.render_splat import open_to_the_eye, splat
+from deepsdf.geometry.render_splat import ground_shadow, open_to_the_eye, splat
 from deepsdf.geometry.sampling import sample_surface
 from deepsdf.geometry.warp_runtime import get_warp, resolve_device
 
@@ -60,11 +61,12 @@ __all__ = [
 ]
 
 CREASE = float(np.cos(np.radians(38.0)))  # faces that meet at a larger angle keep a hard edge
-SKY_RAYS, KEY_RAYS = 2, 1  # per pixel; the blur sees 64 times as many, on the ground 256
+SKY_RAYS, KEY_RAYS = 3, 1  # per pixel; the blur sees 64 times as many, on the ground 256
 KEY_SOFTNESS = 0.16  # radius of the key light's disc at distance 1
 PROBES = 10_000
 """Points of a surface that tell how far its errors go."""
 
+LARGEST = 16_384  # rays along a side: 20 GB
 SURFACE = 1  # the kernels' kind of a pixel that sees the mesh
 BAND = 16384  # pixels per CPU launch: small enough to balance threads
 
@@ -82,7 +84,7 @@ def render_mesh(
     surface_colors: Callable[[np.ndarray], np.ndarray] | None = None,
     cut: tuple[Axis, float] | None = None,
     ground: bool = True,
-    background: Colour = WHITE,
+    background: Colour | None = WHITE,
     supersample: int = 2,
     device: str = "auto",
 ) -> np.ndarray:
@@ -98,6 +100,7 @@ def render_mesh(
             change within a face.
         cut: a plane ("z", 0.1), mesh's frame; a dark line is drawn where it meets the surface.
         ground: catch a soft shadow under the mesh; elsewhere the ground is the background.
+        background: None leaves it transparent: the picture is (size, size, 4) then.
         supersample: rays per pixel along each axis.
     Raises:
         MeshError: the mesh has no faces, or a vertex that is not finite.
@@ -105,28 +108,29 @@ def render_mesh(
     vertices, faces, used = _checked(mesh)
     _check_size(size, supersample)
     camera = Camera.fit(used, azimuth, elevation, up, bound)
-    placed = camera.place(vertices).astype(np.float32)
+    placed = camera.place(vertices)
     colours = linear_colours(vertex_colors, color, len(vertices))
     warp, device = get_warp(), resolve_device(device)
-    from deepsdf.geometry import render_kernels as kernels
+    kernels = compiled(device, "render_kernels")
 
     def upload(array: np.ndarray, dtype: Any = warp.vec3) -> Any:
-        return warp.array(np.ascontiguousarray(array), dtype=dtype, device=device)
+        kind = np.float32 if dtype is warp.vec3 else None
+        return warp.array(np.ascontiguousarray(array, kind), dtype=dtype, device=device)
 
     def blank(dtype: Any, count: int = (size * supersample) ** 2) -> Any:
         return warp.empty(count, dtype=dtype, device=device)
 
     points, corners = upload(placed), upload(faces.ravel(), warp.int32)
     shape = warp.Mesh(points, corners)  # the scene holds its id only: keep it alive
-    scene = _scene(kernels.Scene(), camera, camera.place(used), size * supersample, ground, background)
+    scene = _scene(kernels.Scene(), camera, camera.place(used), size, supersample, ground)
     scene.mesh = shape.id
     if cut is not None:
         _cut(scene, camera, *cut, width=0.75 * supersample * max(1.0, size / 512))
-    a, b, c = (camera.place(vertices)[faces[:, k]] for k in range(3))
-    area = upload(np.cross(b - a, c - a).astype(np.float32))
+    a, b, c = placed[faces[:, 0]], placed[faces[:, 1]], placed[faces[:, 2]]
+    area = upload(np.cross(b - a, c - a))
     *rounds, disputed = _rounds(placed, faces)
     rounds = [*(upload(array, warp.int32) for array in rounds), upload(disputed, warp.bool)]
-    normals, picture = blank(warp.vec3, faces.size), blank(warp.vec3)
+    normals, picture = blank(warp.vec3, faces.size), blank(warp.vec4)
     seen = [blank(kind) for kind in (warp.int32, warp.vec3, warp.vec3, warp.vec3, warp.vec2)]
     rays = [upload(directions) for directions in _ray_sets()]
     _launch(kernels.corner_normals, faces.size, [*rounds, area, CREASE, normals], device)
@@ -138,7 +142,7 @@ def render_mesh(
     mean = warp.empty_like(light)
     _launch(kernels.gather, len(picture), [scene, kind, position, normal, light, mean], device)
     _launch(kernels.shade, len(picture), [scene, kind, position, normal, albedo, mean, picture], device)
-    return shrink(picture.numpy().reshape(size * supersample, -1, 3), supersample)
+    return developed(picture.numpy().reshape(size * supersample, -1, 4), supersample, background)
 
 
 def error_picture(
@@ -178,7 +182,9 @@ def error_picture(
     if not legend:
         return picture
     over = bool(np.nanmax(known, initial=0) > top)
-    return np.hstack([picture, render_colours.legend(top, height=size, title=title, over=over)])
+    background = view.get("background", WHITE)
+    bar = render_colours.legend(top, height=size, title=title, over=over, background=background)
+    return np.hstack([picture, bar])
 
 
 def render_points(
@@ -192,10 +198,11 @@ def render_points(
     elevation: float = 20.0,
     up: Axis = "y",
     bound: float | None = None,
-    background: Colour = WHITE,
+    ground: bool = True,
+    background: Colour | None = WHITE,
     supersample: int = 2,
 ) -> np.ndarray:
-    """Picture of points (n, 3) as small shaded balls: (size, size, 3) uint8. Camera as in `render_mesh`.
+    """Picture of points (n, 3) as small shaded balls: (size, size, 3) uint8. View as in `render_mesh`.
 
     Args:
         colors: (n, 3) sRGB, uint8 or float in [0, 1]; replaces `color`.
@@ -209,22 +216,26 @@ def render_points(
     _check_size(size, supersample)
     camera = Camera.fit(points, azimuth, elevation, up, bound)
     colours = linear_colours(colors, color, len(points))
+    placed = camera.place(points)
     ball = np.clip(1.2 * len(points) ** -0.5, 0.006, 0.025) if radius is None else radius / camera.radius
     width = size * supersample
-    rays = (camera.place(points) - camera.eye) @ camera.axes.T
+    rays = (placed - camera.eye) @ camera.axes.T
     owner, depth, normal = splat(rays, float(ball), width, camera.pixel(width))
     key = np.maximum(normal @ (camera.axes @ camera.light(*KEY_LIGHT) * [1, 1, -1]), 0)
     sky = 0.5 + 0.5 * (normal @ (camera.axes[:, 1] * [1, 1, -1]))
-    shown = np.tile(np.asarray(background, np.float32) / 255, (width * width, 1))
+    shown = np.zeros((width * width, 4), np.float32)
+    if ground:
+        shown[:, 3] = ground_shadow(placed, float(ball), camera, width).ravel()
     hit = owner >= 0
     lit = (0.5 * key + 0.3 * sky + 0.3) * open_to_the_eye(depth, float(ball), supersample)[hit]
-    shown[hit] = encode(colours[owner[hit] if len(colours) > 1 else 0] * lit[:, None])
-    return shrink(shown.reshape(width, width, 3), supersample)
+    shown[hit, :3] = encode(colours[owner[hit] if len(colours) > 1 else 0] * lit[:, None])
+    shown[hit, 3] = 1
+    return developed(shown.reshape(width, width, 4), supersample, background)
 
 
 def _check_size(size: int, supersample: int) -> None:
-    if size < 1 or supersample < 1:
-        raise InputError(f"size={size} and supersample={supersample} must be at least 1")
+    if size < 1 or supersample < 1 or size * supersample > LARGEST:
+        raise InputError(f"{size=} and {supersample=} must be at least 1, and their product at most {LARGEST}")
 
 
 def _checked(mesh: trimesh.Trimesh) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -240,7 +251,7 @@ def _checked(mesh: trimesh.Trimesh) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     return vertices, faces, used
 
 
-def _scene(scene: Any, camera: Camera, placed: np.ndarray, width: int, ground: bool, background: Colour) -> Any:
+def _scene(scene: Any, camera: Camera, placed: np.ndarray, size: int, supersample: int, ground: bool) -> Any:
     """Fill the kernels' `Scene`, all but its mesh. `placed`: the vertices that faces use, picture's frame."""
     low, high = placed.min(axis=0), placed.max(axis=0)
     centre = (low + high) / 2
@@ -248,10 +259,10 @@ def _scene(scene: Any, camera: Camera, placed: np.ndarray, width: int, ground: b
     scene.radius = float(np.linalg.norm(placed - centre, axis=1).max()) * 1.0001 + 1e-6
     scene.eye = camera.eye.tolist()
     scene.right, scene.above, scene.forward = camera.axes.tolist()
-    scene.step, scene.width = camera.pixel(width), width
+    scene.width, scene.supersample = size * supersample, supersample
+    scene.step = camera.pixel(scene.width)
     scene.has_ground, scene.ground = int(ground), float(low[1])
     scene.key, scene.fill = camera.light(*KEY_LIGHT).tolist(), camera.light(*FILL_LIGHT).tolist()
-    scene.background = [channel / 255 for channel in background]
     return scene
 
 
@@ -285,9 +296,8 @@ def _launch(kernel: Any, count: int, inputs: list[Any], device: str) -> None:
     def run(first: int) -> None:
         warp.launch(kernel, dim=min(band, count - first), inputs=[first, *inputs], device=device)
 
-    run(0)  # alone: it compiles the module, for which threads would race
     with ThreadPoolExecutor(cpu_threads()) as pool:
-        list(pool.map(run, range(band, count, band)))
+        list(pool.map(run, range(0, count, band)))
 
 
 def _rounds(placed: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -155,10 +155,10 @@ def sample_surface(
     rng = np.random.default_rng(seed)
     if isinstance(mesh, MeshSDF):
         return _outer_points(mesh, count, rng)
-    return _area_points(np.asarray(mesh.vertices, np.float64), np.asarray(mesh.faces), count, rng)[0]
+    return area_points(np.asarray(mesh.vertices, np.float64), np.asarray(mesh.faces), count, rng)[0]
 
 
-def _area_points(
+def area_points(
     vertices: np.ndarray, faces: np.ndarray, count: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Points (count, 3), the rows (count,) and unit normals (count, 3) of the faces they lie on."""
@@ -179,7 +179,7 @@ def _outer_points(field: MeshSDF, count: int, rng: np.random.Generator) -> np.nd
     kept: list[np.ndarray] = []
     missing = count
     for _ in range(_REDRAWS):
-        points, rows, normals = _area_points(vertices, oriented.faces, missing, rng)
+        points, rows, normals = area_points(vertices, oriented.faces, missing, rng)
         if field.thicken:
             points += rng.choice([-field.thicken, field.thicken], (missing, 1)) * normals
             points = points[field(points) > -0.01 * field.thicken]  # others lie in the solid
@@ -193,5 +193,5 @@ def _outer_points(field: MeshSDF, count: int, rng: np.random.Generator) -> np.nd
         if missing == 0:
             break
     else:  # nearly everything lies inside: better such points than too few
-        kept.append(_area_points(vertices, oriented.faces, missing, rng)[0])
+        kept.append(area_points(vertices, oriented.faces, missing, rng)[0])
     return np.concatenate(kept)

@@ -18,7 +18,6 @@ from deepsdf.inference.doubts import Figures, contradicting, unexplained
 from deepsdf.inference.gauss_newton import REASONS, STEPS_RAN_OUT, OnStep, Quadratic, minimise
 from deepsdf.inference.posterior import posterior, surface_spread
 from deepsdf.network.bank import Generators, SampleBank
-from deepsdf.network.codes import CodePrior
 from deepsdf.network.decoder import Decoder
 from deepsdf.network.objective import clamped_l1, code_square_penalty
 

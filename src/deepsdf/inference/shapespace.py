@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -23,6 +23,12 @@ from deepsdf.network.bank import SampleBank
 from deepsdf.network.codes import CodePrior
 from deepsdf.network.decoder import Decoder
 from deepsdf.workspace import Experiment
+
+if TYPE_CHECKING:
+    from deepsdf.geometry.meshes import Normalization
+    from deepsdf.geometry.scanning import Scan
+    from deepsdf.inference.alignment import Pose
+    from deepsdf.inference.completion import Completion
 
 CHUNK = 32_768
 """Points evaluated at once: their activations stay in a processor's cache."""
@@ -163,7 +169,7 @@ class ShapeSpace:
             observations: SDFSamples, or points with distances (n, 4), unit frame; one or a list.
             optimizer: "lm" (Gauss-Newton, a few dozen steps) or "adam" (the original's).
             steps: at most; by default 40 for "lm", 800 for "adam".
-            samples: of a shape a step; by default 2000 for "lm", 8000 for "adam".
+            samples: of a shape a step; by default up to 16000 for "lm", 8000 for "adam".
             seed: the same seed gives the same code on the CPU, whatever is fitted beside it (to rounding).
             on_step: told the step and the number of steps.
         Returns:
@@ -175,7 +181,9 @@ class ShapeSpace:
         listed = [observations] if single else list(observations)  # pyright: ignore[reportArgumentType]
         if not listed:
             raise InputError("no observations were given to fit")
-        chosen = {name: value for name, value in (("steps", steps), ("samples", samples)) if value is not None}
+        chosen: dict[str, Any] = {
+            name: value for name, value in (("steps", steps), ("samples", samples)) if value is not None
+        }
         for name, least in (("steps", 1), ("samples", 2)):
             if chosen.get(name, least) < least:
                 raise InputError(f"{name} is {chosen[name]}; it must be at least {least}")
@@ -184,7 +192,7 @@ class ShapeSpace:
         bank = SampleBank.of([_sides(item, number) for number, item in enumerate(listed)]).to(self.device)
         # One a shape: its code does not depend on which others are fitted beside it.
         generator = [torch.Generator(self.device).manual_seed(seed) for _ in listed]
-        # Its rounding is less than chance where samples are drawn anew, but more than the last steps where they are not.
+        # Its rounding is less than chance where samples are drawn anew; more than the last steps where they are not.
         bfloat16 = fast_bfloat16(self.device) and int(bank.counts.sum(dim=1).min()) > LM_SAMPLES
         problem = CodeProblem(self.decoder, self.prior, self.clamping_distance, bfloat16)
         judged = Draw(*bank.spread(FINAL_SAMPLES, generator))
@@ -201,6 +209,56 @@ class ShapeSpace:
 
     def _draws(self, count: int, seed: int) -> Tensor:
         return self.prior.sample(count, torch.Generator().manual_seed(seed))
+
+    def complete(
+        self,
+        scan: Scan,
+        *,
+        pose: Pose = "none",
+        normalization: Normalization | None = None,
+        up: str = "y",
+        any_way_up: bool = False,
+        eta: float = 0.01,
+        noise: float | None = None,
+        free_space: float = 1.0,
+        points: int = 500,
+        seed: int = 0,
+    ) -> Completion:
+        """Find the whole shape that explains a partial scan, and where it stands.
+
+        Shapes of a space lie in the unit frame (middle of the bounding box at the origin, scaled into the unit
+        sphere). What a part of a shape is normalised by cannot be told from that part: a scan in another frame needs
+        the shape's normalization, or `pose="similarity"`, which finds everything.
+
+        Args:
+            pose: what else to find. "none": the scan is in the unit frame. "yaw": how it is turned about the axis
+                `up`, and moved. "rigid": how it is turned and moved. "similarity": its scale, too.
+            normalization: from the scan's frame to the unit frame, as far as it is known.
+            up: the axis of the unit frame that is up, in the scan as well: the search starts from turns about it.
+            any_way_up: the scan may be turned in any way; "rigid" and "similarity" only, several times as long.
+            eta: η, how far along the normals signed distances are told, unit frame.
+            noise: standard deviation of the scan's points, its own lengths; None: found from what is left over.
+            free_space: weight of a point that the cameras saw through, where one of the surface has 1; 0 leaves it out.
+            points: of the surface, that the fit asks.
+            seed: the same seed gives the same result on the CPU.
+        Raises:
+            InputError: a scan that is not in the unit frame where it should be, or options that cannot be.
+        """
+        from deepsdf.inference.completion import complete
+
+        return complete(
+            self,
+            scan,
+            pose=pose,
+            normalization=normalization,
+            up=up,
+            any_way_up=any_way_up,
+            eta=eta,
+            noise=noise,
+            free_space=free_space,
+            points=points,
+            seed=seed,
+        )
 
     def interpolate(self, code_a: Tensor, code_b: Tensor, steps: int = 8) -> list[Shape]:
         """Shapes along the straight line between two codes, both ends included."""

@@ -50,14 +50,34 @@ class SampleBank:
         in the original. With a generator for each shape, its samples do not depend on the other shapes.
         """
         half = count // 2
-        counts, starts = self.counts[shapes], self.starts[shapes]  # (b, 2)
-        side = torch.where(counts > 0, torch.arange(2, device=counts.device), (counts.argmax(1, keepdim=True)))
-        counts, starts = counts.gather(1, side), starts.gather(1, side)
+        starts, counts = self._sides(shapes)
         random = _uniform((2, half), generator, len(shapes), self.rows.device, torch.float32)
         picks = (random * counts.unsqueeze(-1)).long()
         # A product just below the count can round up to it.
         picks = torch.minimum(picks, counts.unsqueeze(-1) - 1) + starts.unsqueeze(-1)
         return self.rows[picks.flatten(1)]
+
+    def draw_keyed(self, shapes: Tensor, count: int, keys: Tensor) -> Tensor:
+        """As `draw`, from a key (b,) int64 for each shape instead of a generator.
+
+        The same key draws the same samples of a shape on every device and in every process, whatever is drawn
+        beside it, and nothing waits for a device.
+        """
+        return self.rows[self.picks_keyed(shapes, count, keys)]
+
+    def picks_keyed(self, shapes: Tensor, count: int, keys: Tensor) -> Tensor:
+        """Which rows (b, count) `draw_keyed` draws."""
+        half = count // 2
+        starts, counts = self._sides(shapes)
+        number = torch.arange(2 * half, device=keys.device).reshape(2, half)
+        random = (mix(keys[:, None, None] + number) >> 32) & 0xFFFFFFFF
+        return (((random * counts.unsqueeze(-1)) >> 32) + starts.unsqueeze(-1)).flatten(1)
+
+    def _sides(self, shapes: Tensor) -> tuple[Tensor, Tensor]:
+        """Starts and counts (b, 2) of what is drawn: both sides, or twice the one there is."""
+        counts, starts = self.counts[shapes], self.starts[shapes]
+        side = torch.where(counts > 0, torch.arange(2, device=counts.device), (counts.argmax(1, keepdim=True)))
+        return starts.gather(1, side), counts.gather(1, side)
 
     def spread(self, count: int, generator: Generators) -> tuple[Tensor, Tensor]:
         """Samples (b, n, 4) of all shapes, none twice, and their weights (b, n), which add up to 1 a shape.
@@ -67,7 +87,7 @@ class SampleBank:
         of weight 0 behind them. So few observations count all, and the same every time. n is `count`, rounded down
         to an even number, or less where no shape has so many.
         """
-        counts, starts, shares = self._sides()
+        counts, starts, shares = self._halves()
         half = min(count // 2, int(counts.max()))
         random = _uniform((2, half), generator, len(self), self.rows.device, torch.float64)
         place = torch.arange(half, device=self.rows.device)
@@ -78,7 +98,7 @@ class SampleBank:
         weights = torch.where(place < counts.unsqueeze(-1), shares.unsqueeze(-1) / taken, 0.0)
         return self.rows[picks.flatten(1).clamp_max(len(self.rows) - 1)], weights.float().flatten(1)
 
-    def _sides(self) -> tuple[Tensor, Tensor, Tensor]:
+    def _halves(self) -> tuple[Tensor, Tensor, Tensor]:
         """Counts, first rows and weights (b, 2) of two sides; samples on one side alone are parted in the middle."""
         total = self.counts.sum(dim=1, keepdim=True)
         alone = (self.counts == 0).any(dim=1, keepdim=True)
@@ -88,6 +108,17 @@ class SampleBank:
         counts = torch.where(alone, parted, self.counts)
         starts = torch.where(alone, torch.cat([begin, begin + first], dim=1), self.starts)
         return counts, starts, torch.where(alone, parted.double() / total, 0.5)
+
+
+def mix(values: Tensor) -> Tensor:
+    """int64 -> int64 whose bits look random: the finalizer of SplitMix64 (Steele et al. 2014), after its increment.
+
+    Products wrap; the shifts of that generator are unsigned, so the sign's copies are masked away.
+    """
+    values = values * -7046029254386353131
+    values = (values ^ ((values >> 30) & 0x3FFFFFFFF)) * -4658895280553007687
+    values = (values ^ ((values >> 27) & 0x1FFFFFFFFF)) * -7723592293110705685
+    return values ^ ((values >> 31) & 0x1FFFFFFFF)
 
 
 def _uniform(

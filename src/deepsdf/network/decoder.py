@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deepsdf.errors import InputError
+from deepsdf.network.dropout import relu_dropout
 
 logger = logging.getLogger(__name__)
 
@@ -186,17 +187,21 @@ class Decoder(nn.Module):
         """`forward` of codes (b, 1 or n, L); `shares` gets what the code adds to each layer, leaves (b, n, out)."""
         features = self.point_features(points)
         last = len(self.dims)
-        x = features
+        x, scale = features, 1.0
         for layer in range(last):
             linear = self.get_submodule(f"lin{layer}")
             assert isinstance(linear, nn.Linear | WeightNormLinear)
-            x = self._linear(layer, linear, x, features, codes, points, shares)
+            x = self._linear(layer, linear, x, features, codes, points, scale, shares)
             if (norm := self._modules.get(f"bn{layer}")) is not None:
                 x = norm(x)
-            x = self.activation(x)
-            if layer in self.dropout and self.training and self.dropout_prob > 0:
-                x = functional.dropout(x, self.dropout_prob)
-        return self._head(last, x, features, codes, points, shares)
+            scale = 1.0
+            if layer not in self.dropout or not self.training or self.dropout_prob == 0:
+                x = self.activation(x)
+            elif self.activation is torch.relu:
+                x, scale = relu_dropout(x, self.dropout_prob)
+            else:
+                x = functional.dropout(self.activation(x), self.dropout_prob)
+        return self._head(last, x, features, codes, points, scale, shares)
 
     def _linear(
         self,
@@ -206,8 +211,10 @@ class Decoder(nn.Module):
         features: Tensor,
         codes: Tensor,
         points: Tensor,
+        scale: float = 1.0,
         shares: dict[int, Tensor] | None = None,
     ) -> Tensor:
+        """A layer's product; `scale` is what `x` lacks, which costs less in the weight."""
         weight = linear.weight
 
         def shared(columns: Tensor) -> Tensor:
@@ -223,11 +230,19 @@ class Decoder(nn.Module):
         if layer in self.latent_in:
             from_x = x.shape[-1]
             from_code = from_x + self.code_length
+            share = shared(weight[:, from_x:from_code])
             wide = torch.cat([x, features.to(x.dtype)], dim=-1)
-            narrow = torch.cat([weight[:, :from_x], weight[:, from_code:]], dim=1)
-            return functional.linear(wide, narrow) + shared(weight[:, from_x:from_code])
+            weight = torch.cat([weight[:, :from_x] * scale, weight[:, from_code:]], dim=1)
+            return functional.linear(wide, weight) + share
         if self.xyz_in_all:
+            from_x = x.shape[-1]
             x = torch.cat([x, points.to(x.dtype)], dim=-1)
+            if scale != 1.0:
+                weight = torch.cat([weight[:, :from_x] * scale, weight[:, from_x:]], dim=1)
+        elif scale != 1.0:
+            weight = weight * scale
+        if len(weight) == 1:  # a product with a matrix of one row takes longer than a whole layer, going back
+            return (x @ weight[0] + linear.bias).unsqueeze(-1)
         return functional.linear(x, weight, linear.bias)
 
     def _head(
@@ -237,13 +252,14 @@ class Decoder(nn.Module):
         features: Tensor,
         codes: Tensor,
         points: Tensor,
+        scale: float,
         shares: dict[int, Tensor] | None,
     ) -> Tensor:
         # In float32 whatever the hidden layers use: a distance of bfloat16's 8 bits is too coarse.
         with torch.autocast(points.device.type, enabled=False):
             linear = self.get_submodule(f"lin{layer}")
             assert isinstance(linear, nn.Linear | WeightNormLinear)
-            out = self._linear(layer, linear, x.float(), features, codes, points, shares).squeeze(-1)
+            out = self._linear(layer, linear, x.float(), features, codes, points, scale, shares).squeeze(-1)
             return torch.tanh(torch.tanh(out) if self.use_tanh else out)
 
 

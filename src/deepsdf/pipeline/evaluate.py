@@ -10,13 +10,14 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 
 from deepsdf.checkpoints import resolve_epoch
 from deepsdf.errors import InputError
-from deepsdf.files import write_text
+from deepsdf.files import safe_name, write_text
 from deepsdf.geometry.metrics import (
     ACCURACY_SHARE,
     COMPLETION_DELTA,
@@ -192,6 +193,46 @@ def _table(rows: Sequence[Row]) -> str:
         reason = " ".join(row.reason.split())
         writer.writerow([str(row.shape), row.status, reason, *(row.metrics.get(name) for name in METRICS)])
     return text.getvalue()
+
+
+def read_rows(path: str | os.PathLike[str]) -> list[Row]:
+    """The rows of a metrics.csv.
+
+    Raises:
+        InputError: no such file, another form, no rows, or a name that leaves its folder.
+    """
+    path = Path(path)
+    form = f"{path} is not a table of metrics as `deepsdf evaluate` writes it"
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            header, *lines = [*csv.reader(file)] or [[]]
+    except FileNotFoundError:
+        raise InputError(f"there is no table of metrics at {path}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{form}: {error}") from None
+    if header != ["shape", "status", "reason", *METRICS]:
+        raise InputError(f"{form}: its columns are others")
+    if not lines:
+        raise InputError(f"{form}: it has no rows")
+    return [_parse_row(line, f"{form}: row {number}") for number, line in enumerate(lines, 1)]
+
+
+def _parse_row(line: Sequence[str], where: str) -> Row:
+    if len(line) != 3 + len(METRICS):
+        raise InputError(f"{where} has {len(line)} columns")
+    names, status, reason, *cells = line
+    parts = [safe_name(name, where) for name in names.split("/")]
+    if len(parts) != 3 or status not in ("ok", "failed"):
+        raise InputError(
+            f"{where} is {names!r}, {status!r}; a shape dataset/class/instance, ok or failed, was expected"
+        )
+    try:
+        metrics = {name: float(cell) if cell else None for name, cell in zip(METRICS, cells, strict=True)}
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from None
+    if not np.isfinite([value for value in metrics.values() if value is not None]).all():
+        raise InputError(f"{where} holds a figure that is not finite")
+    return Row(ShapeName(*parts), reason, metrics if status == "ok" else {})
 
 
 def _summary(rows: Sequence[Row], settings: Measuring, measured: Sequence[Measured]) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def _write(
 def find_code(experiment: Experiment, space: ShapeSpace, name: str) -> Tensor:
     """A code by a shape's name, reconstructed or of the training split, or from a code file.
 
-    A name is the instance alone or dataset/class/instance.
+    A name is the instance alone, class/instance or dataset/class/instance.
 
     Raises:
         InputError: no such shape, several of that name, or a training split that does not fit the codes.
@@ -116,4 +116,4 @@ def find_code(experiment: Experiment, space: ShapeSpace, name: str) -> Tensor:
 
 
 def _is(shape: ShapeName, name: str) -> bool:
-    return name in (shape.instance, str(shape))
+    return name in (shape.instance, f"{shape.category}/{shape.instance}", str(shape))

@@ -114,7 +114,7 @@ def _every(
     notes = []
     unit_samples = normalization.apply(samples)
     try:
-        reference = _true_surface(data, score.shape, normalization, unit_samples)
+        reference = true_surface(data, score.shape, normalization, unit_samples)
     except DeepSDFError as error:
         reference = unit_samples
         notes.append(f"compared with its surface samples: {error}")
@@ -137,7 +137,7 @@ def _every(
     return Measured(score, metrics, conditions, "; ".join(notes))  # pyright: ignore[reportArgumentType]
 
 
-def _true_surface(data: DataSource, shape: ShapeName, normalization: Normalization, samples: np.ndarray) -> MeshSDF:
+def true_surface(data: DataSource, shape: ShapeName, normalization: Normalization, samples: np.ndarray) -> MeshSDF:
     """The outer surface of a shape's own mesh, unit frame.
 
     Args:

@@ -1,85 +1,33 @@
-"""Any shape, from a file or an experiment, as a picture or a film."""
+"""Any shapes as a picture or a film."""
 
 from __future__ import annotations
 
 import logging
 import os
-import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import trimesh
-from scipy.spatial import KDTree
 
 from deepsdf.errors import InputError, NoSurfaceError
 from deepsdf.geometry.distance import MeshSDF
-from deepsdf.geometry.meshes import MESH_SUFFIXES, Normalization, load_mesh
-from deepsdf.geometry.points import load_points
+from deepsdf.geometry.meshes import Normalization, load_mesh
 from deepsdf.geometry.render_colours import nice_maximum, sdf_colours
 from deepsdf.geometry.render_film import FILM_SUFFIXES, check_film
-from deepsdf.geometry.rendering import (
-    CLAY,
-    PROBES,
-    Axis,
-    Colour,
-    error_colours,
-    grid_image,
-    legend,
-    render_mesh,
-    render_points,
-    save_film,
-    save_image,
-    slice_image,
-)
-from deepsdf.geometry.sampling import SDFSamples, sample_surface
-from deepsdf.inference.shapespace import Shape, ShapeSpace
+from deepsdf.geometry.rendering import PROBES, error_colours, legend, save_film, save_image
+from deepsdf.geometry.sampling import sample_surface
+from deepsdf.inference.shapespace import ShapeSpace
 from deepsdf.pipeline.explore import find_code
-from deepsdf.pipeline.pictures import FRAME
-from deepsdf.splits import ShapeName, read_split
+from deepsdf.pipeline.layout import CLAMP, COLUMNS, Plane, Style, View, sections_of, sheet
+from deepsdf.pipeline.subjects import Field, Subject, is_file, of_file, of_shape
 from deepsdf.workspace import Experiment
 
-Field = Callable[[np.ndarray], np.ndarray]
-"""Of points (n, 3)."""
-
-Plane = tuple[Axis, float]
-
-COLUMNS = 5
-"""Shapes in a row."""
-
-CLAMP = 0.1
-"""Distance at which a slice's colours end, unit frame."""
-
-
-@dataclass(frozen=True)
-class View:
-    """How every shape of a picture is looked at; see `render_mesh`. `bound` None fits each shape of a file."""
-
-    size: int = 512
-    azimuth: float = 35.0
-    elevation: float = 20.0
-    up: Axis = "y"
-    color: Colour = CLAY
-    bound: float | None = None
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is drawn: a mesh, else points, else nothing (a shape without a surface leaves its place empty).
-
-    `unit`: it is of the unit frame, and the picture frames the unit sphere. `field` makes its signed distance.
-    """
-
-    name: str
-    mesh: trimesh.Trimesh | None = None
-    points: np.ndarray | None = None
-    field: Callable[[], Field] | None = None
-    unit: bool = False
-    colours: Field | None = None
-    section: np.ndarray | None = None  # picture of the plane
+T = TypeVar("T")
 
 
 def render(
@@ -96,52 +44,56 @@ def render(
     steps: int | None = None,
     fps: float = 20.0,
     resolution: int | None = None,
-    device: str = "auto",
-    on_frame: Callable[[int, int], None] | None = None,
-) -> None:
+    on_step: Callable[[int, int], None] | None = None,
+) -> list[str]:
     """Draw shapes side by side, or as a film, to `out`: a .png, .gif or .mp4, whole or not at all.
 
     Args:
-        what: files (a mesh, a point cloud .ply, an .npz of SDF samples), or, with an experiment, names of its
-            shapes: instance, class/instance or dataset/class/instance, or a code file (.pth).
+        what: files (a mesh, a point cloud, an .npz of SDF samples), or, with an experiment, names of its shapes:
+            instance, class/instance or dataset/class/instance, or a code file (.pth).
         plane: ("z", 0.1) draws the signed distance on that plane of the unit frame as well, and its line on meshes.
-            A mesh of a file is moved to the unit frame for it.
-        truth: a mesh; colours meshes by the distance of their points to its surface. With an experiment or
-            a plane, it and meshes of files are moved to the unit frame first, else all are taken as they are.
+        truth: a mesh; colours meshes by the distance of their points to its surface.
         error_max: where error colours end; None: the 99th percentile, rounded up.
         turntable: frames of one whole turn.
         steps: shapes on the way from each named shape to the next, ends included: a strip in a .png; a film goes
             there and back.
-        resolution: of an experiment's meshes; None: 256, or 128 for many of them.
-        on_frame: told the number of frames done and of all.
+        resolution: of an experiment's meshes; None: 256, or 128 on the way between shapes.
+        on_step: told how many shapes are read and frames drawn, and how many there are.
+
+    With an experiment or a plane the picture is of the unit frame: meshes of files are moved there, by the truth's
+    normalisation where there is a truth, else each by its own.
+
+    Returns:
+        the names of shapes without a surface, whose places are empty.
     Raises:
         InputError: what cannot be read, found, or drawn so; nothing is written then.
-        NoSurfaceError: no shape of the experiment has a surface.
+        NoSurfaceError: no shape has a surface.
     """
     view = view or View()
+    film = Path(out).suffix.lower() in FILM_SUFFIXES
     _check_request(what, out, experiment, view, turntable, steps)
-    subjects = list(_subjects(what, experiment, checkpoint, steps, resolution, device))
-    if plane is not None:
-        subjects = [_sliced(subject, plane, view, device) for subject in subjects]
-    bars = []
-    if plane is not None:
-        scale = partial(sdf_colours, clamp=CLAMP)
-        bars += [legend(CLAMP, minimum=-CLAMP, height=view.size, title="signed distance", colours=scale)]
-    if truth is not None:
-        unit = experiment is not None or plane is not None
-        subjects, bar = _coloured(subjects, Path(truth), error_max, view.size, unit, device)
-        bars += [bar]
-    columns = COLUMNS if steps is None else len(subjects)
-    draw = partial(_sheet, bars=bars, plane=plane, columns=columns, device=device)
-    if Path(out).suffix.lower() == ".png":
-        save_image(Path(out), draw(subjects, view))
-        return
-    if turntable:
-        turns = [replace(view, azimuth=view.azimuth + 360 * k / turntable) for k in range(turntable)]
-        frames = [partial(draw, subjects, turn) for turn in turns]
+    if error_max is not None and (truth is None or not 0 < error_max < np.inf):
+        raise InputError(f"the greatest error to colour, {error_max}, must be a positive length, and needs a truth")
+    reference = None if truth is None else load_mesh(Path(truth))
+    if experiment is None:
+        makers = [partial(of_file, Path(name), view.device) for name in what]
     else:
-        frames = [partial(draw, [subject], view) for subject in [*subjects, *subjects[-2:0:-1]]]
-    save_film(out, _told(frames, on_frame), fps=fps)
+        makers = _of_experiment(what, experiment, checkpoint, steps, resolution, view.device)
+    frames = (turntable or 2 * len(makers) - 2) if film else 0
+    told = _counter(len(makers) + frames, on_step)
+    subjects = list(told(maker() for maker in makers))
+    empty = [each.name or f"step {k}" for k, each in enumerate(subjects) if each.mesh is None and each.points is None]
+    if len(empty) == len(subjects):
+        raise NoSurfaceError("none of the shapes has a surface; is the network trained?")
+    style = Style(view, plane, columns=COLUMNS if steps is None else len(subjects))
+    subjects, style = _styled(subjects, style, reference, error_max, unit=experiment is not None or plane is not None)
+    if not film:
+        save_image(Path(out), sheet(subjects, sections_of(subjects, style), style))
+    elif turntable:
+        save_film(out, told(_turning(subjects, style, turntable)), fps=fps)
+    else:
+        save_film(out, told(_there_and_back(subjects, style)), fps=fps)
+    return empty
 
 
 def _check_request(
@@ -157,8 +109,6 @@ def _check_request(
         raise InputError(f"{out}: pictures are saved as .png, .gif or .mp4; end the name in one of these")
     if not what:
         raise InputError("there is nothing to draw; name a file, or a shape of an experiment")
-    if view.size < 1:
-        raise InputError(f"size={view.size} must be at least 1")
     if turntable is not None and steps is not None:
         raise InputError("a film is a turntable or an interpolation; choose one of them")
     if turntable is not None and turntable < 2:
@@ -170,163 +120,97 @@ def _check_request(
     if suffix != ".png":
         if turntable is None and steps is None:
             raise InputError(f"{out}: a film needs a turntable or an interpolation; or end the name in .png")
+        if view.background is None:
+            raise InputError(f"{out}: a film cannot be transparent; give a background colour, or end the name in .png")
         check_film(out)
 
 
-def _subjects(
+def _of_experiment(
     what: Sequence[str],
-    experiment: Experiment | None,
+    experiment: Experiment,
     checkpoint: str | int,
     steps: int | None,
     resolution: int | None,
     device: str,
-) -> Iterator[Subject]:
-    """Everything to be drawn, in order."""
-    if experiment is None:
-        yield from (_of_file(Path(name), device) for name in what)
-        return
+) -> list[Callable[[], Subject]]:
+    """What makes each subject. All names are looked up at once, since meshing takes a while."""
     space = ShapeSpace.load(experiment, checkpoint, device)
-    if steps is None:
-        shapes = {
-            name: space.shape(find_code(experiment, space, _full_name(experiment, space, name)))
-            for name in what
-            if not _is_file(name)
-        }
-        made = (
-            _of_shape(_short(name), shapes[name], resolution or 256)
-            if name in shapes
-            else _in_unit_frame(_of_file(Path(name), device))
-            for name in what
-        )
-        yield from _with_surface(made)
-        return
-    codes = [find_code(experiment, space, _full_name(experiment, space, name)) for name in what]
-    way = []
-    for a, b in pairwise(codes):
-        way += space.interpolate(a, b, steps)[bool(way) :]  # a corner of the way is drawn once
-    yield from _with_surface(_of_shape("", shape, resolution or 128) for shape in way)
-
-
-def _with_surface(subjects: Iterator[Subject]) -> Iterator[Subject]:
-    """All of them; but an error if nothing would be seen."""
-    found = list(subjects)
-    if all(subject.mesh is None and subject.points is None for subject in found):
-        raise NoSurfaceError("none of the shapes has a surface; is the network trained?")
-    yield from found
-
-
-def _is_file(name: str) -> bool:
-    path = Path(name)
-    return path.suffix.lower() in (*MESH_SUFFIXES, ".npz") and path.is_file()
+    if steps is not None:
+        codes = [find_code(experiment, space, name) for name in what]
+        way = [(_short(what[0]), space.shape(codes[0]))]
+        for name, (a, b) in zip(what[1:], pairwise(codes), strict=True):
+            names = [""] * (steps - 2) + [_short(name)]
+            way += zip(names, space.interpolate(a, b, steps)[1:], strict=True)
+        return [partial(of_shape, name, shape, resolution or 128) for name, shape in way]
+    makers: list[Callable[[], Subject]] = []
+    for name in what:
+        if is_file(name):
+            makers.append(partial(of_file, Path(name), device))
+        else:
+            shape = space.shape(find_code(experiment, space, name))
+            makers.append(partial(of_shape, _short(name), shape, resolution or 256))
+    return makers
 
 
 def _short(name: str) -> str:
     return Path(name).name.removesuffix(".pth")
 
 
-def _full_name(experiment: Experiment, space: ShapeSpace, name: str) -> str:
-    """class/instance as dataset/class/instance where it is one shape's; other names as they are."""
-    if name.endswith(".pth") or name.count("/") != 1:
-        return name
-    codes = experiment.reconstructed_codes_folder(space.epoch)
-    known = {ShapeName(*path.relative_to(codes).with_suffix("").parts) for path in codes.glob("*/*/*.pth")}
-    split = Path(experiment.specs.train_split)
-    known |= set(read_split(split)) if split.is_file() else set()
-    matches = [shape for shape in known if f"{shape.category}/{shape.instance}" == name]
-    return str(matches[0]) if len(matches) == 1 else name
+def _counter(total: int, on_step: Callable[[int, int], None] | None) -> Callable[[Iterable[T]], Iterator[T]]:
+    """Passes items through and tells how many of `total` have passed, over all of its calls."""
+    done = 0
+
+    def told(items: Iterable[T]) -> Iterator[T]:
+        nonlocal done
+        for item in items:
+            done += 1
+            if on_step is not None:
+                on_step(done, total)
+            yield item
+
+    return told
 
 
-def _of_shape(name: str, shape: Shape, resolution: int) -> Subject:
-    try:
-        mesh = shape.mesh(resolution)
-    except NoSurfaceError:
-        mesh = None
-    return Subject(name, mesh, field=lambda: shape, unit=True)
-
-
-def _of_file(path: Path, device: str) -> Subject:
-    suffix = path.suffix.lower()
-    if suffix not in (*MESH_SUFFIXES, ".npz"):
-        kinds = ", ".join([*MESH_SUFFIXES, ".npz"])
-        raise InputError(f"{path}: cannot be drawn; give a file ({kinds}), or an experiment that has a shape so named")
-    if suffix == ".npz":
-        return _of_samples(path)
-    if suffix == ".ply" and path.is_file() and not _has_faces(path):
-        return Subject(path.stem, points=load_points(path))
-    mesh = load_mesh(path)
-    return Subject(path.stem, mesh, field=lambda: MeshSDF(mesh, device=device))
-
-
-def _has_faces(path: Path) -> bool:
-    with path.open("rb") as file:
-        header = file.read(1 << 16).partition(b"end_header")[0]
-    found = re.search(rb"element\s+face\s+(\d+)", header)
-    return found is not None and int(found[1]) > 0
-
-
-def _of_samples(path: Path) -> Subject:
-    """Samples inside, which look like the shape; those nearest to the surface where none is inside."""
-    samples = SDFSamples.load(path)
-    if not len(samples):
-        raise InputError(f"{path} holds no samples to draw")
-    inside = samples.neg[:, :3]
-    if not len(inside):
-        inside = samples.points[np.argsort(samples.distances)[: max(1, len(samples) // 10)]]
-
-    def nearest() -> Field:
-        tree = KDTree(samples.points)
-        return lambda points: samples.distances[tree.query(points, workers=-1)[1]]
-
-    return Subject(path.stem, points=inside, field=nearest, unit=True)
-
-
-def _in_unit_frame(subject: Subject, device: str = "auto") -> Subject:
-    if subject.unit or subject.mesh is None:
-        return subject
-    mesh = Normalization.fit(subject.mesh).apply_mesh(subject.mesh)
-    return replace(subject, mesh=mesh, field=lambda: MeshSDF(mesh, device=device), unit=True)
-
-
-def _sliced(subject: Subject, plane: Plane, view: View, device: str) -> Subject:
-    subject = _in_unit_frame(subject, device)
-    if subject.field is None:
-        raise InputError(f"{subject.name} is a point cloud, which has no inside to slice; give its mesh or SDF samples")
-    bound = view.bound or FRAME
-    picture = slice_image(subject.field(), axis=plane[0], offset=plane[1], bound=bound, size=view.size, clamp=CLAMP)
-    return replace(subject, section=picture)
-
-
-def _coloured(
-    subjects: list[Subject], path: Path, error_max: float | None, size: int, unit: bool, device: str
-) -> tuple[list[Subject], np.ndarray]:
-    """Subjects with error colours, and the legend that all share."""
-    if error_max is not None and not 0 < error_max < np.inf:
-        raise InputError(f"the greatest error to colour must be a positive length, not {error_max}")
-    for subject in subjects:
-        if subject.points is not None:
-            raise InputError(f"{subject.name} is a set of points without faces; error colours are for meshes")
-    truth = load_mesh(path)
+def _styled(
+    subjects: list[Subject], style: Style, truth: trimesh.Trimesh | None, error_max: float | None, *, unit: bool
+) -> tuple[list[Subject], Style]:
+    """Subjects in one frame, and a style with what its legends tell."""
+    view = style.view
     if unit:
-        truth = Normalization.fit(truth).apply_mesh(truth)
-        subjects = [_in_unit_frame(subject, device) for subject in subjects]
+        normalization = None if truth is None else Normalization.fit(truth)
+        truth = None if normalization is None or truth is None else normalization.apply_mesh(truth)
+        subjects = [subject.in_unit_frame(view.device, normalization) for subject in subjects]
+    bars = []
+    if style.plane is not None:
+        scale = partial(sdf_colours, clamp=CLAMP)
+        title = "signed distance"
+        bars += [
+            legend(CLAMP, minimum=-CLAMP, height=view.size, title=title, colours=scale, background=view.background)
+        ]
+    if truth is not None:
+        distance, known = _errors(subjects, truth, view.device)
+        top = error_max or nice_maximum(known)
+        title = "distance (unit frame)" if unit else "distance (file's unit)"
+        over = bool(known.max() > top)
+        bars += [legend(top, height=view.size, title=title, over=over, background=view.background)]
+        style = replace(style, colours=lambda points: error_colours(distance(points), top))
+    return subjects, replace(style, bars=tuple(bars))
+
+
+def _errors(subjects: list[Subject], truth: trimesh.Trimesh, device: str) -> tuple[Field, np.ndarray]:
+    """The distance to the truth, and what it is at some points of the subjects' surfaces."""
     distance = MeshSDF(truth, device=device).distance
     known = []
     for subject in subjects:
+        if subject.points is not None:
+            raise InputError(f"{subject.name} is a set of points without faces; error colours are for meshes")
         if subject.mesh is not None:
-            _check_frames(subject.name, subject.mesh, truth)
+            _warn_of_frames(subject.name, subject.mesh, truth)
             known.append(distance(sample_surface(subject.mesh, PROBES)))
-    every = np.concatenate(known)
-    top = error_max or nice_maximum(every)
-    title = "distance (unit frame)" if unit else "distance (file's unit)"
-    bar = legend(top, height=size, title=title, over=bool(every.max() > top))
-
-    def colours(points: np.ndarray) -> np.ndarray:
-        return error_colours(distance(points), top)
-
-    return [replace(subject, colours=colours) for subject in subjects], bar
+    return distance, np.concatenate(known)
 
 
-def _check_frames(name: str, mesh: trimesh.Trimesh, truth: trimesh.Trimesh) -> None:
+def _warn_of_frames(name: str, mesh: trimesh.Trimesh, truth: trimesh.Trimesh) -> None:
     (low, high), (least, most) = mesh.bounds, truth.bounds
     ours, theirs = np.ptp(mesh.bounds, axis=0).max(), np.ptp(truth.bounds, axis=0).max()
     if not 0.5 < ours / theirs < 2 or (low > most).any() or (high < least).any():
@@ -339,53 +223,16 @@ def _check_frames(name: str, mesh: trimesh.Trimesh, truth: trimesh.Trimesh) -> N
         )
 
 
-def _sheet(
-    subjects: Sequence[Subject],
-    view: View,
-    *,
-    bars: Sequence[np.ndarray],
-    plane: Plane | None,
-    columns: int,
-    device: str,
-) -> np.ndarray:
-    """One picture: shapes side by side with their names, the plane's picture under each, legends at the right."""
-    pictures = [_drawn(subject, view, plane, device) for subject in subjects]
-    if len(subjects) == 1 and plane is None:
-        return np.hstack([*pictures, *bars])
-    caption = "" if plane is None else f"{plane[0]} = {plane[1]:g}".replace("-", "−")
-    if len(subjects) == 1 and subjects[0].section is not None:
-        labels = [subjects[0].name, caption, *[""] * len(bars)]
-        return grid_image([[*pictures, subjects[0].section, *bars]], column_labels=labels)
-    cells: list[np.ndarray | None] = [
-        grid_image(
-            [[picture], *([[subject.section]] if subject.section is not None else [])],
-            column_labels=[subject.name] if any(each.name for each in subjects) else None,
-            row_labels=["", caption] if subject.section is not None else None,
-            pad=4,
-        )
-        for subject, picture in zip(subjects, pictures, strict=True)
-    ]
-    rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
-    rows[0] = [*rows[0], *bars]
-    return grid_image(rows)
+def _turning(subjects: list[Subject], style: Style, count: int) -> Iterator[np.ndarray]:
+    sections, view = sections_of(subjects, style), style.view
+    for k in range(count):
+        turned = replace(view, azimuth=view.azimuth + 360 * k / count)
+        yield sheet(subjects, sections, replace(style, view=turned))
 
 
-def _drawn(subject: Subject, view: View, plane: Plane | None, device: str) -> np.ndarray:
-    options = {"size": view.size, "azimuth": view.azimuth, "elevation": view.elevation, "up": view.up}
-    options["bound"] = view.bound or (FRAME if subject.unit else None)
-    if subject.mesh is not None:
-        return render_mesh(
-            subject.mesh, color=view.color, surface_colors=subject.colours, cut=plane, device=device, **options
-        )
-    if subject.points is not None:
-        return render_points(subject.points, color=view.color, **options)
-    return np.full((view.size, view.size, 3), 255, np.uint8)
-
-
-def _told(
-    frames: Sequence[Callable[[], np.ndarray]], on_frame: Callable[[int, int], None] | None
-) -> Iterator[np.ndarray]:
-    for number, frame in enumerate(frames, 1):
-        yield frame()
-        if on_frame is not None:
-            on_frame(number, len(frames))
+def _there_and_back(subjects: list[Subject], style: Style) -> Iterator[np.ndarray]:
+    ahead = []
+    for subject in subjects:
+        ahead.append(sheet([subject], sections_of([subject], style), style))
+        yield ahead[-1]
+    yield from ahead[-2:0:-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deepsdf.checkpoints import codes_content, load_codes, load_decoder, model_content, read_pth, write_pth
+from deepsdf.checkpoints import codes_content, load_codes, load_decoder, model_content, pth_bytes, read_part
 from deepsdf.errors import InputError
+from deepsdf.journal import write_together
 from deepsdf.network.codes import make_codes
 from deepsdf.network.decoder import Decoder, build_decoder
 from deepsdf.specs import Specs
 from deepsdf.training.logs import TrainingLogs
+from deepsdf.training.ranks import Ranks
+from deepsdf.training.record import TrainingRecord
 from deepsdf.workspace import Experiment
 
 
@@ -32,10 +36,20 @@ class TrainingState:
     adam: torch.optim.Adam
     muon: torch.optim.Muon | None
     logs: TrainingLogs
+    scenes: int
+    """Of all ranks; `codes` holds those of this rank."""
+    ranks: Ranks = Ranks()  # noqa: RUF009
 
     @classmethod
-    def create(cls, specs: Specs, scenes: int, seed: int, device: torch.device) -> TrainingState:
-        """Fresh weights and codes, the same for the same seed whatever the device."""
+    def create(
+        cls,
+        specs: Specs,
+        scenes: int,
+        seed: int,
+        device: torch.device,
+        ranks: Ranks = Ranks(),  # noqa: B008
+    ) -> TrainingState:
+        """Fresh weights and codes, the same for the same seed whatever the device and the number of ranks."""
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(seed)
             decoder = build_decoder(specs.network_arch, specs.code_length, specs.network_specs)
@@ -47,6 +61,10 @@ class TrainingState:
             # Of a stream of their own: codes drawn from the weights' numbers would be tied to them.
             generator=torch.Generator().manual_seed(independent_seeds(1, seed)[0]),
         )
+        if ranks.count > 1:
+            codes = nn.Embedding.from_pretrained(
+                ranks.share(codes.weight.detach()).clone(), freeze=False, max_norm=codes.max_norm
+            )
         decoder, codes = decoder.to(device), codes.to(device)
         hidden = decoder.hidden_matrices if specs.optimizer == "muon" else []
         if specs.optimizer == "muon" and not hidden:
@@ -59,7 +77,11 @@ class TrainingState:
             fused=True,
         )
         muon = torch.optim.Muon(hidden, lr=rates[2], weight_decay=0.0) if hidden else None
-        return cls(decoder, codes, adam, muon, TrainingLogs())
+        return cls(decoder, codes, adam, muon, TrainingLogs(), scenes, ranks)
+
+    @property
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        return [self.adam, self.muon] if self.muon else [self.adam]
 
     @property
     def groups(self) -> list[dict[str, Any]]:
@@ -68,31 +90,58 @@ class TrainingState:
 
     def zero_codes_but(self, scenes: Tensor) -> None:
         """Zero the codes of scenes that are not among these: what is never trained should not look as if it were."""
-        unused = torch.ones(len(self.codes.weight), dtype=torch.bool).index_fill_(0, scenes, False)
+        unused = torch.ones(len(self.codes.weight), dtype=torch.bool).index_fill_(0, self.ranks.rows(scenes), False)
         with torch.no_grad():
             self.codes.weight[unused.to(self.codes.weight.device)] = 0.0
 
-    def save(self, experiment: Experiment, checkpoint: str) -> None:
-        """Write a checkpoint and the logs, without which it could not be continued."""
+    def save(
+        self, experiment: Experiment, checkpoints: Sequence[str], record: TrainingRecord, remove: Iterable[str] = ()
+    ) -> None:
+        """Write checkpoints, and the logs without which they could not be continued: all of them or nothing.
+
+        Args:
+            remove: checkpoints that are not to be there any more.
+        Raises:
+            OSError: they cannot be written; those that were there are as they were.
+        """
         epoch = self.logs.epoch
-        contents: dict[Path, Any] = {
-            experiment.model_path(checkpoint): model_content(self.decoder, epoch),
-            experiment.optimizer_path(checkpoint): {"epoch": epoch, **self._optimizer_content()},
-            experiment.codes_path(checkpoint): codes_content(self.codes.weight, epoch),
-            experiment.logs_path: self.logs.content(),
+        codes, optimizers = self.ranks.whole(self.codes.weight.detach(), self.scenes), self._optimizer_content()
+        if not self.ranks.first:
+            return
+        makers: dict[str, Callable[[], bytes]] = {
+            "model": lambda: pth_bytes(model_content(self.decoder, epoch)),
+            "optimizer": lambda: pth_bytes({"epoch": epoch, **optimizers, "training": record.content()}),
+            "codes": lambda: pth_bytes(codes_content(codes, epoch)),
         }
-        write_pth(contents)
+        contents: dict[Path, Callable[[], bytes]] = {}
+        for checkpoint in checkpoints:
+            contents |= dict(zip(experiment.checkpoint_files(checkpoint), makers.values(), strict=True))
+        contents[experiment.logs_path] = lambda: pth_bytes(self.logs.content())
+        removed = (path for name in remove if name not in checkpoints for path in experiment.checkpoint_files(name))
+        write_together(experiment.root, contents, removed)
 
     def _optimizer_content(self) -> dict[str, Any]:
         content: dict[str, Any] = {"optimizer_state_dict": _on_cpu(self.adam.state_dict())}
+        self._change_code_moments(
+            content["optimizer_state_dict"],
+            lambda own: self.ranks.whole(own.to(self.codes.weight.device), self.scenes).cpu(),
+        )
         for group in content["optimizer_state_dict"]["param_groups"]:
             group["fused"] = None  # how a step is computed here is not for the next reader to repeat
         if self.muon:
             content["muon_state_dict"] = _on_cpu(self.muon.state_dict())
         return content
 
-    def restore(self, experiment: Experiment, checkpoint: str) -> None:
-        """Take over a checkpoint, the original's too.
+    def _change_code_moments(self, adam: dict[str, Any], change: Callable[[Tensor], Tensor]) -> None:
+        """Between those of this rank's codes and those of all; a step count is the same for all."""
+        if self.ranks.count > 1:
+            moments = adam["state"].get(adam["param_groups"][1]["params"][0], {})
+            for name, value in moments.items():
+                if name != "step":
+                    moments[name] = change(value)
+
+    def restore(self, experiment: Experiment, checkpoint: str) -> TrainingRecord | None:
+        """Take over a checkpoint, the original's too; returns what it was made with, which the original's do not say.
 
         Raises:
             InputError: no such checkpoint; a part of it is broken, of another architecture, of other scenes, or
@@ -102,7 +151,7 @@ class TrainingState:
         codes, codes_epoch = load_codes(experiment, checkpoint)
         path = experiment.optimizer_path(checkpoint)
         known = ", ".join(experiment.checkpoints())
-        content = read_pth(path, "an optimizer checkpoint", f"checkpoints that are there: {known}")
+        content = read_part(experiment, path, "an optimizer checkpoint", f"checkpoints that are there: {known}")
         if not isinstance(content, dict) or not {"epoch", "optimizer_state_dict"} <= content.keys():
             raise InputError(f"{path} is no optimizer checkpoint: it lacks 'epoch' and 'optimizer_state_dict'")
         epochs = (epoch, codes_epoch, content["epoch"])
@@ -111,23 +160,25 @@ class TrainingState:
                 f"the checkpoint {checkpoint!r} of {experiment.root} is of mixed epochs (model {epochs[0]}, codes "
                 f"{epochs[1]}, optimizer {epochs[2]}); continue from another: {known}"
             )
-        if codes.shape != self.codes.weight.shape:
+        if len(codes) != self.scenes:
             raise InputError(
                 f"{experiment.codes_path(checkpoint)} holds {len(codes)} codes; the training split has "
-                f"{len(self.codes.weight)} shapes. Continue with the split it was trained on"
+                f"{self.scenes} shapes. Continue with the split it was trained on"
             )
         self._restore_optimizers(content, path)
         self.decoder.load_state_dict(decoder.state_dict())
         with torch.no_grad():
-            self.codes.weight.copy_(codes)
+            self.codes.weight.copy_(self.ranks.share(codes))
         self.logs = TrainingLogs.load(experiment.logs_path)
         self.logs.clip(epoch)
+        return TrainingRecord.read(content["training"], path) if "training" in content else None
 
     def _restore_optimizers(self, content: dict[str, Any], path: object) -> None:
         adam = content["optimizer_state_dict"]
         try:
             for group in adam["param_groups"]:
                 group["fused"] = True
+            self._change_code_moments(adam, lambda whole: self.ranks.share(whole).clone())
             _check_moments(self.adam, adam)
             self.adam.load_state_dict(adam)
             if self.muon:
@@ -135,6 +186,39 @@ class TrainingState:
                 self.muon.load_state_dict(content["muon_state_dict"])
         except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             raise InputError(f"{path} is of another optimizer or architecture than specs.json says: {error}") from None
+
+
+class Kept:
+    """A copy of what a training changes, to go back to. Logs are the caller's."""
+
+    def __init__(self, state: TrainingState) -> None:
+        self._state = state
+        self._copies: list[Tensor] = []
+
+    def keep(self) -> None:
+        """Copy what is now, over what was kept."""
+        tensors = list(self._tensors())
+        if len(tensors) != len(self._copies):  # optimizers make their moments at their first step
+            self._copies = [tensor.clone() for tensor in tensors]
+        else:
+            for copy, tensor in zip(self._copies, tensors, strict=True):
+                copy.copy_(tensor)
+
+    def back(self) -> None:
+        """To what was kept. Moments that did not exist then become zero, as an optimizer's first step has them."""
+        tensors = list(self._tensors())
+        for tensor, copy in zip(tensors, self._copies, strict=False):
+            tensor.copy_(copy)
+        for tensor in tensors[len(self._copies) :]:
+            tensor.zero_()
+
+    def _tensors(self) -> Iterator[Tensor]:
+        state = self._state
+        yield from (parameter.detach() for parameter in state.decoder.parameters())
+        yield state.codes.weight.detach()
+        for optimizer in (state.adam, state.muon):
+            for moments in optimizer.state.values() if optimizer else ():
+                yield from (value for value in moments.values() if isinstance(value, Tensor))
 
 
 def _check_moments(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:

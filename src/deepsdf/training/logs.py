@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from deepsdf.checkpoints import read_pth
 from deepsdf.errors import InputError
+from deepsdf.journal import current
 
 
 @dataclass
@@ -37,7 +38,8 @@ class TrainingLogs:
     @classmethod
     def load(cls, path: Path) -> TrainingLogs:
         """Raises InputError where there is none or it is broken."""
-        content = read_pth(path, "a training log", "`deepsdf train` makes it")
+        place = current(path.parent, path)
+        content = read_pth(place if place.is_file() else path, "a training log", "`deepsdf train` makes it")
         try:
             return cls(**{name: content[name] for name in cls.__dataclass_fields__})
         except (KeyError, TypeError) as error:
@@ -48,22 +50,31 @@ class TrainingLogs:
         return asdict(self)
 
     def append(
-        self, decoder: nn.Module, codes: nn.Embedding, losses: list[float], rates: list[float], seconds: float
+        self, decoder: nn.Module, magnitude: Tensor, losses: list[float], rates: list[float], seconds: float
     ) -> None:
-        """Note a finished epoch."""
+        """Note a finished epoch; `magnitude` is the codes'."""
         self.epoch += 1
         self.loss += losses
         self.learning_rate.append(rates)
         self.timing.append(seconds)
         with torch.no_grad():
-            self.latent_magnitude.append(codes.weight.norm(dim=1).mean().cpu())
+            self.latent_magnitude.append(magnitude.cpu())
             names, parameters = zip(*decoder.named_parameters(), strict=True)
             norms = torch.stack([parameter.norm() for parameter in parameters]).tolist()
         for name, norm in zip(names, norms, strict=True):
             self.param_magnitude.setdefault(name, []).append(norm)
 
     def clip(self, epoch: int) -> None:
-        """Forget what came after an epoch, to continue from there."""
+        """Forget what came after an epoch, to continue from there.
+
+        Raises:
+            InputError: the logs end before that epoch.
+        """
+        if epoch > len(self.learning_rate):
+            raise InputError(
+                f"Logs.pth ends at epoch {len(self.learning_rate)}, before the checkpoint's, {epoch}: it is of another "
+                'training; continue from "latest"'
+            )
         if epoch == len(self.learning_rate):
             return
         steps = len(self.loss) // max(1, len(self.learning_rate))

@@ -1,13 +1,14 @@
-"""A split's samples, read once and kept in memory."""
+"""A split's samples, read once and kept in memory, or mapped from a file where they are too many."""
 
 from __future__ import annotations
 
 import math
 import os
-import tempfile
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from torch import Tensor
 from deepsdf.errors import InputError
 from deepsdf.network.bank import SampleBank
 from deepsdf.splits import Failure, ShapeName
+from deepsdf.training.packed import Contents, open_packed
+from deepsdf.training.ranks import Ranks
 from deepsdf.workspace import DataSource
 
 
@@ -26,10 +29,14 @@ class SplitSamples:
     Attributes:
         bank: of the shapes that could be read.
         scenes: (b,), the place of each of them in the split, and so in the table of codes.
+        fingerprints: every shape of the split, in its order: a checksum of its samples, "" where it has none.
     """
 
     bank: SampleBank
     scenes: Tensor
+    fingerprints: dict[str, str]
+    mapped: bool = False
+    """Whether the samples lie in a file instead of in memory."""
 
     @classmethod
     def load(
@@ -39,52 +46,56 @@ class SplitSamples:
         *,
         on_failure: Callable[[Failure], None],
         memory_limit: int | None = None,
+        ranks: Ranks = Ranks(),  # noqa: B008
     ) -> SplitSamples:
-        """Read a split's samples.
+        """Read the samples of a split's shapes, of those that this rank owns.
 
         Args:
             on_failure: told each shape that cannot be used; the others go on.
-            memory_limit: bytes; more than that is kept in a temporary file beside the data and mapped from
-                there. By default 60 % of the machine's memory.
+            memory_limit: bytes of samples to keep in memory; more than that is packed into a file of the data
+                source's cache, once, and mapped from there. By default 60 % of the machine's memory.
         Raises:
             InputError: no shape can be used.
         """
-        rows = _allocate(
-            sum(_row_count(data, shape) for shape in shapes),
-            data,
-            _default_limit() if memory_limit is None else memory_limit,
-        )
-        counts: list[tuple[int, int]] = []
-        scenes: list[int] = []
-        end = 0
-        for scene, shape in enumerate(shapes):
-            try:
-                samples = data.load_samples(shape)
-                if not len(samples.pos) or not len(samples.neg):
-                    side = "inside" if len(samples.pos) else "outside"
-                    raise InputError(f"{data.samples_path(shape)} has no {side} samples; its mesh is open or broken")
-            except (InputError, OSError) as error:
-                on_failure(Failure(shape, str(error)))
-                continue
-            if end + len(samples) > len(rows):
-                on_failure(Failure(shape, f"{data.samples_path(shape)} holds more rows than its headers say"))
-                continue
-            for part in (samples.pos, samples.neg):
-                rows[end : end + len(part)] = part
-                end += len(part)
-            counts.append((len(samples.pos), len(samples.neg)))
-            scenes.append(scene)
-        if not scenes:
+        headers = [
+            _read_header(data.samples_path(shape)) if ranks.owns(scene) else (0, "")
+            for scene, shape in enumerate(shapes)
+        ]
+        fingerprints = {str(shape): "" for shape in shapes}
+        own = [scene for scene in range(len(shapes)) if ranks.owns(scene)]
+        count = sum(count for count, _ in headers)
+
+        def fill(rows: np.ndarray) -> Contents:
+            return _fill(rows, data, [shapes[scene] for scene in own])
+
+        mapped = count * 16 > (_default_limit() if memory_limit is None else memory_limit)
+        if mapped:
+            rows, contents = open_packed(data, [shapes[scene] for scene in own], count, fill)
+        else:
+            rows = np.zeros((count, 4), np.float32)
+            contents = fill(rows)
+        for place, reason in contents.failures:
+            on_failure(Failure(shapes[own[place]], reason))
+        if not contents.scenes:
             raise InputError(
-                f"none of the split's {len(shapes)} shapes has samples in {data.root}; run `deepsdf preprocess`"
+                f"none of the split's {len(own)} shapes has samples in {data.root}; run `deepsdf preprocess`"
             )
-        return cls(SampleBank.packed(torch.from_numpy(rows[:end]), torch.tensor(counts)), torch.tensor(scenes))
+        scenes = [own[place] for place in contents.scenes]
+        for scene in scenes:
+            fingerprints[str(shapes[scene])] = headers[scene][1]
+        with warnings.catch_warnings():  # of an array that cannot be written; nobody will
+            warnings.simplefilter("ignore")
+            bank = SampleBank.packed(
+                torch.from_numpy(rows[: sum(map(sum, contents.counts))]), torch.tensor(contents.counts)
+            )
+        return cls(bank, torch.tensor(scenes), ranks.merged(fingerprints), mapped)
 
     def to(self, device: torch.device) -> SplitSamples:
         """On a GPU where they take at most half of what is free there; else they stay, and draws travel."""
         if device.type == "cuda" and self.bank.rows.nbytes > 0.5 * torch.cuda.mem_get_info(device)[0]:
             return self
-        return SplitSamples(self.bank.to(device), self.scenes.to(device))
+        mapped = self.mapped and device.type == "cpu"
+        return replace(self, bank=self.bank.to(device), scenes=self.scenes.to(device), mapped=mapped)
 
     def batches(self, scenes_per_batch: int, generator: torch.Generator) -> Iterator[Tensor]:
         """Every shape once, in random order, as indices (scenes_per_batch,) into the bank; the last incomplete
@@ -94,11 +105,12 @@ class SplitSamples:
             yield order[start : start + scenes_per_batch].to(self.scenes.device)
 
 
-def _row_count(data: DataSource, shape: ShapeName) -> int:
-    """Rows in a sample file, read from its headers; a broken file has none (and is reported when read)."""
-    total = 0
+def _read_header(path: Path) -> tuple[int, str]:
+    """Rows in a sample file and a checksum of them, read without them; a broken file has none, which is said when it
+    is read."""
+    total, checksums = 0, ""
     try:
-        with zipfile.ZipFile(data.samples_path(shape)) as archive:
+        with zipfile.ZipFile(path) as archive:
             for name in ("pos.npy", "neg.npy"):
                 with archive.open(name) as member:
                     version = np.lib.format.read_magic(member)
@@ -111,18 +123,34 @@ def _row_count(data: DataSource, shape: ShapeName) -> int:
                     total += shape_of[0]
                     # A header may claim anything; the member's length tells.
                     if math.prod(shape_of) * kind.itemsize != archive.getinfo(name).file_size - member.tell():
-                        return 0
+                        return 0, ""
+                checksums += f"{archive.getinfo(name).CRC:08x}"
     except Exception:  # whatever is wrong with the file is said when it is read
-        return 0
-    return total
+        return 0, ""
+    return total, checksums
 
 
-def _allocate(count: int, data: DataSource, limit: int) -> np.ndarray:
-    if count * 16 <= limit or not count:
-        return np.zeros((count, 4), np.float32)
-    # An unnamed file: it is gone with the process, however that ends.
-    with tempfile.TemporaryFile(dir=data.root) as file:
-        return np.memmap(file, np.float32, "w+", shape=(count, 4))
+def _fill(rows: np.ndarray, data: DataSource, shapes: Sequence[ShapeName]) -> Contents:
+    """Write the shapes' samples into rows (n, 4), shape after shape, outside before inside."""
+    contents = Contents([], [], [], [])
+    end = 0
+    for place, shape in enumerate(shapes):
+        try:
+            samples = data.load_samples(shape)
+            if not len(samples.pos) or not len(samples.neg):
+                side = "inside" if len(samples.pos) else "outside"
+                raise InputError(f"{data.samples_path(shape)} has no {side} samples; its mesh is open or broken")
+            if end + len(samples) > len(rows):
+                raise InputError(f"{data.samples_path(shape)} holds more rows than its headers say")
+        except (InputError, OSError) as error:
+            contents.failures.append((place, str(error)))
+            continue
+        for part in (samples.pos, samples.neg):
+            rows[end : end + len(part)] = part
+            end += len(part)
+        contents.scenes.append(place)
+        contents.counts.append([len(samples.pos), len(samples.neg)])
+    return contents
 
 
 def _default_limit() -> int:
