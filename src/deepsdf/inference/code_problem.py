@@ -110,7 +110,7 @@ class CodeProblem:
 def _together(points: Tensor) -> list[slice]:
     """Shapes of points (b, n, ...) to evaluate at once.
 
-    On a CPU one at a time: as quick there, and what comes out does not depend on the other shapes, not in a bit.
+    On a CPU one at a time: as quick there, and what comes out does not depend on the other shapes.
     """
     size = 1 if points.device.type == "cpu" else max(1, CHUNK["cuda"] // points.shape[1])
     return [slice(start, start + size) for start in range(0, len(points), size)]

@@ -89,7 +89,8 @@ class SampleBank:
         """
         counts, starts, shares = self._halves()
         half = min(count // 2, int(counts.max()))
-        random = _uniform((2, half), generator, len(self), self.rows.device, torch.float64)
+        # As many numbers whatever the other shapes have: a shape's draw does not depend on them.
+        random = _uniform((2, count // 2), generator, len(self), self.rows.device, torch.float64)[..., :half]
         place = torch.arange(half, device=self.rows.device)
         drawn = ((place + random) * (counts.unsqueeze(-1) / half)).long()
         picks = torch.where(counts.unsqueeze(-1) > half, drawn, place)
