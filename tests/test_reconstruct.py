@@ -97,7 +97,7 @@ def test_skip_and_progress(reconstructed: World) -> None:
 def test_the_table_tells_of_every_fit_and_doubts_are_warnings(world: World) -> None:
     shown = run("reconstruct", "-e", "exp", "-d", "data", "-s", "test.json", "--resolution", 16)
     path = world.experiment.reconstruction_table_path(200)
-    rows = {row["shape"]: row for row in csv.DictReader(path.open(encoding="utf-8"))}
+    rows = {row["shape"]: row for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines())}
     assert list(rows) == [str(shape) for shape in TEST]
     for shape in TEST:
         row = rows[str(shape)]
@@ -110,7 +110,7 @@ def test_the_table_tells_of_every_fit_and_doubts_are_warnings(world: World) -> N
         assert f"warning: {shape}: {row['warnings']}" in shown.stderr
     world.experiment.reconstructed_mesh_path(200, WIDE).unlink()
     again(world, skip=True)
-    later = {row["shape"]: row for row in csv.DictReader(path.open(encoding="utf-8"))}
+    later = {row["shape"]: row for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines())}
     assert later[str(TALL)] == rows[str(TALL)]
     assert later[str(WIDE)]["steps"] == "2"
 

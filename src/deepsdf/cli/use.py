@@ -60,8 +60,8 @@ def reconstruct(
 ) -> None:
     """Fit codes to unseen shapes' SDF samples, and mesh them.
 
-    Writes EXP/Reconstructions/<epoch>/Codes and Meshes (unit frame), and reconstruct.csv: how good and how sure each fit
-    is. Warns of samples that are too few, contradict each other, or are like no shape of the space.
+    Writes EXP/Reconstructions/<epoch>/Codes and Meshes (unit frame), and reconstruct.csv: how good and how sure each
+    fit is. Warns of samples that are too few, contradict each other, or are like no shape of the space.
     """
     from deepsdf.pipeline.reconstruct import Reconstruction
     from deepsdf.pipeline.reconstruct import reconstruct as run
