@@ -10,6 +10,7 @@ import click
 
 from deepsdf.cli.common import (
     Bar,
+    Quiet,
     checkpoint_option,
     command,
     common_options,
@@ -91,7 +92,7 @@ def reconstruct(
             on_fit=told,
             on_shape=bar.shape,
         )
-    for doubt in doubts:
+    for doubt in [] if Quiet.on else doubts:  # reconstruct.csv keeps them
         logging.getLogger("deepsdf").warning("%s", doubt)
     skipped = f", {len(result.skipped)} were there already" if result.skipped else ""
     done = f"Reconstructed {count(len(result.done), 'shape')} in {opened.root / 'Reconstructions'}"
