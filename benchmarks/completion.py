@@ -45,8 +45,8 @@ LABELS = {
     "outliers": "share of the points that are outliers",
     "points": "points of the scan",
     "views": "depth views",
-    "yaw": "error of the yaw given, degrees (pose and scale found)",
-    "scale": "error of the scale given (pose and scale found)",
+    "yaw": "yaw error, degrees",
+    "scale": "scale error, factor",
 }
 POINTS = 30_000
 

@@ -10,7 +10,7 @@ import trimesh
 from PIL import Image
 
 from deepsdf.errors import InputError, MeshError
-from deepsdf.geometry.render_camera import FIELD_OF_VIEW, MARGIN
+from deepsdf.geometry.render_camera import FIELD_OF_VIEW, MARGIN, Axis, Camera
 from deepsdf.geometry.rendering import grid_image, render_mesh, render_points, save_image, slice_image
 
 WHITE = np.array([255, 255, 255])
@@ -265,3 +265,57 @@ def test_errors_say_what_is_wrong(tmp_path: Path, cup: trimesh.Trimesh):
         save_image(tmp_path / "picture.jpg", np.zeros((4, 4, 3), np.uint8))
     with pytest.raises(InputError, match=r"not .* float64"):
         save_image(tmp_path / "picture.png", np.zeros((4, 4, 3)))
+
+
+def ball_seen(camera: Camera, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points (size, size, 3) of the unit ball that pixels see, NaN beside it; and how much the ball faces the eye."""
+    across = (np.arange(size) + 0.5 - size / 2) * camera.pixel(size)
+    right, above, forward = camera.axes
+    rays = across[None, :, None] * right - across[:, None, None] * above + forward
+    rays /= np.linalg.norm(rays, axis=2, keepdims=True)
+    nearest = -rays @ camera.eye
+    chord = 1 - (camera.eye @ camera.eye - nearest**2)
+    with np.errstate(invalid="ignore"):
+        points = camera.eye + (nearest - np.sqrt(chord))[..., None] * rays
+    return points, -(points * rays).sum(axis=2)
+
+
+@pytest.mark.parametrize(("axis", "offset"), [("x", 0.2), ("y", -0.4), ("z", 0.5)])
+def test_a_cut_s_line_lies_on_its_plane(axis: Axis, offset: float):
+    size = 256
+    ball = trimesh.creation.icosphere(6)
+    view = {"size": size, "azimuth": 40, "elevation": 30, "up": "z", "ground": False}
+    plain = render_mesh(ball, bound=1.0, **view).astype(int)
+    marked = (np.abs(render_mesh(ball, bound=1.0, cut=(axis, offset), **view) - plain) > 12).any(axis=2)
+    camera = Camera.fit(np.zeros((1, 3)), 40, 30, "z", 1.0)
+    placed, facing = ball_seen(camera, size)
+    away = np.abs(camera.back(placed)[..., "xyz".index(axis)] - offset)
+    pixel = camera.pixel(size) * np.linalg.norm(camera.eye)
+    clear = facing > 0.3  # a pixel at the rim sees much of the ball
+    assert marked[clear].sum() > 50
+    assert away[clear & marked].max() < 2 * pixel / 0.3
+    assert marked[clear & (away < 0.25 * pixel)].all()
+    with pytest.raises(InputError, match="axis='w' is not an axis; say x, y or z"):
+        render_mesh(ball, cut=("w", 0.0), size=8)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("up", ["x", "y", "z"])
+@pytest.mark.parametrize("bound", [None, 2.5])
+def test_the_camera_s_frame_is_left_as_it_was_entered(up: Axis, bound: float | None):
+    points = np.random.default_rng(0).normal(3, 10, (50, 3))
+    camera = Camera.fit(points, 20, 40, up, bound)
+    assert camera.back(camera.place(points)) == pytest.approx(points, abs=1e-9)
+    if bound is None:
+        assert np.linalg.norm(camera.place(points), axis=1).max() == pytest.approx(1)
+    high = camera.place(points)[:, 1]
+    assert (np.argsort(high) == np.argsort(points[:, "xyz".index(up)])).all()
+
+
+def test_lines_of_equal_distance_end_with_the_colours():
+    size, clamp = 400, 0.2
+    row = slice_image(lambda p: np.linalg.norm(p, axis=1) - 0.5, size=size, clamp=clamp)[size // 2].astype(int)
+    light = row[size // 2 :].sum(axis=1)
+    dips = np.flatnonzero((light[1:-1] < light[:-2]) & (light[1:-1] <= light[2:])) + 1
+    found = (dips + 0.5) / (size / 2)
+    assert (row[-int(0.29 * size / 2) :] == row[-1]).all()
+    assert found[found < 0.69] == pytest.approx([0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65], abs=2 / size)

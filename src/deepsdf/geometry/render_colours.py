@@ -153,9 +153,9 @@ def slice_image(
 ) -> np.ndarray:
     """The signed distance on the square [-bound, bound]^2 of a plane: (size, size, 3) uint8.
 
-    Blue inside, red outside, a dark line at zero; colours saturate at +-`clamp`, thin lines lie `clamp` / 2
-    apart. Seen from the plane's positive side: x to the right and y up for "z", z to the left and y up for
-    "x", x to the right and z down for "y".
+    Blue inside, red outside, a dark line at zero; colours end at +-`clamp`, and thin lines between there lie
+    `clamp` / 4 apart, in small pictures `clamp` / 2. Seen from the plane's positive side: x to the right and y up
+    for "z", z to the left and y up for "x", x to the right and z down for "y".
     """
     if axis not in FRAMES:
         raise InputError(f"axis={axis!r} is not an axis; say x, y or z")
@@ -172,8 +172,9 @@ def slice_image(
     sdf = np.asarray(field(points), dtype=np.float64).reshape(size, size)
     slope = np.hypot(*np.gradient(sdf))  # change of the distance over one pixel
     colour = sdf_colours(sdf, clamp)
-    spacing = clamp / 2
-    thin = np.abs(sdf - np.round(sdf / spacing) * spacing)
+    spacing = clamp / (4 if clamp / 4 >= 5 * step else 2)
+    # Where colours end so do lines: a learned field means nothing there.
+    thin = np.where(np.abs(sdf) < clamp - spacing / 2, np.abs(sdf - np.round(sdf / spacing) * spacing), np.inf)
     for distance, halfwidth, strength in ((thin, 0.4, 0.2), (np.abs(sdf), max(0.8, size / 400), 1.0)):
         # A field that is flat, such as a clamped one, has no lines there, not one wide line.
         away = distance / np.maximum(slope, 1e-9)

@@ -135,7 +135,9 @@ def _save_mp4(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
         macro_block_size=2,
         output_params=[*convert, *quality, *colours],
     )
-    with writer as film:
+    try:
         for frame in frames:
             even = [(0, side % 2) for side in frame.shape[:2]]
-            film.append_data(np.pad(frame, [*even, (0, 0)], mode="edge"))
+            writer.append_data(np.pad(frame, [*even, (0, 0)], mode="edge"))
+    finally:
+        writer.close()  # as a context it would not on an error, and ffmpeg would write on

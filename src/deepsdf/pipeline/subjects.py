@@ -20,6 +20,9 @@ from deepsdf.inference.shapespace import Shape
 
 FILE_SUFFIXES = (*MESH_SUFFIXES, ".npz")
 
+NEIGHBOURS = 8
+"""Samples that tell the signed distance between them."""
+
 Field = Callable[[np.ndarray], np.ndarray]
 """Signed distance (n,) of points (n, 3)."""
 
@@ -81,11 +84,19 @@ def _of_samples(path: Path) -> Subject:
     if not len(shown):
         shown = samples.points[np.argsort(samples.distances)[: max(1, len(samples) // 10)]]
 
-    def nearest() -> Field:
-        tree = KDTree(samples.points)
-        return lambda points: samples.distances[tree.query(points, workers=-1)[1]]
+    def between() -> Field:
+        tree, signed = KDTree(samples.points), samples.distances
+        ranks = range(1, min(NEIGHBOURS, len(signed)) + 1)
 
-    return Subject(path.stem, points=shown, field=nearest, unit=True)
+        def field(points: np.ndarray) -> np.ndarray:
+            """The mean of some samples near by, the nearer the heavier: one alone would show its cell."""
+            away, found = tree.query(points, ranks, workers=-1)  # pyright: ignore[reportArgumentType]
+            weights = 1 / np.maximum(away, 1e-9) ** 2
+            return (weights * signed[found]).sum(axis=1) / weights.sum(axis=1)
+
+        return field
+
+    return Subject(path.stem, points=shown, field=between, unit=True)
 
 
 def of_shape(name: str, shape: Shape, resolution: int) -> Subject:
