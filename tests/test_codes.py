@@ -145,3 +145,31 @@ def test_a_random_number_that_rounds_up_to_1_stays_within_the_shape(monkeypatch:
     drawn = marked_bank().draw(torch.arange(4), 2, generator())
     assert drawn[..., 0].tolist() == [[k, k] for k in range(4)]
     assert drawn[0, :, 3].tolist() == [1, -1]
+
+
+@pytest.mark.parametrize("count", [40, 4, 2])
+def test_a_spread_takes_none_twice_and_of_few_samples_all(count: int) -> None:
+    bank = marked_bank()
+    rows, weights = bank.spread(count, [generator(1) for _ in range(len(bank))])
+    torch.testing.assert_close(weights.sum(1), torch.ones(len(bank)))
+    for k, (outside, inside) in enumerate(bank.counts.tolist()):
+        taken = rows[k][weights[k] > 0]
+        assert (taken[:, 0] == k).all()
+        assert len(torch.unique(taken, dim=0)) == len(taken)
+        if outside and inside:
+            assert len(taken) == min(outside, count // 2) + min(inside, count // 2)
+            torch.testing.assert_close(weights[k][rows[k][:, 3] > 0].sum(), torch.tensor(0.5))
+        else:
+            assert len(taken) == min(outside + inside, count)
+
+
+def test_every_row_of_a_spread_comes_equally_often_and_does_not_depend_on_other_shapes() -> None:
+    bank = SampleBank.of([(torch.arange(40.0).reshape(10, 4), torch.zeros(0, 4)), *([(torch.ones(90, 4),) * 2] * 2)])
+    alone = SampleBank.of([(torch.arange(40.0).reshape(10, 4), torch.zeros(0, 4))])
+    firsts = []
+    for seed in range(600):
+        rows, weights = bank.spread(4, [generator(seed) for _ in range(3)])
+        assert torch.equal(rows[0], alone.spread(4, [generator(seed)])[0][0])
+        firsts += (rows[0][weights[0] > 0][:, 0] / 4).long().tolist()
+    shares = np.bincount(firsts, minlength=10) / len(firsts)
+    np.testing.assert_allclose(shares, 0.1, atol=0.03)

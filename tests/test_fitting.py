@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from conftest import FIELDS, ball, draw
 from deepsdf.errors import InputError
 from deepsdf.geometry.sampling import SDFSamples
 from deepsdf.inference import fitting
-from deepsdf.inference.fitting import fit_adam
+from deepsdf.inference.fitting import Found, fit_adam
 from deepsdf.inference.shapespace import ShapeSpace
 from deepsdf.network.bank import SampleBank
 from deepsdf.network.decoder import Decoder, build_decoder, load_weights
@@ -43,7 +44,7 @@ def golden_bank(*tolds: dict[str, Any]) -> SampleBank:
     return SampleBank.of([(torch.tensor(sides["pos"]), torch.tensor(sides["neg"])) for sides in samples])
 
 
-def fit_golden(decoder: Decoder, *tolds: dict[str, Any]) -> fitting.Fit:
+def fit_golden(decoder: Decoder, *tolds: dict[str, Any]) -> Found:
     arguments = tolds[0]["arguments"]
     return fit_adam(
         decoder,
@@ -69,9 +70,9 @@ def test_adam_is_the_originals(golden: Golden, name: str, monkeypatch: pytest.Mo
     decoder.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach().clone()[0]))
     fit = fit_golden(decoder, told)
     np.testing.assert_allclose(fit.codes[0], told["code"], rtol=0, atol=1e-6)
-    after_each = torch.stack(seen[1 : len(told["codes"]) + 1]).numpy()
+    after_each = torch.stack([*seen[1:], fit.codes[0]]).numpy()
     np.testing.assert_allclose(after_each, told["codes"], rtol=0, atol=1e-6)
-    # The original tells the loss before its last step, with the penalty; ours is of the code that is returned.
+    # The original tells the loss before its last step, with the penalty.
     rows = golden_bank(told).rows[None]
     delta = told["arguments"]["clamp_dist"]
 
@@ -79,10 +80,9 @@ def test_adam_is_the_originals(golden: Golden, name: str, monkeypatch: pytest.Mo
     def loss(code: torch.Tensor) -> float:
         return float(clamped_l1(decoder(code, rows[..., :3]), rows[..., 3], delta).mean())
 
-    before_last = seen[len(told["codes"]) - 1][None]
+    before_last = seen[-1][None]
     penalty = float(code_square_penalty(before_last)) if with_penalty else 0.0
     assert loss(before_last) + penalty == pytest.approx(told["loss"], abs=1e-6)
-    assert float(fit.losses) == pytest.approx(loss(fit.codes), abs=1e-6)
 
 
 def test_adam_fits_a_batch_as_it_fits_each_alone(golden: Golden) -> None:
@@ -95,9 +95,8 @@ def test_adam_fits_a_batch_as_it_fits_each_alone(golden: Golden) -> None:
     for k, told in enumerate(tolds):
         alone = fit_golden(decoder, told)
         torch.testing.assert_close(together.codes[k], alone.codes[0], rtol=0, atol=1e-6)
-        torch.testing.assert_close(together.losses[k], alone.losses[0], rtol=0, atol=1e-6)
     assert together.steps.tolist() == [20] * 3
-    assert together.converged.all()
+    assert together.reasons == ("steps ran out",) * 3
 
 
 # Both ways
@@ -129,20 +128,18 @@ def test_a_shape_of_the_space_is_found_again(space: ShapeSpace, way: dict[str, A
     for k, code in enumerate(codes):
         truth = space.shape(code).sdf(points).clip(-0.1, 0.1)
         found = space.shape(fit.codes[k]).sdf(points).clip(-0.1, 0.1)
-        assert np.abs(found - truth).mean() < loss
+        assert np.abs(found - truth).mean() < loss / 2
         assert float(fit.losses[k]) < loss
 
 
 def test_lm_is_as_good_as_adam_in_few_steps(space: ShapeSpace) -> None:
     observed = [draw(field, 4000, seed=9) for field in [*FIELDS.values(), ball(0.42), ball(0.58)]]
     lm, adam = space.fit(observed), space.fit(observed, optimizer="adam", samples=500)
-    as_good = lm.losses <= adam.losses * 1.02 + 1e-4
-    assert int(as_good.sum()) >= 7
-    assert float(lm.losses.max()) < float(adam.losses.max())
+    assert (lm.losses <= adam.losses * 1.02 + 1e-4).all()
     assert (lm.steps <= 40).all()
     assert (adam.steps == 800).all()
-    assert lm.converged[as_good].all()
-    assert lm.start_losses.shape == (8, 2)
+    assert lm.converged.all()
+    assert lm.start_losses.shape == (8, 6)
     assert adam.start_losses.shape == (8, 1)
 
 
@@ -204,7 +201,8 @@ def test_the_forms_of_observations_are_one(space: ShapeSpace) -> None:
     fits = [space.fit(item, steps=8) for item in forms]
     for fit in fits[1:]:
         assert torch.equal(fit.codes, fits[0].codes)
-    assert float(space.fit(shuffled).losses) == pytest.approx(float(space.fit(samples).losses), rel=0.2)
+    other_order = space.fit([samples, shuffled])
+    assert float(other_order.losses[1]) == pytest.approx(float(other_order.losses[0]), rel=0.3)
 
 
 @pytest.mark.parametrize("optimizer", ["lm", "adam"])
@@ -271,3 +269,74 @@ def test_the_fewest_steps_and_samples(space: ShapeSpace, optimizer: Any) -> None
     fit = space.fit(draw(ball(0.45)), optimizer=optimizer, steps=1, samples=2)
     assert torch.isfinite(fit.codes).all()
     assert torch.isfinite(fit.losses).all()
+
+
+# Doubts
+
+
+def test_few_observations_are_said_to_be_few(space: ShapeSpace) -> None:
+    samples = draw(ball(0.45), 4000)
+    enough = space.fit(samples)
+    assert enough.warnings == ((),)
+    few = space.fit(np.concatenate([samples.pos[:2], samples.neg[:1]]))
+    (text,) = few.warnings[0]
+    assert re.fullmatch(
+        r"too few observations: 3 of them leave the surface uncertain by ±0\.\d{3}, where shapes of this space differ "
+        r"by ±0\.\d{3}",
+        text,
+    )
+    assert float(few.uncertainty) > 5 * float(enough.uncertainty)
+    assert few.std.shape == (1, space.code_length)
+    assert (few.std > enough.std).all()
+    assert (few.std <= 1).all()
+    torch.testing.assert_close(few.covariance, few.covariance.transpose(1, 2))
+
+
+def test_observations_of_two_shapes_at_once_contradict(space: ShapeSpace) -> None:
+    one, two = draw(ball(0.3), 2000), draw(ball(0.6), 2000)
+    fit = space.fit(np.concatenate([one.pos, one.neg, two.pos, two.neg]))
+    assert any(
+        re.match(r"contradictory observations: \d+% of them differ from a neighbour", w) for w in fit.warnings[0]
+    )
+    assert not any("contradictory" in warning for warning in space.fit(one).warnings[0])
+
+
+def test_a_shape_of_another_kind_is_said_to_be_one(space: ShapeSpace) -> None:
+    def plates(points: np.ndarray) -> np.ndarray:
+        """Inside of slabs, 0.1 thick and as far apart."""
+        return (0.05 - np.abs((points[:, 0] % 0.2) - 0.1)).astype(np.float32)
+
+    fit = space.fit(draw(plates, 4000))
+    assert any(
+        re.match(r"no shape of this space is like the observations: the best leaves \d+% of their", warning)
+        for warning in fit.warnings[0]
+    )
+
+
+# Together and alone
+
+
+def alike(count: int, radius: float) -> np.ndarray:
+    """`count` samples on each side of a ball."""
+    samples = draw(ball(radius), 20_000)
+    return np.concatenate([samples.pos[:count], samples.neg[:count]])
+
+
+@pytest.mark.parametrize("optimizer", ["lm", "adam"])
+def test_a_fit_does_not_depend_on_what_is_fitted_beside_it(space: ShapeSpace, optimizer: Any) -> None:
+    observed = [alike(700, radius) for radius in (0.45, 0.55, 0.6)]
+    together = space.fit(observed, optimizer=optimizer, steps=20, samples=500)
+    for k, samples in enumerate(observed):
+        alone = space.fit(samples, optimizer=optimizer, steps=20, samples=500)
+        assert together.reasons[k] == alone.reasons[0]
+        torch.testing.assert_close(together.codes[k], alone.codes[0], rtol=0, atol=1e-4)
+
+
+def test_shapes_with_many_and_few_samples_are_fitted_together_as_alone(space: ShapeSpace) -> None:
+    """To rounding, which a fit that ends at 0.2 % of its objective enlarges."""
+    observed = [alike(1500, 0.45), alike(200, 0.55), alike(10, 0.6)]
+    together = space.fit(observed)
+    for k, samples in enumerate(observed):
+        alone = space.fit(samples)
+        torch.testing.assert_close(together.losses[k], alone.losses[0], rtol=0.05, atol=1e-5)
+        assert together.warnings[k] == alone.warnings[0]

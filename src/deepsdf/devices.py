@@ -20,3 +20,10 @@ def resolve_device(device: str = "auto") -> torch.device:
     if wanted not in known:
         raise InputError(f"device {device!r} is not on this machine; it has {', '.join(known)} (or say auto)")
     return torch.device(wanted)
+
+
+def fast_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies matrices of bfloat16 by instructions of its own; elsewhere they cost more."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

@@ -219,6 +219,9 @@ class Experiment:
     def reconstructed_code_path(self, epoch: str | int, shape: ShapeName) -> Path:
         return shape.path(self.reconstructed_codes_folder(epoch), ".pth")
 
+    def reconstruction_table_path(self, epoch: str | int) -> Path:
+        return self._reconstructions(epoch) / "reconstruct.csv"
+
     def _reconstructions(self, epoch: str | int) -> Path:
         return self.root / "Reconstructions" / safe_name(str(epoch), "the checkpoint's name")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import click
 
 from deepsdf.cli.common import (
     Bar,
+    Quiet,
     checkpoint_option,
     command,
     common_options,
@@ -71,12 +73,20 @@ def reconstruct(
 ) -> None:
     """Fit codes to unseen shapes' SDF samples, and mesh them.
 
-    Writes EXP/Reconstructions/<epoch>/Codes and Meshes (unit frame).
+    Writes EXP/Reconstructions/<epoch>/Codes and Meshes (unit frame), and reconstruct.csv: how good and how sure each
+    fit is. Warns of samples that are too few, contradict each other, or are like no shape of the space.
     """
+    from deepsdf.pipeline.reconstruct import Reconstruction
     from deepsdf.pipeline.reconstruct import reconstruct as run
     from deepsdf.workspace import DataSource, Experiment
 
     opened = Experiment.open(experiment)
+    doubts: list[str] = []
+
+    def told(fit: Reconstruction) -> None:
+        bar.note(f"{fit.shape.instance}: loss {fit.loss:.5f} after {fit.steps} steps")
+        doubts.extend(f"{fit.shape}: {warning}" for warning in fit.warnings)
+
     with Bar("Reconstructing") as bar:
         result = run(
             opened,
@@ -94,9 +104,11 @@ def reconstruct(
             seed=seed,
             on_start=bar.start,
             on_step=lambda step, steps: bar.note(f"fitting, step {step}/{steps}"),
-            on_fit=lambda fit: bar.note(f"{fit.shape.instance}: loss {fit.loss:.5f} after {fit.steps} steps"),
+            on_fit=told,
             on_shape=bar.shape,
         )
+    for doubt in [] if Quiet.on else doubts:  # reconstruct.csv keeps them
+        logging.getLogger("deepsdf").warning("%s", doubt)
     skipped = f", {len(result.skipped)} were there already" if result.skipped else ""
     done = f"Reconstructed {count(len(result.done), 'shape')} in {opened.root / 'Reconstructions'}"
     say(f"{done}{skipped}, {len(result.failures)} failed")

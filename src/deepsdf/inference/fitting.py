@@ -1,45 +1,67 @@
 """Codes from observations: fit shapes to signed distances with the decoder fixed.
 
 Two ways: `adam`, the original's 800 steps from one random start, batched over shapes; and `lm`, a damped
-Gauss-Newton fit (Levenberg-Marquardt) from several starts, which takes a few dozen steps.
+Gauss-Newton fit (Levenberg-Marquardt) from several starts, which takes a dozen steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from deepsdf.inference.code_problem import CodeProblem, Draw, frozen, penalty
+from deepsdf.inference.doubts import Figures, contradicting, unexplained
+from deepsdf.inference.gauss_newton import REASONS, STEPS_RAN_OUT, OnStep, Quadratic, minimise
+from deepsdf.inference.posterior import posterior, surface_spread
 from deepsdf.network.bank import Generators, SampleBank
-from deepsdf.network.codes import CodePrior
 from deepsdf.network.decoder import Decoder
 from deepsdf.network.objective import clamped_l1, code_square_penalty
 
 Optimizer = Literal["lm", "adam"]
 
-SAMPLES = 8000
-"""Samples of a shape a step, as the original's; the Gauss-Newton fit takes a quarter of them."""
+ADAM_STEPS, ADAM_SAMPLES = 800, 8000
+"""The original's, samples a step."""
 
-ADAM_STEPS = 800
-LM_STEPS = 40
+LM_STEPS, LM_SAMPLES = 40, 16_000
+"""At most; the first steps look at fewer samples."""
 
-PRIOR_WEIGHT = 5e-7
-"""Of the squared, whitened code against the mean clamped error, in the Gauss-Newton fit."""
+FINAL_SAMPLES = 8000
+"""From which a fit's loss and its doubts are told."""
 
-ROBUST_WIDTH = 2e-3
-"""Below it an error counts squared, above it by its size: the clamped L1, made smooth at 0."""
+START_SAMPLES = 128
+"""On which training codes and draws from the prior are compared, to find the nearest."""
 
-CONVERGED = 1e-3
-"""The fit of a shape ends when a step lowers its objective by less than this share."""
+NEAREST, DRAWN = 3, 2
+"""So many training codes and draws from the prior are starts, beside the prior's mean."""
 
-BATCH = 131_072
-"""Decoder evaluations at once."""
+TRIAL_SAMPLES, TRIAL_STEPS = 500, (3, 2)
+"""Steps that starts are tried for; after each of these rounds the better half of them goes on, in the end the best."""
 
-OnStep = Callable[[int, int], None]
+GROWTH = 4
+"""Doublings of the samples, a step each, from the first after the trial to `LM_SAMPLES`."""
+
+CHANCE = 0.15
+"""Share by which an objective may rise because its samples are drawn anew: 3 standard deviations at 1000."""
+
+REFINING = 1e-4
+"""Damping after the trial."""
+
+CONVERGED = 2e-3
+"""A fit ends when a step on all its samples promises to lower its objective by less than this share."""
+
+ADAM_CHUNK = 131_072
+"""Points that Adam's fit evaluates at once."""
+
+INDEPENDENT = 160_000
+"""At most so many observations count as independent: with a tenth of it unseen fish and spleens were fitted worse than
+by Adam, in loss and in chamfer distance."""
+
+LEAST_ERROR = 2e-3
+"""Unit frame; the mean error that the prior's weight supposes at least: no space has none on an unseen shape."""
 
 
 @dataclass(frozen=True)
@@ -48,17 +70,53 @@ class Fit:
 
     Attributes:
         codes: (b, L).
-        losses: (b,), mean clamped L1 over `SAMPLES` samples, half outside and half inside.
+        losses: (b,), mean clamped L1 over at most 8000 samples, half outside and half inside.
         steps: (b,), optimiser steps taken.
-        converged: (b,), false where the steps ran out first. Always true for `adam`, which takes them all.
-        start_losses: (b, starts), losses of the starts when all but the best were dropped.
+        reasons: why each fit ended: "converged", "stuck" (no step made it better), "steps ran out". Always the last
+            for `adam`, which takes all its steps.
+        start_losses: (b, starts), the loss of each start when it was dropped, or of the best when it went on.
+        covariance: (b, L, L), of the codes in units of the prior's standard deviations along its principal
+            directions: how sure the fit is (see `deepsdf.inference.posterior`).
+        noise: (b,), standard deviation of the observations about the fitted field, unit frame.
+        uncertainty: (b,), standard deviation of the surface's place, unit frame, that the covariance amounts to.
+        warnings: of each shape, in words, where its observations are too few, contradict each other or are like no
+            shape of the space.
     """
 
     codes: Tensor
     losses: Tensor
     steps: Tensor
-    converged: Tensor
+    reasons: tuple[str, ...]
     start_losses: Tensor
+    covariance: Tensor
+    noise: Tensor
+    uncertainty: Tensor
+    warnings: tuple[tuple[str, ...], ...]
+
+    @property
+    def converged(self) -> Tensor:
+        """(b,)."""
+        return torch.tensor([reason == "converged" for reason in self.reasons], device=self.codes.device)
+
+    @property
+    def std(self) -> Tensor:
+        """(b, L), posterior standard deviations along the prior's principal directions, in units of the prior's."""
+        return self.covariance.diagonal(dim1=1, dim2=2).clamp_min(0).sqrt()
+
+
+@dataclass(frozen=True)
+class Found:
+    """Codes of b shapes as an optimiser leaves them; see `Fit`.
+
+    Attributes:
+        hessian: (b, L, L), the Gauss-Newton matrix of the data there, where the optimiser has it.
+    """
+
+    codes: Tensor
+    steps: Tensor
+    reasons: tuple[str, ...]
+    start_losses: Tensor | None = None
+    hessian: Tensor | None = None
 
 
 def fit_adam(
@@ -68,12 +126,12 @@ def fit_adam(
     generator: Generators,
     clamping_distance: float = 0.1,
     steps: int = ADAM_STEPS,
-    samples: int = SAMPLES,
+    samples: int = ADAM_SAMPLES,
     learning_rate: float = 5e-3,
     init_std: float = 0.01,
     start: Tensor | None = None,
     on_step: OnStep | None = None,
-) -> Fit:
+) -> Found:
     """The original's fit: Adam on codes from N(0, init_std²), the step ten times smaller from the middle on.
 
     Adam works on each number by itself, so a batch of shapes gives what each would give alone from the same start
@@ -89,184 +147,171 @@ def fit_adam(
         start = init_std * _randn(len(bank), decoder.code_length, generator, device)
     codes = start.clone().requires_grad_()
     adam = torch.optim.Adam([codes], lr=learning_rate)
-    with _frozen(decoder):
+    with frozen(decoder):
         for step in range(steps):
             adam.param_groups[0]["lr"] = learning_rate * 0.1 ** (step // max(1, steps // 2))
             drawn = bank.draw(shapes, samples, generator)
             adam.zero_grad()
-            for part in shapes.split(max(1, BATCH // samples)):
+            for part in shapes.split(max(1, ADAM_CHUNK // samples)):
                 predicted = decoder(codes[part], drawn[part, :, :3])
                 errors = clamped_l1(predicted, drawn[part, :, 3], clamping_distance).mean(dim=1)
                 (errors + code_square_penalty(codes[part])).sum().backward()
             adam.step()
             if on_step:
                 on_step(step + 1, steps)
-        codes = codes.detach()
-        losses = _losses(decoder, codes, bank.draw(shapes, SAMPLES, generator), clamping_distance)
-    taken = torch.full((len(bank),), steps, device=device)
-    return Fit(codes, losses, taken, torch.ones_like(taken, dtype=torch.bool), losses.unsqueeze(1))
+    return Found(codes.detach(), torch.full_like(shapes, steps), (REASONS[STEPS_RAN_OUT],) * len(bank))
 
 
 def fit_lm(
-    decoder: Decoder,
+    problem: CodeProblem,
     bank: SampleBank,
     *,
-    prior: CodePrior,
     candidates: Tensor,
+    draws: Tensor,
     generator: Generators,
-    clamping_distance: float = 0.1,
     steps: int = LM_STEPS,
-    samples: int = SAMPLES // 4,
+    samples: int = LM_SAMPLES,
     on_step: OnStep | None = None,
-) -> Fit:
-    """Damped Gauss-Newton on the clamped L1 (reweighted) and the training codes' Gaussian prior.
+) -> Found:
+    """Damped Gauss-Newton on the clamped L1 (reweighted) and the prior, from several starts.
 
-    With a copy of the code for every sample one backward pass gives the whole Jacobian. A shape starts from the
-    mean code and from the training code that explains it best; a quarter of the steps on a quarter of the
-    samples tells which start goes on.
+    Starts are tried on a few samples that stay the same, the hopeless ones dropped round by round. The best goes on
+    with samples drawn anew for each step, and twice as many each time: that comes as near as many steps on as many
+    samples as the last (docs/fitting.md).
 
     Args:
-        prior: of the training codes; also the coordinates of the fit.
-        candidates: codes (n, L) to look for a start among.
+        candidates: codes (n, L), the nearest of which are starts.
+        draws: codes (m, L) from the prior, likewise.
         steps: at most, for each shape.
+        samples: a step, at most.
         on_step: told the step and the number of steps.
     """
-    shapes = torch.arange(len(bank), device=bank.rows.device)
-    problem = _Problem(decoder, prior, clamping_distance)
-    early = max(1, steps // 4)
-    with _frozen(decoder):
-        few = bank.draw(shapes, max(2, samples // 4), generator)
-        starts = problem.starts(candidates, few)  # (b, k, L)
-        count = starts.shape[1]
-        tried = problem.minimise(starts.flatten(0, 1), few.repeat_interleave(count, dim=0), early, 0, steps, on_step)
-        objectives = tried.objective.reshape(-1, count)
-        best = objectives.argmin(dim=1)
-        codes = tried.codes.reshape(-1, count, starts.shape[2])[shapes, best]
-        final = problem.minimise(codes, bank.draw(shapes, samples, generator), steps - early, early, steps, on_step)
-        losses = _losses(decoder, final.codes, bank.draw(shapes, SAMPLES, generator), clamping_distance)
-    taken = tried.steps.reshape(-1, count).amax(dim=1) + final.steps
-    return Fit(final.codes, losses, taken, final.converged, objectives)
+    counts = bank.counts.sum(dim=1)
+    with frozen(problem.decoder):
+        few = Draw(*bank.spread(TRIAL_SAMPLES, generator))
+        starts = _starts(problem, candidates, draws, Draw(*bank.spread(START_SAMPLES, generator)))
+        best, start_losses, tried = _trial(problem, starts, few, counts, steps // 2, _counted(on_step, 0, steps))
+        weight = prior_weight(problem.losses(problem.prior.colour(best), few), counts)
+        left = steps - tried
+        growth = min(GROWTH, left - 1)
 
+        def linearise(place: Tensor, rows: Tensor, step: int) -> Quadratic:
+            drawn = Draw(*bank.spread(max(2, samples >> max(0, growth - step)), generator))
+            return problem.linearise(place, drawn[rows], weight[rows])
 
-@dataclass(frozen=True)
-class _Minimum:
-    codes: Tensor
-    objective: Tensor
-    steps: Tensor
-    converged: Tensor
-
-
-@dataclass(frozen=True)
-class _Problem:
-    """mean huber(f - s) + weight · |whitened code|², for a batch of shapes with their samples (b, n, 4)."""
-
-    decoder: Decoder
-    prior: CodePrior
-    clamping_distance: float
-
-    def starts(self, candidates: Tensor, samples: Tensor) -> Tensor:
-        """(b, 2, L): the mean code, and the candidate with the least error on a few samples."""
-        few = samples[:, :: max(1, samples.shape[1] // 128)]
-        errors = torch.stack(
-            [_losses(self.decoder, code.expand(len(few), -1), few, self.clamping_distance) for code in candidates]
+        end = minimise(
+            linearise,
+            best,
+            steps=left,
+            tolerance=CONVERGED,
+            earliest=growth + 1,
+            slack=torch.where(counts > samples >> growth, CHANCE, 0.0),
+            damping=REFINING,
+            on_step=_counted(on_step, tried, steps),
         )
-        best = candidates[errors.argmin(dim=0)]
-        return torch.stack([self.prior.mean.expand_as(best), best], dim=1)
+    return Found(
+        problem.prior.colour(end.place),
+        end.steps + tried,
+        tuple(REASONS[reason] for reason in end.reason.tolist()),
+        start_losses,
+        end.near.curvature - penalty(end.place, weight).curvature,
+    )
 
-    def minimise(
-        self, codes: Tensor, samples: Tensor, steps: int, first: int, total: int, on_step: OnStep | None
-    ) -> _Minimum:
-        """Levenberg-Marquardt in whitened coordinates; each shape has its own damping and its own end."""
-        place = self.prior.whiten(codes)
-        objective, gradient, hessian = self._linearise(place, samples)
-        damping = torch.full_like(objective, 1e-2)
-        taken = torch.zeros(len(place), dtype=torch.long, device=place.device)
-        active = torch.ones(len(place), dtype=torch.bool, device=place.device)
-        for step in range(steps):
-            at = active.nonzero().squeeze(1)
-            if not len(at):
-                break
-            diagonal = hessian[at].diagonal(dim1=1, dim2=2)
-            scale = damping[at, None] * (diagonal + diagonal.mean(dim=1, keepdim=True))
-            move = torch.linalg.solve(hessian[at] + torch.diag_embed(scale), gradient[at])
-            moved = place[at] - move
-            new_objective, new_gradient, new_hessian = self._linearise(moved, samples[at])
-            better = new_objective < objective[at]
-            gain = (objective[at] - new_objective) / objective[at]
-            good = at[better]
-            place[good], objective[good] = moved[better], new_objective[better]
-            gradient[good], hessian[good] = new_gradient[better], new_hessian[better]
-            damping[at] = torch.where(better, damping[at] * 0.3, damping[at] * 5.0).clamp(1e-7, 1e6)
-            taken[at] += 1
-            active[at[better & (gain < CONVERGED)]] = False
-            active[at[~better & (damping[at] > 1e3)]] = False
-            if on_step:
-                on_step(first + step + 1, total)
-        return _Minimum(self.prior.colour(place), objective, taken, ~active)
 
-    def _linearise(self, place: Tensor, samples: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Objective (b,), gradient (b, L) and Gauss-Newton matrix (b, L, L), in whitened coordinates."""
-        size = max(1, BATCH // samples.shape[1])
-        parts = [
-            self._linearise_part(place[start : start + size], samples[start : start + size])
-            for start in range(0, len(place), size)
-        ]
-        objective, gradient, hessian = (torch.cat(values) for values in zip(*parts, strict=True))
-        return objective, gradient, hessian
+def _starts(problem: CodeProblem, candidates: Tensor, draws: Tensor, few: Draw) -> Tensor:
+    """(b, k, L), in the prior's coordinates: its mean, the nearest candidates and the nearest draws."""
+    starts = [problem.prior.mean.expand(len(few.weights), 1, -1)]
+    for codes, count in ((candidates, NEAREST), (draws, DRAWN)):
+        losses = problem.losses_of_each(codes, few)
+        starts.append(codes[losses.topk(min(count, len(codes)), dim=1, largest=False).indices])
+    return problem.prior.whiten(torch.cat(starts, dim=1))
 
-    def _linearise_part(self, place: Tensor, samples: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        delta, count = self.clamping_distance, samples.shape[1]
-        copies = self.prior.colour(place).unsqueeze(1).expand(-1, count, -1).contiguous().requires_grad_()
-        with torch.enable_grad():
-            predicted = self.decoder(copies, samples[..., :3])
-            (jacobian,) = torch.autograd.grad(predicted.sum(), copies)
-        error = predicted.detach().clamp(-delta, delta) - samples[..., 3].clamp(-delta, delta)
-        size = error.abs()
-        # Where both are clamped on one side the error is 0 and nothing pulls; elsewhere a clamped prediction
-        # still pulls, unlike in the clamped loss, whose gradient there is 0.
-        weight = 1.0 / size.clamp_min(ROBUST_WIDTH) / count
-        weight = weight * ~((size == 0) & (predicted.detach().abs() >= delta))
-        jacobian = jacobian @ (self.prior.directions * self.prior.std)
-        weighted = jacobian * weight.unsqueeze(-1)
-        huber = torch.where(size < ROBUST_WIDTH, 0.5 * (size.square() / ROBUST_WIDTH + ROBUST_WIDTH), size).mean(dim=1)
-        objective = huber + PRIOR_WEIGHT * place.square().sum(dim=1)
-        gradient = (weighted * error.unsqueeze(-1)).sum(dim=1) + 2 * PRIOR_WEIGHT * place
-        identity = torch.eye(place.shape[1], device=place.device)
-        return objective, gradient, weighted.transpose(1, 2) @ jacobian + 2 * PRIOR_WEIGHT * identity
+
+def _trial(
+    problem: CodeProblem, starts: Tensor, few: Draw, counts: Tensor, steps: int, on_step: Callable[[int], None]
+) -> tuple[Tensor, Tensor, int]:
+    """Of k starts for each of b shapes: the best (b, L), what each came to (b, k), and how many steps that took."""
+    shapes, count, length = starts.shape
+    weight = prior_weight(few.weights.new_full((shapes,), LEAST_ERROR), counts.clamp_max(TRIAL_SAMPLES))
+    place, followed = starts, torch.arange(count, device=starts.device).expand(shapes, -1)
+    reached = starts.new_empty(shapes, count)
+    taken = 0
+    for wanted in TRIAL_STEPS:
+        count = followed.shape[1]
+        shape = torch.arange(shapes, device=starts.device).repeat_interleave(count)
+
+        def linearise(place: Tensor, rows: Tensor, step: int, shape: Tensor = shape) -> Quadratic:
+            return problem.linearise(place, few[shape[rows]], weight[shape[rows]])
+
+        more = min(wanted, steps - taken)
+        end = minimise(
+            linearise,
+            place.flatten(0, 1),
+            steps=more,
+            tolerance=0.0,
+            on_step=lambda step, before=taken: on_step(before + step),
+        )
+        taken += more
+        reached = reached.scatter(1, followed, end.near.value.reshape(shapes, count))
+        better = reached.gather(1, followed).topk((count + 1) // 2, dim=1, largest=False).indices
+        followed = followed.gather(1, better)
+        place = end.place.reshape(shapes, count, length).gather(1, better.unsqueeze(-1).expand(-1, -1, length))
+    return place[:, 0], reached, taken
+
+
+def prior_weight(errors: Tensor, counts: Tensor) -> Tensor:
+    """λ of λ |w|² beside the mean error, (b,).
+
+    Errors of mean size e at N independent observations have the negative log-likelihood Σ |r| / e, and the prior has
+    ½ |w|²: divided by N / e, that is the mean error and e / (2 N) |w|².
+    """
+    return errors.clamp_min(LEAST_ERROR) / (2.0 * counts.clamp_max(INDEPENDENT))
+
+
+def assess(problem: CodeProblem, bank: SampleBank, found: Found, draw: Draw) -> Fit:
+    """How good and how sure codes are.
+
+    Args:
+        draw: of the bank, to take the loss of.
+    """
+    counts = bank.counts.sum(dim=1)
+    delta = problem.clamping_distance
+    with frozen(problem.decoder):
+        errors = problem.errors(found.codes, draw)
+        losses = (errors.abs() * draw.weights).sum(dim=1)
+        weight = prior_weight(losses, counts)
+        hessian = found.hessian
+        if hessian is None:
+            place = problem.prior.whiten(found.codes)
+            hessian = (problem.linearise(place, draw, weight)).curvature - penalty(place, weight).curvature
+        idle = (errors == 0) & (draw.rows[..., 3].abs() >= delta)
+        sure = posterior(hessian, errors, Draw(draw.rows, draw.weights * ~idle), counts, weight)
+        spread, prior_spread = surface_spread(problem, found.codes, sure.covariance)
+    figures = Figures(counts, spread, prior_spread, unexplained(losses, draw, delta), contradicting(draw, delta))
+    return Fit(
+        codes=found.codes,
+        losses=losses,
+        steps=found.steps,
+        reasons=found.reasons,
+        start_losses=losses.unsqueeze(1) if found.start_losses is None else found.start_losses,
+        covariance=sure.covariance,
+        noise=sure.noise,
+        uncertainty=spread,
+        warnings=figures.warnings(),
+    )
+
+
+def _counted(on_step: OnStep | None, before: int, steps: int) -> Callable[[int], None]:
+    """Steps of a part of a fit, told as steps of the whole."""
+
+    def told(step: int) -> None:
+        if on_step:
+            on_step(before + step, steps)
+
+    return told
 
 
 def _randn(count: int, length: int, generator: Generators, device: torch.device) -> Tensor:
     if isinstance(generator, torch.Generator):
         return torch.randn(count, length, generator=generator, device=device)
     return torch.stack([torch.randn(length, generator=own, device=device) for own in generator])
-
-
-@contextmanager
-def _frozen(decoder: Decoder) -> Iterator[None]:
-    """The decoder evaluating, its parameters without gradients, for the length of a fit."""
-    parameters = [parameter for parameter in decoder.parameters() if parameter.requires_grad]
-    training = decoder.training
-    decoder.eval()
-    for parameter in parameters:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in parameters:
-            parameter.requires_grad_(True)
-        decoder.train(training)
-
-
-@torch.no_grad()
-def _losses(decoder: Decoder, codes: Tensor, samples: Tensor, clamping_distance: float) -> Tensor:
-    size = max(1, BATCH // samples.shape[1])
-    return torch.cat(
-        [
-            clamped_l1(
-                decoder(codes[start : start + size], samples[start : start + size, :, :3]),
-                samples[start : start + size, :, 3],
-                clamping_distance,
-            ).mean(dim=1)
-            for start in range(0, len(codes), size)
-        ]
-    )

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -14,10 +14,11 @@ import trimesh
 from torch import Tensor
 
 from deepsdf.checkpoints import load_codes, load_decoder
-from deepsdf.devices import resolve_device
+from deepsdf.devices import fast_bfloat16, resolve_device
 from deepsdf.errors import InputError
 from deepsdf.geometry.sampling import SDFSamples
-from deepsdf.inference.fitting import Fit, OnStep, Optimizer, fit_adam, fit_lm
+from deepsdf.inference.code_problem import CodeProblem, Draw
+from deepsdf.inference.fitting import FINAL_SAMPLES, LM_SAMPLES, Fit, OnStep, Optimizer, assess, fit_adam, fit_lm
 from deepsdf.network.bank import SampleBank
 from deepsdf.network.codes import CodePrior
 from deepsdf.network.decoder import Decoder
@@ -35,8 +36,8 @@ CHUNK = 32_768
 GRADIENT_CHUNK = 16_384
 """As many with gradients, which keep every layer's activations."""
 
-MAX_CANDIDATES = 256
-"""Training codes looked at for a start of a fit."""
+MAX_CANDIDATES, RANDOM_CANDIDATES = 256, 32
+"""Training codes, and draws from the prior, looked at for a start of a fit."""
 
 Observations = SDFSamples | np.ndarray | Tensor
 
@@ -197,7 +198,7 @@ class ShapeSpace:
             observations: SDFSamples, or points with distances (n, 4), unit frame; one or a list.
             optimizer: "lm" (Gauss-Newton, a few dozen steps) or "adam" (the original's).
             steps: at most; by default 40 for "lm", 800 for "adam".
-            samples: of a shape a step; by default 2000 for "lm", 8000 for "adam".
+            samples: of a shape a step; by default up to 16000 for "lm", 8000 for "adam".
             seed: the same seed gives the same code on the CPU, whatever is fitted beside it (to rounding).
             on_step: told the step and the number of steps.
         Returns:
@@ -209,27 +210,34 @@ class ShapeSpace:
         listed = [observations] if single else list(observations)  # pyright: ignore[reportArgumentType]
         if not listed:
             raise InputError("no observations were given to fit")
-        bank = SampleBank.of([_sides(item, number) for number, item in enumerate(listed)]).to(self.device)
-        # One a shape: its code does not depend on which others are fitted beside it.
-        generator = [torch.Generator(self.device).manual_seed(seed) for _ in listed]
-        chosen = {name: value for name, value in (("steps", steps), ("samples", samples)) if value is not None}
+        chosen: dict[str, Any] = {
+            name: value for name, value in (("steps", steps), ("samples", samples)) if value is not None
+        }
         for name, least in (("steps", 1), ("samples", 2)):
             if chosen.get(name, least) < least:
                 raise InputError(f"{name} is {chosen[name]}; it must be at least {least}")
-        shared = {
-            "generator": generator,
-            "clamping_distance": self.clamping_distance,
-            "on_step": on_step,
-            **chosen,
-        }
+        if optimizer not in get_args(Optimizer):
+            raise InputError(f"optimizer is {optimizer!r}; it may be 'lm' or 'adam'")
+        bank = SampleBank.of([_sides(item, number) for number, item in enumerate(listed)]).to(self.device)
+        # One a shape: its code does not depend on which others are fitted beside it.
+        generator = [torch.Generator(self.device).manual_seed(seed) for _ in listed]
+        # Its rounding is less than chance where samples are drawn anew; more than the last steps where they are not.
+        bfloat16 = fast_bfloat16(self.device) and int(bank.counts.sum(dim=1).min()) > LM_SAMPLES
+        problem = CodeProblem(self.decoder, self.prior, self.clamping_distance, bfloat16)
+        judged = Draw(*bank.spread(FINAL_SAMPLES, generator))
         if optimizer == "adam":
-            # 0.1 whatever the training's: the original has it as a literal.
-            return fit_adam(self.decoder, bank, **{**shared, "clamping_distance": 0.1})
-        if optimizer == "lm":
+            # δ is 0.1 whatever the training's: the original has it as a literal.
+            found = fit_adam(self.decoder, bank, generator=generator, on_step=on_step, **chosen)
+        else:
             every = -(-len(self.trained_codes) // MAX_CANDIDATES)
-            candidates = self.trained_codes[:: max(1, every)]
-            return fit_lm(self.decoder, bank, prior=self.prior, candidates=candidates, **shared)
-        raise InputError(f"optimizer is {optimizer!r}; it may be 'lm' or 'adam'")
+            candidates, draws = self.trained_codes[::every], self._draws(RANDOM_CANDIDATES, seed)
+            found = fit_lm(
+                problem, bank, candidates=candidates, draws=draws, generator=generator, on_step=on_step, **chosen
+            )
+        return assess(problem, bank, found, judged)
+
+    def _draws(self, count: int, seed: int) -> Tensor:
+        return self.prior.sample(count, torch.Generator().manual_seed(seed))
 
     def complete(
         self,
@@ -292,8 +300,7 @@ class ShapeSpace:
         """Shapes drawn from the prior of the training codes."""
         if count < 1:
             raise InputError(f"count is {count}; at least 1 shape can be drawn")
-        drawn = self.prior.sample(count, torch.Generator().manual_seed(seed))
-        return [self.shape(code) for code in drawn]
+        return [self.shape(code) for code in self._draws(count, seed)]
 
 
 def _points(points: np.ndarray) -> np.ndarray:

@@ -51,11 +51,7 @@ class SampleBank:
         """
         half = count // 2
         starts, counts = self._sides(shapes)
-        device = self.rows.device
-        if isinstance(generator, torch.Generator):
-            random = torch.rand(len(shapes), 2, half, generator=generator, device=device)
-        else:
-            random = torch.stack([torch.rand(2, half, generator=own, device=device) for own in generator])
+        random = _uniform((2, half), generator, len(shapes), self.rows.device, torch.float32)
         picks = (random * counts.unsqueeze(-1)).long()
         # A product just below the count can round up to it.
         picks = torch.minimum(picks, counts.unsqueeze(-1) - 1) + starts.unsqueeze(-1)
@@ -83,6 +79,37 @@ class SampleBank:
         side = torch.where(counts > 0, torch.arange(2, device=counts.device), (counts.argmax(1, keepdim=True)))
         return starts.gather(1, side), counts.gather(1, side)
 
+    def spread(self, count: int, generator: Generators) -> tuple[Tensor, Tensor]:
+        """Samples (b, n, 4) of all shapes, none twice, and their weights (b, n), which add up to 1 a shape.
+
+        Outside and inside weigh one half each; a shape with samples on one side alone has them weigh alike. Of a side
+        with many samples one is drawn from each of `count` / 2 equal parts; of one with fewer all are taken, with rows
+        of weight 0 behind them. So few observations count all, and the same every time. n is `count`, rounded down
+        to an even number, or less where no shape has so many.
+        """
+        counts, starts, shares = self._halves()
+        half = min(count // 2, int(counts.max()))
+        # As many numbers whatever the other shapes have: a shape's draw does not depend on them.
+        random = _uniform((2, count // 2), generator, len(self), self.rows.device, torch.float64)[..., :half]
+        place = torch.arange(half, device=self.rows.device)
+        drawn = ((place + random) * (counts.unsqueeze(-1) / half)).long()
+        picks = torch.where(counts.unsqueeze(-1) > half, drawn, place)
+        picks = torch.minimum(picks, (counts - 1).clamp_min(0).unsqueeze(-1)) + starts.unsqueeze(-1)
+        taken = counts.clamp(1, half).unsqueeze(-1)
+        weights = torch.where(place < counts.unsqueeze(-1), shares.unsqueeze(-1) / taken, 0.0)
+        return self.rows[picks.flatten(1).clamp_max(len(self.rows) - 1)], weights.float().flatten(1)
+
+    def _halves(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Counts, first rows and weights (b, 2) of two sides; samples on one side alone are parted in the middle."""
+        total = self.counts.sum(dim=1, keepdim=True)
+        alone = (self.counts == 0).any(dim=1, keepdim=True)
+        first = total // 2
+        parted = torch.cat([first, total - first], dim=1)
+        begin = self.starts[:, :1]
+        counts = torch.where(alone, parted, self.counts)
+        starts = torch.where(alone, torch.cat([begin, begin + first], dim=1), self.starts)
+        return counts, starts, torch.where(alone, parted.double() / total, 0.5)
+
 
 def mix(values: Tensor) -> Tensor:
     """int64 -> int64 whose bits look random: the finalizer of SplitMix64 (Steele et al. 2014), after its increment.
@@ -93,3 +120,12 @@ def mix(values: Tensor) -> Tensor:
     values = (values ^ ((values >> 30) & 0x3FFFFFFFF)) * -4658895280553007687
     values = (values ^ ((values >> 27) & 0x1FFFFFFFFF)) * -7723592293110705685
     return values ^ ((values >> 31) & 0x1FFFFFFFF)
+
+
+def _uniform(
+    shape: tuple[int, ...], generator: Generators, count: int, device: torch.device, dtype: torch.dtype
+) -> Tensor:
+    """(count, *shape) numbers from [0, 1)."""
+    if isinstance(generator, torch.Generator):
+        return torch.rand(count, *shape, generator=generator, device=device, dtype=dtype)
+    return torch.stack([torch.rand(*shape, generator=own, device=device, dtype=dtype) for own in generator])

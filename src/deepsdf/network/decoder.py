@@ -11,7 +11,7 @@ import inspect
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -152,14 +152,46 @@ class Decoder(nn.Module):
         Returns:
             (b, n), float32.
         """
-        codes = codes.unsqueeze(-2) if codes.dim() < points.dim() else codes
+        return self._evaluate(codes.unsqueeze(-2) if codes.dim() < points.dim() else codes, points, None)
+
+    @torch.enable_grad()
+    def jacobian(self, codes: Tensor, points: Tensor, basis: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Signed distances, and their derivatives by the code.
+
+        One backward pass gives the derivatives by what the code adds to each layer that it enters, at every point;
+        products with those layers' weights make them derivatives by the code.
+
+        Args:
+            codes: (b, L).
+            points: (b, n, 3).
+            basis: (L, p), directions to derive along; without it the code's own numbers.
+        Returns:
+            (b, n) and (b, n, p), float32, without gradients.
+        """
+        shares: dict[int, Tensor] = {}
+        distances = self._evaluate(codes.detach().unsqueeze(-2), points.detach(), shares)
+        gradients = torch.autograd.grad(distances.sum(), list(shares.values()))
+        with torch.no_grad(), torch.autocast(points.device.type, enabled=False):
+            weights = [self._code_weight(layer) for layer in shares]
+            weights = weights if basis is None else [weight @ basis for weight in weights]
+            parts = [part.float() @ weight for part, weight in zip(gradients, weights, strict=True)]
+        return distances.detach(), torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
+
+    def _code_weight(self, layer: int) -> Tensor:
+        """(out, L), the weight by which the code enters a layer."""
+        weight = cast(Tensor, self.get_submodule(f"lin{layer}").weight)
+        end = weight.shape[1] - (3 + 6 * self.octaves)
+        return weight[:, end - self.code_length : end]
+
+    def _evaluate(self, codes: Tensor, points: Tensor, shares: dict[int, Tensor] | None) -> Tensor:
+        """`forward` of codes (b, 1 or n, L); `shares` gets what the code adds to each layer, leaves (b, n, out)."""
         features = self.point_features(points)
         last = len(self.dims)
         x, scale = features, 1.0
         for layer in range(last):
             linear = self.get_submodule(f"lin{layer}")
             assert isinstance(linear, nn.Linear | WeightNormLinear)
-            x = self._linear(layer, linear, x, features, codes, points, scale)
+            x = self._linear(layer, linear, x, features, codes, points, scale, shares)
             if (norm := self._modules.get(f"bn{layer}")) is not None:
                 x = norm(x)
             scale = 1.0
@@ -169,7 +201,7 @@ class Decoder(nn.Module):
                 x, scale = relu_dropout(x, self.dropout_prob)
             else:
                 x = functional.dropout(self.activation(x), self.dropout_prob)
-        return self._head(last, x, features, codes, points, scale)
+        return self._head(last, x, features, codes, points, scale, shares)
 
     def _linear(
         self,
@@ -180,21 +212,28 @@ class Decoder(nn.Module):
         codes: Tensor,
         points: Tensor,
         scale: float = 1.0,
+        shares: dict[int, Tensor] | None = None,
     ) -> Tensor:
         """A layer's product; `scale` is what `x` lacks, which costs less in the weight."""
         weight = linear.weight
+
+        def shared(columns: Tensor) -> Tensor:
+            share = functional.linear(codes, columns, linear.bias)
+            if shares is None:
+                return share
+            return shares.setdefault(layer, share.detach().expand(*points.shape[:-1], -1).requires_grad_())
+
         if layer == 0:
             if self.latent_dropout and self.training:
                 codes = functional.dropout(codes.expand(*points.shape[:-1], -1), 0.2)
-            shared = functional.linear(codes, weight[:, : self.code_length], linear.bias)
-            return functional.linear(features, weight[:, self.code_length :]) + shared
+            return functional.linear(features, weight[:, self.code_length :]) + shared(weight[:, : self.code_length])
         if layer in self.latent_in:
             from_x = x.shape[-1]
             from_code = from_x + self.code_length
-            shared = functional.linear(codes, weight[:, from_x:from_code], linear.bias)
+            share = shared(weight[:, from_x:from_code])
             wide = torch.cat([x, features.to(x.dtype)], dim=-1)
             weight = torch.cat([weight[:, :from_x] * scale, weight[:, from_code:]], dim=1)
-            return functional.linear(wide, weight) + shared
+            return functional.linear(wide, weight) + share
         if self.xyz_in_all:
             from_x = x.shape[-1]
             x = torch.cat([x, points.to(x.dtype)], dim=-1)
@@ -206,12 +245,21 @@ class Decoder(nn.Module):
             return (x @ weight[0] + linear.bias).unsqueeze(-1)
         return functional.linear(x, weight, linear.bias)
 
-    def _head(self, layer: int, x: Tensor, features: Tensor, codes: Tensor, points: Tensor, scale: float) -> Tensor:
+    def _head(
+        self,
+        layer: int,
+        x: Tensor,
+        features: Tensor,
+        codes: Tensor,
+        points: Tensor,
+        scale: float,
+        shares: dict[int, Tensor] | None,
+    ) -> Tensor:
         # In float32 whatever the hidden layers use: a distance of bfloat16's 8 bits is too coarse.
         with torch.autocast(points.device.type, enabled=False):
             linear = self.get_submodule(f"lin{layer}")
             assert isinstance(linear, nn.Linear | WeightNormLinear)
-            out = self._linear(layer, linear, x.float(), features, codes, points, scale).squeeze(-1)
+            out = self._linear(layer, linear, x.float(), features, codes, points, scale, shares).squeeze(-1)
             return torch.tanh(torch.tanh(out) if self.use_tanh else out)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,7 +15,7 @@ import trimesh
 
 from deepsdf.checkpoints import save_code
 from deepsdf.errors import DeepSDFError, InputError
-from deepsdf.files import atomic_path
+from deepsdf.files import atomic_path, write_text
 from deepsdf.geometry.polygonize import Method, Vertices
 from deepsdf.geometry.sampling import SDFSamples
 from deepsdf.inference.fitting import OnStep, Optimizer
@@ -26,11 +29,48 @@ FIT_BATCH = 16
 
 
 class Reconstruction(NamedTuple):
-    """Told after each fit of a batch: how well the codes explain their samples."""
+    """Told after each fit of a batch: how well the code explains its samples; see `Fit`.
+
+    Attributes:
+        seconds: of the batch's fit, divided by its shapes.
+    """
 
     shape: ShapeName
     loss: float
     steps: int
+    reason: str
+    uncertainty: float
+    warnings: tuple[str, ...]
+    seconds: float
+
+
+COLUMNS = ("shape", "loss", "steps", "reason", "uncertainty", "warnings", "fit_seconds", "mesh_seconds")
+
+
+class Table:
+    """reconstruct.csv: a row for each fitted shape; rows of shapes that are not fitted again stay."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._rows: dict[str, list[str]] = {}
+        if path.is_file():
+            with path.open(newline="", encoding="utf-8", errors="replace") as file:
+                header, *rows = [*csv.reader(file)] or [[]]
+            if header == list(COLUMNS):
+                self._rows = {row[0]: row for row in rows if len(row) == len(COLUMNS)}
+
+    def put(self, fit: Reconstruction, mesh_seconds: float | None) -> None:
+        """Add or replace a row; without a mesh its seconds are an empty cell."""
+        meshed = "" if mesh_seconds is None else f"{mesh_seconds:.3f}"
+        self._rows[str(fit.shape)] = [
+            str(fit.shape), f"{fit.loss:.6g}", str(fit.steps), fit.reason, f"{fit.uncertainty:.4g}",
+            "; ".join(fit.warnings), f"{fit.seconds:.3f}", meshed,
+        ]  # fmt: skip
+
+    def write(self) -> None:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([COLUMNS, *self._rows.values()])
+        write_text(self._path, text.getvalue())
 
 
 def reconstruct(
@@ -53,7 +93,7 @@ def reconstruct(
     on_fit: Callable[[Reconstruction], None] | None = None,
     on_shape: OnShape | None = None,
 ) -> BatchResult:
-    """Fit a code to each shape's SDF samples and mesh it: Reconstructions/<epoch>/Codes and /Meshes.
+    """Fit a code to each shape's SDF samples and mesh it: Reconstructions/<epoch>/Codes, /Meshes, /reconstruct.csv.
 
     Meshes are in the unit frame, as the original's.
 
@@ -86,29 +126,36 @@ def reconstruct(
         if on_shape:
             on_shape(shape, None if error is None else str(error))
 
-    exact = vertices == "exact"
     mesh_of = partial(Shape.mesh, resolution=resolution, vertices=vertices, method=method, closed=closed)
+    table = Table(experiment.reconstruction_table_path(space.epoch))
     fitted = 0
     for start in range(0, len(shapes), FIT_BATCH):
         named, samples = _read(data, shapes[start : start + FIT_BATCH], finish)
         if not named:
             continue
+        began = time.perf_counter()
         fit = space.fit(samples, optimizer=optimizer, steps=steps, seed=seed, on_step=on_step)
+        seconds = (time.perf_counter() - began) / len(named)
         fitted += len(named)
-        for shape, code, loss, taken in zip(named, fit.codes, fit.losses.tolist(), fit.steps.tolist(), strict=True):
-            save_code(experiment.reconstructed_code_path(space.epoch, shape), code)
+        for k, shape in enumerate(named):
+            save_code(experiment.reconstructed_code_path(space.epoch, shape), fit.codes[k])
+            told = Reconstruction(
+                shape, float(fit.losses[k]), int(fit.steps[k]), fit.reasons[k], float(fit.uncertainty[k]),
+                fit.warnings[k], seconds,
+            )  # fmt: skip
             if on_fit:
-                on_fit(Reconstruction(shape, loss, taken))
+                on_fit(told)
+            error, began = None, time.perf_counter()
+            path = experiment.reconstructed_mesh_path(space.epoch, shape)
             try:
                 # A mesh of an earlier code must not stand for this one if meshing fails.
-                experiment.reconstructed_mesh_path(space.epoch, shape).unlink(missing_ok=True)
-                save_mesh(
-                    mesh_of(space.shape(code)), experiment.reconstructed_mesh_path(space.epoch, shape), normals=exact
-                )
-            except DeepSDFError as error:
-                finish(shape, error)
-            else:
-                finish(shape, None)
+                path.unlink(missing_ok=True)
+                save_mesh(mesh_of(space.shape(fit.codes[k])), path, normals=vertices == "exact")
+            except DeepSDFError as failure:
+                error = failure
+            table.put(told, None if error else time.perf_counter() - began)
+            table.write()
+            finish(shape, error)
     if shapes and not fitted:
         raise InputError(
             f"none of the {len(shapes)} shapes of {split} has samples in {data.root}; {result.failures[0].reason}"
