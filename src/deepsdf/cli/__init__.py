@@ -23,6 +23,7 @@ VERBS = {
     "sample": "use",
     "complete": "complete",
     "render": "show",
+    "view": "view",
 }
 """Each verb and the module it stands in, in the order a user meets them."""
 
