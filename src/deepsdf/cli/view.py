@@ -58,7 +58,7 @@ def view(
 
     opened = open_page(what, experiment, checkpoint=checkpoint, up=up, finest=int(finest), device=device)
     try:
-        server = Server(opened.make, host=host, port=port)
+        server = Server(opened.make, host=host, port=port, up=up)
         try:
             say(f"{opened.title} is at {server.url}")
             if host not in ("127.0.0.1", "localhost", "::1"):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from deepsdf.geometry.metrics import SurfaceMetrics
-from deepsdf.viewer.widgets import notes, on_click, table
+from deepsdf.viewer.widgets import many, notes, on_click, table
 
 NEIGHBOURS = 5
 
@@ -65,5 +65,6 @@ class Facts:
         if found is None:
             self.metrics.content = notes(why)
             return
-        about = f"{found.surface_points:,} points a surface, unit frame".replace(",", " ")
-        self.metrics.content = table(rows_of(found)) + notes(about)
+        self.metrics.content = table(rows_of(found)) + notes(
+            f"{many(found.surface_points)} points a surface, unit frame"
+        )

@@ -16,7 +16,7 @@ from deepsdf.geometry.render_colours import error_colours, legend, nice_maximum,
 from deepsdf.geometry.sampling import SDFSamples
 from deepsdf.viewer.catalogue import Known
 from deepsdf.viewer.redraw import COARSE, Drawn, Jobs, Watched
-from deepsdf.viewer.stage import TRUTH, Stage, upright
+from deepsdf.viewer.stage import TRUTH, Stage, home, upright
 from deepsdf.viewer.widgets import by_hand, notes
 
 OUTSIDE, INSIDE, UNSURE, SCAN = (226, 120, 90), (58, 110, 180), (250, 200, 30), (40, 150, 90)
@@ -27,6 +27,9 @@ SHOWN = 12_000
 
 SLICE = 224
 """Pixels a side."""
+
+CLAMP = 0.1
+"""Distance at which a slice's colours end, unit frame."""
 
 BOUND = 1.0
 """Half the side of a slice, unit frame."""
@@ -44,11 +47,25 @@ def some(rows: np.ndarray, count: int = SHOWN, seed: int = 0) -> np.ndarray:
     return rows[np.random.default_rng(seed).choice(len(rows), count, replace=False)]
 
 
-def cut(mesh: trimesh.Trimesh, axis: Axis, offset: float) -> trimesh.Trimesh:
-    """The half of a mesh below a plane across `axis`."""
-    normal = -np.eye(3)["xyz".index(axis)]
-    found = trimesh.intersections.slice_mesh_plane(mesh, normal, -normal * offset, cap=False)
-    return found if isinstance(found, trimesh.Trimesh) else mesh
+def cut(mesh: trimesh.Trimesh, axis: Axis, offset: float, side: float = 1.0) -> trimesh.Trimesh:
+    """The half of a mesh below a plane across `axis`; above it where `side` is -1."""
+    normal = -side * np.eye(3)["xyz".index(axis)]
+    vertices, faces = np.asarray(mesh.vertices), np.asarray(mesh.faces)
+    found = trimesh.intersections.slice_faces_plane(vertices, faces, normal, -side * normal * offset)
+    return trimesh.Trimesh(found[0], found[1], process=False)
+
+
+def faded_slice(field: Callable[[np.ndarray], np.ndarray], axis: Axis, offset: float) -> np.ndarray:
+    """A picture of `slice_image`, (size, size, 4): what lies far outside fades, so as not to hide what is behind."""
+    found: list[np.ndarray] = []
+
+    def remembered(points: np.ndarray) -> np.ndarray:
+        found.append(np.asarray(field(points)))
+        return found[-1]
+
+    picture = slice_image(remembered, axis=axis, offset=offset, bound=BOUND, size=SLICE, clamp=CLAMP)
+    far = np.clip(np.concatenate(found).reshape(SLICE, SLICE) / CLAMP - 1, 0, 1)
+    return np.dstack([picture, np.round(255 - 215 * far).astype(np.uint8)])
 
 
 class SlicePlane:
@@ -58,7 +75,7 @@ class SlicePlane:
         gui = client.gui
         self.stage = stage
         self.on = gui.add_checkbox("SDF slice", False, hint="The signed distance on a plane: blue inside, red outside")
-        self.axis = gui.add_dropdown("Across", ("x", "y", "z"), initial_value="x" if stage.up != "x" else "z")
+        self.axis = gui.add_dropdown("Across", ("x", "y", "z"), initial_value="y" if stage.up == "z" else "z")
         self.offset = gui.add_slider("At", -BOUND, BOUND, 0.01, 0.0)
         self.axis.visible = self.offset.visible = False
         for handle in (self.on, self.axis, self.offset):
@@ -67,6 +84,22 @@ class SlicePlane:
     @property
     def plane(self) -> tuple[Axis, float] | None:
         return (self.axis.value, float(self.offset.value)) if self.on.value else None
+
+    def cut(self, mesh: trimesh.Trimesh) -> trimesh.Trimesh:
+        """The half of a mesh that lies behind the plane, seen from where a visitor begins."""
+        if (plane := self.plane) is None or not len(mesh.faces):
+            return mesh
+        return cut(mesh, *plane, self._side(plane[0]))
+
+    def behind(self, points: np.ndarray) -> np.ndarray:
+        """Those of points (n, 3) that lie behind the plane."""
+        if (plane := self.plane) is None:
+            return points
+        side = self._side(plane[0])
+        return points[side * points[:, "xyz".index(plane[0])] <= side * plane[1]]
+
+    def _side(self, axis: Axis) -> float:
+        return float(np.sign(home(self.stage.up)["xyz".index(axis)]))
 
     def arrange(self) -> None:
         """Show the controls that do something now."""
@@ -77,8 +110,7 @@ class SlicePlane:
         if (plane := self.plane) is None:
             self.stage.remove("/slice")
             return
-        picture = slice_image(field, axis=plane[0], offset=plane[1], bound=BOUND, size=SLICE)
-        self.stage.slice("/slice", picture, *plane, BOUND, at)
+        self.stage.slice("/slice", faded_slice(field, *plane), *plane, BOUND, at)
 
 
 class Layers:
@@ -143,16 +175,8 @@ class Layers:
             (self.scan, known.scan is not None),
         ):
             handle.disabled = not there
-        lacks = [
-            word
-            for word, there in (
-                ("its mesh", has_truth),
-                ("samples", known.samples is not None),
-                ("a scan", known.scan is not None),
-            )
-            if not there
-        ]
-        self.missing.content = notes(f"Of this shape there is no {' and no '.join(lacks)}." if lacks else "")
+        lacks = [word for word, there in (("truth", has_truth), ("samples", known.samples is not None)) if not there]
+        self.missing.content = notes(f"For this shape there are no {' and no '.join(lacks)}.") if lacks else ""
 
     def changed(self) -> None:
         """A control was touched."""
@@ -191,8 +215,7 @@ class Layers:
             if mesh is None or not self.shape.value:
                 self.stage.remove("/shape")
                 return
-            if (plane := self.slice.plane) is not None:
-                mesh = cut(mesh, *plane)
+            mesh = self.slice.cut(mesh)
             colours = self.colours(mesh) if len(mesh.faces) else None
             self.bar.visible = colours is not None
             over = self.truth.value == OVER and not self.truth.disabled
@@ -218,9 +241,7 @@ class Layers:
         known, at = self._known, -self._apart()
         shown = self.truth.value != OFF and not self.truth.disabled
         if shown and known.truth is not None:
-            mesh = known.truth
-            if (plane := self.slice.plane) is not None:
-                mesh = cut(mesh, *plane)
+            mesh = self.slice.cut(known.truth)
             self.stage.mesh("/truth", mesh, TRUTH, opacity=0.6 if self.truth.value == OVER else None, at=at)
         elif shown and known.points is not None:
             self.stage.points("/truth", some(known.points, 30_000), TRUTH, 0.01, at=at)
@@ -237,9 +258,7 @@ class Layers:
             if rows is None or not handle.value or handle.disabled:
                 self.stage.remove(name)
                 continue
-            points = some(rows[:, :3])
-            if (plane := self.slice.plane) is not None:
-                points = _below(points, *plane)
+            points = some(self.slice.behind(rows[:, :3]))
             self.stage.points(name, points, colour, 0.014 if name.endswith("unsure") else 0.008, at=self._apart())
 
     def _unsure_points(self, samples: SDFSamples | None) -> np.ndarray | None:
@@ -250,7 +269,3 @@ class Layers:
             points = some(samples.points, 2 * SHOWN)
             self._unsure = points[reference.uncertain(points)]
         return self._unsure
-
-
-def _below(points: np.ndarray, axis: Axis, offset: float) -> np.ndarray:
-    return points[points[:, "xyz".index(axis)] <= offset]

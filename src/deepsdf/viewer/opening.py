@@ -11,10 +11,12 @@ from deepsdf.errors import InputError
 from deepsdf.geometry.render_camera import Axis
 from deepsdf.viewer.catalogue import catalogue_of
 from deepsdf.viewer.follow import Follower
+from deepsdf.viewer.look_page import DataPage, FilePage
+from deepsdf.viewer.looks import of_path, shapes_of
 from deepsdf.viewer.redraw import FINE
 from deepsdf.viewer.serve import Page
 from deepsdf.viewer.space_page import SpacePage, World
-from deepsdf.workspace import Experiment
+from deepsdf.workspace import DataSource, Experiment
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,12 @@ def open_page(
         return _space(Experiment.open(experiment), paths, checkpoint, up, finest, device)
     if len(paths) != 1:
         raise InputError(f"{len(paths)} files or folders were given to look at; give one, or an experiment with -e EXP")
-    raise InputError("not yet")
+    if paths[0].is_dir():
+        data = DataSource.open(paths[0])
+        shapes = shapes_of(data)
+        return Opened(f"The data source {data.root}", lambda client: DataPage(client, data, shapes, up))
+    look = of_path(paths[0])
+    return Opened(f"{paths[0]}", lambda client: FilePage(client, look, up))
 
 
 def _space(

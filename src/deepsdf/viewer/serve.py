@@ -11,6 +11,8 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from deepsdf.errors import InputError
+from deepsdf.geometry.render_camera import Axis
+from deepsdf.viewer.stage import prepare
 
 PORT = 8080
 
@@ -60,7 +62,9 @@ class Server:
         InputError: viser is not there, or the port cannot be used.
     """
 
-    def __init__(self, make: Callable[[Any], Page], *, host: str = "127.0.0.1", port: int = PORT) -> None:
+    def __init__(
+        self, make: Callable[[Any], Page], *, host: str = "127.0.0.1", port: int = PORT, up: Axis = "y"
+    ) -> None:
         viser = import_viser()
         check_port(host, port)
 
@@ -81,6 +85,7 @@ class Server:
         self._make = make
         self._server.gui.configure_theme(show_logo=False, show_share_button=False, brand_color=(64, 104, 150))
         self._server.gui.main_panel.dock_right()
+        prepare(self._server, up)
         self._server.on_client_connect(self._came)
         self._server.on_client_disconnect(self._went)
 

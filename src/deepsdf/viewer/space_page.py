@@ -27,7 +27,7 @@ from deepsdf.viewer.place import Place
 from deepsdf.viewer.redraw import COARSE, FINE, MIDDLE, Drawn, Jobs, Redraw, mesh_of
 from deepsdf.viewer.stage import Stage
 from deepsdf.viewer.uploads import SUFFIXES, fit_file
-from deepsdf.viewer.widgets import by_hand, guarded, notes, on_click, tell, title, words
+from deepsdf.viewer.widgets import by_hand, guarded, many, notes, on_click, tell, title, words
 
 RANDOM = "a random shape"
 FINEST = ("128", "256", "512")
@@ -79,7 +79,7 @@ class SpacePage:
         self.kind = gui.add_dropdown("Shapes", tuple(kinds), initial_value=kinds[0])
         labels = self.catalogue.labels(kinds[0])
         self.choice = gui.add_dropdown("Show", tuple(labels), initial_value=labels[0])
-        self.step = gui.add_button_group("", ("previous", "next", "random", "reset"))
+        self.step = gui.add_button_group("", ("‹", "›", "random", "reset"))
         self.status = gui.add_html(notes("drawing ..."))
         tabs = gui.add_tab_group()
         names = self.names()
@@ -188,7 +188,7 @@ class SpacePage:
             self._label = RANDOM
         else:
             labels = self.catalogue.labels(self.kind.value)
-            at = labels.index(self.choice.value) + (1 if way == "next" else -1)
+            at = labels.index(self.choice.value) + (1 if way == "›" else -1)
             self.pick(self.kind.value, labels[at % len(labels)])
 
     def _go_to_row(self, row: int) -> None:
@@ -257,7 +257,7 @@ class SpacePage:
         if drawn.mesh is None:
             self.status.content = notes(f"<b>{name}</b>: nothing to draw", words(drawn.reason))
             return
-        fine = f"{drawn.resolution}³, {len(drawn.mesh.faces):,} triangles".replace(",", " ")
+        fine = f"{drawn.resolution}³ samples, {many(len(drawn.mesh.faces))} triangles"
         more = "" if drawn.last else ", refining ..."
         self.status.content = notes(f"<b>{name}</b>", f"{fine}{more}")
 

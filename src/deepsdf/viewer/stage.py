@@ -14,7 +14,6 @@ GROUND = -1.02
 """Height of the floor, unit frame."""
 
 _UPS = {"x": np.array([1.0, 0, 0]), "y": np.array([0, 1.0, 0]), "z": np.array([0, 0, 1.0])}
-_FRONTS = {"x": np.array([0, 0.57, 0.82]), "y": np.array([0.57, 0, 0.82]), "z": np.array([0.57, -0.82, 0])}
 
 
 def upright(up: Axis) -> np.ndarray:
@@ -29,14 +28,34 @@ def quaternion(rotation: np.ndarray) -> tuple[float, float, float, float]:
     return (float(found[0]), float(found[1]), float(found[2]), float(found[3]))
 
 
+def prepare(server: Any, up: Axis) -> None:
+    """What is alike for all browsers: what is up, the light, and where the camera begins."""
+    server.scene.set_up_direction(f"+{up}")
+    server.scene.configure_default_lights(enabled=False)
+    server.scene.configure_environment_map(None)
+    place_camera(server.initial_camera, up)
+
+
+def home(up: Axis) -> np.ndarray:
+    """(3,) where the camera begins."""
+    return upright(up) @ np.array([1.25, 0.7, 2.6])
+
+
+def place_camera(camera: Any, up: Axis) -> None:
+    """Before the shape, a little to the right and above."""
+    frame = upright(up)
+    camera.position = tuple(home(up))
+    camera.look_at = tuple(frame @ np.array([0.0, -0.05, 0.0]))
+    setattr(camera, "up" if hasattr(camera, "up") else "up_direction", tuple(frame[:, 1]))
+    camera.fov = 0.72
+
+
 class Stage:
     """What one browser sees. Names of nodes are ours, never a file's."""
 
     def __init__(self, client: Any, up: Axis = "y") -> None:
         self.client, self.scene, self.up = client, client.scene, up
         self._handles: dict[str, Any] = {}
-        self.scene.set_up_direction(f"+{up}")
-        self.scene.configure_default_lights(enabled=False)
         self._lights()
         frame = upright(up)
         self.scene.add_grid(
@@ -48,10 +67,9 @@ class Stage:
             position=tuple(frame[:, 1] * GROUND),
             cell_size=0.25,
             section_size=1.0,
-            cell_color=(232, 232, 236),
-            section_color=(214, 214, 222),
+            cell_color=(226, 226, 232),
+            section_color=(200, 200, 210),
         )
-        self.home()
 
     def _lights(self) -> None:
         frame = upright(self.up)
@@ -59,7 +77,7 @@ class Stage:
             "/light/sky",
             sky_color=(255, 255, 255),
             ground_color=(150, 150, 160),
-            intensity=1.6,
+            intensity=1.5,
             wxyz=quaternion(frame),
             position=tuple(frame[:, 1]),
         )
@@ -70,12 +88,7 @@ class Stage:
 
     def home(self) -> None:
         """The camera where a visitor finds it first."""
-        frame = upright(self.up)
-        camera = self.client.camera
-        camera.up_direction = frame[:, 1]
-        camera.position = frame @ np.array([1.35, 0.75, 2.55])
-        camera.look_at = np.zeros(3)
-        camera.fov = 0.72
+        place_camera(self.client.camera, self.up)
 
     def mesh(
         self,

@@ -20,6 +20,7 @@ from deepsdf.geometry.sampling import SDFSamples, sample_sdf
 from deepsdf.geometry.scanning import Scan
 from deepsdf.inference.shapespace import ShapeSpace
 from deepsdf.viewer.redraw import Cancelled
+from deepsdf.viewer.widgets import many
 
 SAMPLES = 100_000
 """Of a mesh, for a fit that someone waits for."""
@@ -148,7 +149,7 @@ def _whole(
 
     step(0, 1)
     fit = space.fit(samples, seed=seed, on_step=step)
-    how = f"fitted to {len(samples):,} samples; mean error {float(fit.losses[0]):.4f}".replace(",", " ")
+    how = f"fitted to {many(len(samples))} samples; mean error {float(fit.losses[0]):.4f}"
     return Fitted(label, fit.codes[0].detach(), how, truth=mesh, samples=samples)
 
 

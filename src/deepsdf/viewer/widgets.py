@@ -26,6 +26,11 @@ def notes(*lines: str) -> str:
     return f'<div style="font-size:0.8em;line-height:1.45;color:#5b6270;padding:0.1em 0.75em 0.35em">{inner}</div>'
 
 
+def many(number: int) -> str:
+    """`12 345`."""
+    return f"{number:,}".replace(",", " ")
+
+
 def title(text: str, *lines: str) -> str:
     """A heading of plain text, and lines of HTML below."""
     inner = "<br>".join(lines)
