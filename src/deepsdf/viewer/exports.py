@@ -10,9 +10,11 @@ import numpy as np
 import trimesh
 from PIL import Image
 from torch import Tensor
+from trimesh.exchange.gltf import export_glb
 
 from deepsdf.checkpoints import pth_bytes
 from deepsdf.errors import InputError
+from deepsdf.geometry.render_camera import CLAY
 
 MESH_KINDS = (".ply", ".glb")
 
@@ -21,9 +23,32 @@ def mesh_bytes(mesh: trimesh.Trimesh, kind: str, colours: np.ndarray | None = No
     """A mesh's file, with colours (v, 3) of its vertices where they are given."""
     if kind not in MESH_KINDS:
         raise InputError(f"meshes are saved as {' or '.join(MESH_KINDS)}, not {kind!r}")
+    if kind == ".glb":
+        return glb_bytes(mesh, colours)
     whole = trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_colors=colours, process=False)
     found: Any = whole.export(file_type=kind[1:])
-    return found.encode() if isinstance(found, str) else bytes(found)
+    return bytes(found)
+
+
+def glb_bytes(mesh: trimesh.Trimesh, colours: np.ndarray | None = None) -> bytes:
+    """A .glb with a matte material, which viewers would take for metal otherwise, and normals.
+
+    glTF's colours of vertices are linear; `colours` (v, 3) uint8 are sRGB.
+    """
+    if colours is not None:
+        colours = np.round(255 * (np.asarray(colours) / 255.0) ** 2.2).astype(np.uint8)
+    whole = trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_colors=colours, process=False)
+
+    def matte(tree: dict[str, Any]) -> None:
+        surface: dict[str, Any] = {"metallicFactor": 0.0, "roughnessFactor": 0.9}
+        if colours is None:
+            surface["baseColorFactor"] = [*((channel / 255) ** 2.2 for channel in CLAY), 1.0]
+        tree["materials"] = [{"pbrMetallicRoughness": surface, "doubleSided": True}]
+        for each in tree["meshes"]:
+            for primitive in each["primitives"]:
+                primitive["material"] = 0
+
+    return bytes(export_glb(trimesh.Scene([whole]), include_normals=True, tree_postprocessor=matte))
 
 
 def code_bytes(code: Tensor) -> bytes:

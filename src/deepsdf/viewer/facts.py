@@ -55,7 +55,7 @@ class Facts:
             button.visible = number < len(found)
             if number < len(found):
                 _, name, away = found[number]
-                button.label = f"{name}  ·  {away:.2f}"
+                button.label = f"{away:.2f} · {name}"
 
     def say(self, rows: Sequence[tuple[str, str]]) -> None:
         self.place.content = table(rows)

@@ -12,7 +12,7 @@ import trimesh
 from deepsdf.errors import DeepSDFError
 from deepsdf.geometry.distance import MeshSDF
 from deepsdf.geometry.render_camera import CLAY, Axis, Colour
-from deepsdf.geometry.render_colours import error_colours, legend, nice_maximum, slice_image
+from deepsdf.geometry.render_colours import error_colours, nice_maximum, slice_image
 from deepsdf.geometry.sampling import SDFSamples
 from deepsdf.viewer.catalogue import Known
 from deepsdf.viewer.redraw import COARSE, Drawn, Jobs, Watched
@@ -34,8 +34,11 @@ CLAMP = 0.1
 BOUND = 1.0
 """Half the side of a slice, unit frame."""
 
-BESIDE = 1.15
-"""How far truth and shape are moved apart from each other, in half."""
+BESIDE = 1.3
+"""How far apart truth and shape stand, side by side."""
+
+BESIDE_AWAY = 1.45
+"""How far the camera steps back to have both in sight."""
 
 OFF, LEFT, OVER = "off", "beside", "over"
 
@@ -45,6 +48,14 @@ def some(rows: np.ndarray, count: int = SHOWN, seed: int = 0) -> np.ndarray:
     if len(rows) <= count:
         return rows
     return rows[np.random.default_rng(seed).choice(len(rows), count, replace=False)]
+
+
+def colour_bar(top: float) -> str:
+    """The colours of errors from 0 to `top`, in HTML."""
+    steps = [f"rgb({r},{g},{b})" for r, g, b in error_colours(np.linspace(0, top, 9), top).tolist()]
+    bar = f"height:0.7em;border-radius:2px;background:linear-gradient(to right,{','.join(steps)})"
+    ends = f'<div style="display:flex;justify-content:space-between"><span>0</span><span>≥ {top:g}</span></div>'
+    return notes(f'Distance to the truth, unit frame<div style="{bar}"></div>{ends}')
 
 
 def cut(mesh: trimesh.Trimesh, axis: Axis, offset: float, side: float = 1.0) -> trimesh.Trimesh:
@@ -64,8 +75,9 @@ def faded_slice(field: Callable[[np.ndarray], np.ndarray], axis: Axis, offset: f
         return found[-1]
 
     picture = slice_image(remembered, axis=axis, offset=offset, bound=BOUND, size=SLICE, clamp=CLAMP)
-    far = np.clip(np.concatenate(found).reshape(SLICE, SLICE) / CLAMP - 1, 0, 1)
-    return np.dstack([picture, np.round(255 - 215 * far).astype(np.uint8)])
+    # A learned field means nothing beyond the distance it was clamped at, and comes near it only.
+    far = np.clip(np.concatenate(found).reshape(SLICE, SLICE) / CLAMP * 2.5 - 1.5, 0, 1)
+    return np.dstack([picture, np.round(255 - 225 * far).astype(np.uint8)])
 
 
 class SlicePlane:
@@ -131,14 +143,15 @@ class Layers:
         self.shape = gui.add_checkbox("Shape", True)
         self.truth = gui.add_dropdown("Truth", (OFF, LEFT, OVER), initial_value=OFF)
         self.errors = gui.add_checkbox("Error heat map", False, hint="Distance of the shape's surface to the truth")
-        self.bar = gui.add_image(np.full((4, 4, 3), 255, np.uint8), visible=False, format="png")
+        self.bar = gui.add_html("", visible=False)
         self.slice = SlicePlane(client, stage, self.changed)
         self.outside = gui.add_checkbox("Samples outside", False)
         self.inside = gui.add_checkbox("Samples inside", False)
         self.unsure = gui.add_checkbox("Samples of uncertain sign", False, hint="Two methods disagree there")
         self.scan = gui.add_checkbox("Partial scan", False)
         self.missing = gui.add_html("")
-        for handle in (self.shape, self.truth, self.errors, self.outside, self.inside, self.unsure, self.scan):
+        by_hand(self.truth, client, self._truth_changed)
+        for handle in (self.shape, self.errors, self.outside, self.inside, self.unsure, self.scan):
             by_hand(handle, client, self.changed)
 
     @property
@@ -176,7 +189,12 @@ class Layers:
         ):
             handle.disabled = not there
         lacks = [word for word, there in (("truth", has_truth), ("samples", known.samples is not None)) if not there]
-        self.missing.content = notes(f"For this shape there are no {' and no '.join(lacks)}.") if lacks else ""
+        self.missing.content = notes(f"No {' and no '.join(lacks)} of this shape are known.") if lacks else ""
+
+    def _truth_changed(self) -> None:
+        if self.truth.value == LEFT:
+            self.stage.home(BESIDE_AWAY)
+        self.changed()
 
     def changed(self) -> None:
         """A control was touched."""
@@ -197,12 +215,13 @@ class Layers:
         if not self.errors.value or self.errors.disabled or not isinstance(reference := self.reference(), MeshSDF):
             return None
         away = reference.distance(np.asarray(mesh.vertices))
-        if self._top is None or (self._drawn is not None and self._drawn.resolution > COARSE):
+        top = self._top
+        if top is None or (self._drawn is not None and self._drawn.resolution > COARSE):
             top = nice_maximum(away)
             if top != self._top:
                 self._top = top
-                self.bar.image = legend(top, height=180, title="distance to the truth", over=True)
-        return error_colours(away, self._top)
+                self.bar.content = colour_bar(top)
+        return error_colours(away, top)
 
     def _apart(self) -> np.ndarray:
         """How far the shape stands to the right."""

@@ -82,8 +82,8 @@ class LookLayers:
         samples = look.samples
         layers: list[tuple[str, Any, np.ndarray | None, Any, float]] = [
             ("/points", self.points, look.points, SCAN, 0.009),
-            ("/outside", self.outside, None if samples is None else samples.pos[:, :3], OUTSIDE, 0.008),
-            ("/inside", self.inside, None if samples is None else samples.neg[:, :3], INSIDE, 0.008),
+            ("/outside", self.outside, None if samples is None else samples.pos[:, :3], OUTSIDE, 0.006),
+            ("/inside", self.inside, None if samples is None else samples.neg[:, :3], INSIDE, 0.006),
             ("/unsure", self.unsure, self._uncertain(), UNSURE, 0.016),
         ]
         for name, handle, points, colour, size in layers:
@@ -110,9 +110,8 @@ class FilePage:
         self.stage = Stage(client, up)
         client.gui.add_html(title(look.name, "In the unit frame: its middle in the middle, scaled into a ball."))
         client.gui.add_html(table(look.facts))
-        with client.gui.add_folder("Layers"):
-            self.layers = LookLayers(client, self.stage, self.jobs)
-            on_click(client.gui.add_button("Camera home"), client, self.stage.home)
+        self.layers = LookLayers(client, self.stage, self.jobs)
+        on_click(client.gui.add_button("Camera home"), client, self.stage.home)
         self.layers.show(look)
 
     def close(self) -> None:
@@ -141,9 +140,8 @@ class DataPage:
         self.choice = gui.add_dropdown("Show", tuple(labels), initial_value=labels[0])
         self.step = gui.add_button_group("", ("‹", "›"))
         self.about = gui.add_html("")
-        with gui.add_folder("Layers"):
-            self.layers = LookLayers(client, self.stage, self.jobs)
-            camera = gui.add_button("Camera home")
+        self.layers = LookLayers(client, self.stage, self.jobs)
+        camera = gui.add_button("Camera home")
         by_hand(self.verdict, client, self._filter)
         by_hand(self.choice, client, lambda: self.pick(self.choice.value))
         on_click(self.step, client, self._stepped)

@@ -14,13 +14,17 @@ CORNERS = ("A", "B", "C", "D")
 PLACES = ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0))
 """Of the corners on the square: x to the right, y away from the viewer."""
 
-HALF = 1.35
-"""Half the square's side."""
+HALF, FORWARD = 0.62, 1.75
+"""Half the square's side, and how far its middle lies before the shape."""
 
 SMALL = 0.3
 """Size of the shapes at the corners."""
 
-LIFT = 0.09
+LIFT = 0.08
+"""Radius of the ball."""
+
+AWAY = 1.55
+"""How far the camera steps back to have the square in sight."""
 
 
 def floor_point(eye: np.ndarray, through: np.ndarray, frame: np.ndarray) -> tuple[float, float] | None:
@@ -34,7 +38,7 @@ def floor_point(eye: np.ndarray, through: np.ndarray, frame: np.ndarray) -> tupl
     if abs(way[1]) < 1e-9 or (share := (GROUND + LIFT - a[1]) / way[1]) <= 0:
         return None
     met = a + share * way
-    x, y = (met[0] / HALF + 1) / 2, (1 - met[2] / HALF) / 2
+    x, y = (met[0] / HALF + 1) / 2, (1 - (met[2] - FORWARD) / HALF) / 2
     return float(np.clip(x, 0, 1)), float(np.clip(y, 0, 1))
 
 
@@ -57,11 +61,12 @@ class Pad:
 
     def place(self, x: float, y: float, height: float = 0.0) -> np.ndarray:
         """A point of the square in the scene."""
-        return upright(self.stage.up) @ np.array([(2 * x - 1) * HALF, GROUND + height, (1 - 2 * y) * HALF])
+        return upright(self.stage.up) @ np.array([(2 * x - 1) * HALF, GROUND + height, FORWARD + (1 - 2 * y) * HALF])
 
     def show(self) -> None:
         if self.shown:
             return
+        self.stage.home(AWAY)
         scene, frame = self.client.scene, upright(self.stage.up)
         edge = np.array([self.place(*PLACES[k], 0.01) for k in (0, 1, 3, 2, 0)])
         lines = np.stack([edge[:-1], edge[1:]], axis=1)
@@ -98,11 +103,13 @@ class Pad:
             return
         x, y = PLACES[number]
         low = float((np.asarray(mesh.vertices) @ upright(self.stage.up)[:, 1]).min())
-        out = 1.2  # beyond the corner, so that the ball can stand on it
+        out = 1.5  # beyond the corner, so that the ball can stand on it
         at = self.place((x - 0.5) * out + 0.5, (y - 0.5) * out + 0.5, -low * SMALL)
         self.stage.mesh(name, mesh, (150, 160, 175), at=at, scale=SMALL)
 
     def hide(self) -> None:
+        """Put the square away."""
+        self.stage.home()
         for number in range(len(CORNERS)):
             self.stage.remove(f"/pad/shape/{CORNERS[number]}")
         for handle in self._handles:

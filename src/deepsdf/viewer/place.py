@@ -108,10 +108,6 @@ class Place:
             raise InputError(f"{value} lies beyond a slider's reach of {self.directions.reach}")
         self._at[direction] = value
 
-    def reset(self) -> None:
-        """Back to what was picked."""
-        self._at = self._start.clone()
-
     def follow(self, space: ShapeSpace, code: Tensor | None) -> None:
         """The same place in the space of a later checkpoint: from `code`, or the old one, moved as far as before."""
         steps, base = self._at - self._start, self.base if code is None else code

@@ -82,7 +82,7 @@ class SpacePage:
         self.step = gui.add_button_group("", ("‹", "›", "random", "reset"))
         self.status = gui.add_html(notes("drawing ..."))
         tabs = gui.add_tab_group()
-        names = self.names()
+        names = list(self.names())
         with tabs.add_tab("Move"):
             self.sliders = Sliders(client, self.place.directions, self.move)
             self.pad = Pad(client, self.stage, self._dragged)
@@ -177,9 +177,7 @@ class SpacePage:
 
     def _stepped(self, way: str) -> None:
         if way == "reset":
-            with self._lock:
-                self.place.reset()
-            self.ask()
+            self.pick(self.kind.value, self.choice.value)
         elif way == "random":
             self._random += 1
             prior = self.place.space.prior
@@ -249,7 +247,7 @@ class SpacePage:
         self.head.content = title(
             experiment.root.resolve().name,
             f"{len(space.trained_codes)} shapes learned, epoch {space.epoch}.",
-            "Every code of this space is a shape: pick one, then drag.",
+            "Every point of this space is a shape: pick one, then drag a slider.",
         )
 
     def _say_status(self, drawn: Drawn) -> None:

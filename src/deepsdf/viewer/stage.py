@@ -8,6 +8,7 @@ import numpy as np
 import trimesh
 
 from deepsdf.geometry.render_camera import CLAY, Axis, Colour
+from deepsdf.viewer.exports import glb_bytes
 
 TRUTH: Colour = (214, 178, 118)
 GROUND = -1.02
@@ -41,10 +42,10 @@ def home(up: Axis) -> np.ndarray:
     return upright(up) @ np.array([1.25, 0.7, 2.6])
 
 
-def place_camera(camera: Any, up: Axis) -> None:
-    """Before the shape, a little to the right and above."""
+def place_camera(camera: Any, up: Axis, away: float = 1.0) -> None:
+    """Before the shape, a little to the right and above; `away` times as far as usual."""
     frame = upright(up)
-    camera.position = tuple(home(up))
+    camera.position = tuple(away * home(up))
     camera.look_at = tuple(frame @ np.array([0.0, -0.05, 0.0]))
     setattr(camera, "up" if hasattr(camera, "up") else "up_direction", tuple(frame[:, 1]))
     camera.fov = 0.72
@@ -54,7 +55,8 @@ class Stage:
     """What one browser sees. Names of nodes are ours, never a file's."""
 
     def __init__(self, client: Any, up: Axis = "y") -> None:
-        self.client, self.scene, self.up = client, client.scene, up
+        self.client, self.scene = client, client.scene
+        self.up: Axis = up
         self._handles: dict[str, Any] = {}
         self._lights()
         frame = upright(up)
@@ -86,9 +88,9 @@ class Stage:
                 f"/light/{name}", intensity=strength, position=tuple(frame @ np.array(place) * 4.0)
             )
 
-    def home(self) -> None:
-        """The camera where a visitor finds it first."""
-        place_camera(self.client.camera, self.up)
+    def home(self, away: float = 1.0) -> None:
+        """The camera where a visitor finds it first, or farther off."""
+        place_camera(self.client.camera, self.up, away)
 
     def mesh(
         self,
@@ -112,8 +114,7 @@ class Stage:
                 name, vertices, faces, color=colour, opacity=opacity, side="double", **place
             )
         else:
-            painted = trimesh.Trimesh(vertices, faces, vertex_colors=colours, process=False)
-            handle = self.scene.add_mesh_trimesh(name, painted, **place)
+            handle = self.scene.add_glb(name, glb_bytes(mesh, colours), **place)
         self._handles[name] = handle
 
     def points(
