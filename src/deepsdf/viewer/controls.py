@@ -59,7 +59,7 @@ class Between:
         self._code_of, self._went = code_of, went
         names = tuple(names)
         self.first = gui.add_dropdown("From", names, initial_value=names[0])
-        self.second = gui.add_dropdown("To", names, initial_value=names[min(1, len(names) - 1)])
+        self.second = gui.add_dropdown("To", names, initial_value=names[-1])
         self.share = gui.add_slider("Way", 0.0, 1.0, 0.01, 0.0, marks=((0.0, "from"), (0.5, "half"), (1.0, "to")))
         for handle in (self.first, self.second, self.share):
             by_hand(handle, client, self.go)
@@ -96,7 +96,7 @@ class Blend:
         gui.add_html(notes("Drag the red ball on the floor: the nearer a corner, the more of its shape."))
         self.toggle = gui.add_button("Show the square")
         self.handles = [
-            gui.add_dropdown(letter, names, initial_value=names[min(number, len(names) - 1)])
+            gui.add_dropdown(letter, names, initial_value=names[number * (len(names) - 1) // (len(CORNERS) - 1)])
             for number, letter in enumerate(CORNERS)
         ]
         self.right = gui.add_slider("A to B", 0.0, 1.0, 0.01, 0.5)

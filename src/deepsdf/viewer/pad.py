@@ -23,8 +23,8 @@ SMALL = 0.3
 LIFT = 0.08
 """Radius of the ball."""
 
-AWAY = 1.55
-"""How far the camera steps back to have the square in sight."""
+EYE, AT = (0.75, 1.75, 5.0), (0.0, -0.42, 0.7)
+"""Where the camera goes, to have shape and square in sight."""
 
 
 def floor_point(eye: np.ndarray, through: np.ndarray, frame: np.ndarray) -> tuple[float, float] | None:
@@ -66,7 +66,7 @@ class Pad:
     def show(self) -> None:
         if self.shown:
             return
-        self.stage.home(AWAY)
+        self.stage.look(EYE, AT)
         scene, frame = self.client.scene, upright(self.stage.up)
         edge = np.array([self.place(*PLACES[k], 0.01) for k in (0, 1, 3, 2, 0)])
         lines = np.stack([edge[:-1], edge[1:]], axis=1)

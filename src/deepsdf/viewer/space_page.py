@@ -24,7 +24,7 @@ from deepsdf.viewer.follow import Follower
 from deepsdf.viewer.layers import Layers
 from deepsdf.viewer.pad import Pad
 from deepsdf.viewer.place import Place
-from deepsdf.viewer.redraw import COARSE, FINE, MIDDLE, Drawn, Jobs, Redraw, mesh_of
+from deepsdf.viewer.redraw import COARSE, FINE, MIDDLE, Cancelled, Drawn, Jobs, Redraw, mesh_of
 from deepsdf.viewer.stage import Stage
 from deepsdf.viewer.uploads import SUFFIXES, fit_file
 from deepsdf.viewer.widgets import by_hand, guarded, many, notes, on_click, tell, title, words
@@ -60,7 +60,6 @@ class SpacePage:
         self.entry: Entry | None = None
         self.drawn: Drawn | None = None
         self._label = ""
-        self._began = 0.0
         self._random = int(time.time_ns() % 2**31)
         self._lock = threading.RLock()
         self.jobs = Jobs(str(client.client_id))
@@ -207,7 +206,6 @@ class SpacePage:
     def ask(self, sliders: bool = True) -> None:
         """Draw the place."""
         with self._lock:
-            self._began = time.perf_counter()
             finest = int(self.finest.value)
             self.redraw.ask(self.place.shape, [n for n in (COARSE, MIDDLE, FINE, finest) if n < finest] + [finest])
             if sliders:
@@ -290,6 +288,8 @@ class SpacePage:
         self.progress.visible = True
 
         def tell_progress(text: str, share: float) -> None:
+            if self.jobs.closed:
+                raise Cancelled
             self.progress.value = 100.0 * min(max(share, 0.0), 1.0)
             self.doing.content = notes(words(f"{name[:60]}: {text}"))
 
@@ -298,11 +298,9 @@ class SpacePage:
                 space, name, content, treat=self.treat.value, pose=self.pose.value, up=self.world.up,
                 progress=tell_progress, wanted=wanted,
             )  # fmt: skip
-        except BaseException:
-            self.doing.content = ""
-            raise
         finally:
-            self.progress.visible = False
+            if not self.jobs.closed:
+                self.progress.visible, self.doing.content = False, ""
         self.doing.content = notes(words(f"{fitted.label}: {fitted.how}"))
         kind = COMPLETED if fitted.scanned else OWN
         code = fitted.code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,12 @@ class Stage:
     def home(self, away: float = 1.0) -> None:
         """The camera where a visitor finds it first, or farther off."""
         place_camera(self.client.camera, self.up, away)
+
+    def look(self, eye: Sequence[float], at: Sequence[float]) -> None:
+        """The camera at a place, looking at another: right, up, and towards the visitor."""
+        frame = upright(self.up)
+        self.client.camera.position = tuple(frame @ np.asarray(eye, float))
+        self.client.camera.look_at = tuple(frame @ np.asarray(at, float))
 
     def mesh(
         self,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from deepsdf.errors import DeepSDFError
+from deepsdf.viewer.redraw import Cancelled
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,8 @@ def guarded(client: Any, work: Callable[[], Any], heading: str = "That did not w
     """Do it; what goes wrong is told in the page, and the server goes on. None where it went wrong."""
     try:
         return work()
+    except Cancelled:
+        raise
     except (DeepSDFError, OSError) as error:
         tell(client, heading, error)
     except Exception as error:
