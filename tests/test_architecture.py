@@ -20,6 +20,7 @@ FLOORS = [
     {"presets", "workspace", "checkpoints"},
     {"training", "inference"},
     {"pipeline"},
+    {"viewer"},
     {"cli"},
 ]
 """A room imports from its own floor and from those below."""
@@ -104,7 +105,7 @@ def test_no_import_goes_in_a_circle() -> None:
 
 
 def test_import_is_light() -> None:
-    heavy = ["torch", "warp", "matplotlib", "trimesh", "scipy", "skimage", "pydantic"]
+    heavy = ["torch", "warp", "matplotlib", "trimesh", "scipy", "skimage", "pydantic", "viser"]
     code = f"import deepsdf, sys; dir(deepsdf); print([name for name in {heavy} if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

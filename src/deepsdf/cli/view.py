@@ -54,14 +54,14 @@ def view(
     Needs `pip install deepsdf[viewer]`. Ctrl-C ends it.
     """
     from deepsdf.viewer.opening import open_page
-    from deepsdf.viewer.serve import Server
+    from deepsdf.viewer.serve import LOOPBACK, Server
 
     opened = open_page(what, experiment, checkpoint=checkpoint, up=up, finest=int(finest), device=device)
     try:
         server = Server(opened.make, host=host, port=port, up=up)
         try:
             say(f"{opened.title} is at {server.url}")
-            if host not in ("127.0.0.1", "localhost", "::1"):
+            if host not in LOOPBACK:
                 say(f"Whoever reaches {host} can look, and drop in files. There is no password.")
             say("Ctrl-C ends it.")
             threading.Event().wait()

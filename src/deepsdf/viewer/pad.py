@@ -23,7 +23,7 @@ SMALL = 0.3
 LIFT = 0.08
 """Radius of the ball."""
 
-EYE, AT = (0.75, 1.75, 5.0), (0.0, -0.42, 0.7)
+EYE, AT = (0.7, 1.9, 5.7), (0.0, -0.5, 0.85)
 """Where the camera goes, to have shape and square in sight."""
 
 

@@ -9,12 +9,16 @@ import socket
 import threading
 from collections.abc import Callable
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from deepsdf.errors import InputError
 from deepsdf.geometry.render_camera import Axis
 from deepsdf.viewer.stage import prepare
 
 PORT = 8080
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""Addresses of this machine that no other machine reaches."""
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +99,8 @@ class Server:
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     def _came(self, client: Any) -> None:
+        if self._foreign(client):
+            return
         try:
             page = self._make(client)
         except Exception as error:
@@ -105,6 +111,18 @@ class Server:
             self.pages[client.client_id] = page
         if client.client_id not in self._server.get_clients():  # gone while its page was made
             self._went(client)
+
+    def _foreign(self, client: Any) -> bool:
+        """Whether a page of another site has opened this connection, in a browser that may also reach us."""
+        connection = self._server._websock_server._live_connections.get(client.client_id)
+        if self.host not in LOOPBACK or connection is None or connection.request is None:
+            return False
+        headers = connection.request.headers
+        origin = headers.get("Origin")
+        if origin is None or urlsplit(origin).netloc == headers.get("Host"):
+            return False
+        logger.warning("a page of %s asked for the viewer and was given nothing; use %s", origin[:200], self.url)
+        return True
 
     def _went(self, client: Any) -> None:
         with self._lock:

@@ -331,7 +331,7 @@ class SpacePage:
             content = code_bytes(drawn.shape.code)
         else:
             content = mesh_bytes(drawn.mesh, kind, self.layers.colours(drawn.mesh))
-        self.client.send_file_download(file_stem(self._label) + kind, content)
+        self.client.send_file_download(file_stem(self._label) + kind, content, save_immediately=True)
 
     def _picture(self, drawn: Drawn) -> Any:
         camera = self.client.camera
