@@ -13,7 +13,7 @@ import trimesh
 from deepsdf.errors import DeepSDFError, InputError, NoFacesError
 from deepsdf.files import safe_name
 from deepsdf.geometry.distance import MeshSDF
-from deepsdf.geometry.meshes import MESH_SUFFIXES, Normalization, load_mesh
+from deepsdf.geometry.meshes import MESH_SUFFIXES, Normalization, clean_mesh, load_mesh
 from deepsdf.geometry.sampling import SDFSamples
 from deepsdf.geometry.scan_files import SCAN_SUFFIXES
 from deepsdf.geometry.scanning import Scan
@@ -88,7 +88,7 @@ def _of_mesh(path: Path) -> Look:
     facts = [
         ("Vertices", many(len(mesh.vertices))),
         ("Triangles", many(len(mesh.faces))),
-        ("Watertight", "yes" if mesh.is_watertight else "no"),
+        ("Watertight", "yes" if clean_mesh(mesh).mesh.is_watertight else "no"),
         ("Extents", " × ".join(f"{side:.4g}" for side in np.ptp(mesh.vertices, axis=0))),
         ("Scale to the unit frame", f"{normalization.scale:.4g}"),
     ]

@@ -91,7 +91,8 @@ def fit_file(
             return _fit(space, path, label, treat, pose, up, progress, wanted, seed)
         except InputError as error:
             # Their file's name, not that of our copy.
-            raise type(error)(str(error).replace(str(path), f"{label}{suffix}")) from None
+            said = str(error).replace(str(path), f"{label}{suffix}").replace(folder, "it was dropped in from")
+            raise type(error)(said) from None
 
 
 def _fit(

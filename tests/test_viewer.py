@@ -1,0 +1,626 @@
+"""The viewer without a browser: places in a space, redrawing, checkpoints that change, files that are dropped in."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from conftest import FIELDS, Field, ball, draw
+from helpers import run
+
+from deepsdf.checkpoints import codes_content, load_code, load_codes, load_decoder, model_content, pth_bytes
+from deepsdf.errors import InputError
+from deepsdf.geometry.meshes import load_mesh
+from deepsdf.geometry.metrics import sdf_error
+from deepsdf.inference.shapespace import ShapeSpace
+from deepsdf.journal import write_together
+from deepsdf.splits import ShapeName
+from deepsdf.viewer.catalogue import (
+    COMPLETED,
+    RECONSTRUCTED,
+    TRAINING,
+    Entry,
+    catalogue_of,
+    data_of,
+    known_of,
+    labels_of,
+)
+from deepsdf.viewer.exports import code_bytes, file_stem, mesh_bytes, png_bytes
+from deepsdf.viewer.follow import Follower
+from deepsdf.viewer.layers import cut, faded_slice
+from deepsdf.viewer.looks import of_path, shapes_of
+from deepsdf.viewer.opening import open_page
+from deepsdf.viewer.pad import FORWARD, HALF, LIFT, floor_point
+from deepsdf.viewer.place import Directions, Place, between, blend, corner_weights
+from deepsdf.viewer.redraw import Cancelled, Drawn, Jobs, Redraw
+from deepsdf.viewer.serve import Server, check_port
+from deepsdf.viewer.stage import GROUND, upright
+from deepsdf.viewer.uploads import fit_file
+from deepsdf.viewer.widgets import notes, table, title, words
+from deepsdf.workspace import DataSource, Experiment
+
+pytest_plugins = ["helpers"]
+
+
+@pytest.fixture(scope="module")
+def space(trained: Experiment) -> ShapeSpace:
+    return ShapeSpace.load(trained, device="cpu")
+
+
+@pytest.fixture
+def experiment(trained: Experiment, tmp_path: Path) -> Experiment:
+    """A copy to write to."""
+    shutil.copytree(trained.root, tmp_path / "exp")
+    return Experiment.open(tmp_path / "exp")
+
+
+# Where one stands
+
+
+def test_a_slider_moves_the_code_along_its_direction_alone(space: ShapeSpace) -> None:
+    place = Place(space)
+    for row in range(len(space.codes)):
+        place.pick(space.codes[row])
+        assert torch.equal(place.code, space.codes[row])  # nothing was moved: exactly what was picked
+        for direction in range(len(place.directions)):
+            place.pick(space.codes[row])
+            start = place.sliders[direction]
+            steps = 1.5 if start < 0 else -1.5
+            place.move(direction, start + steps)
+            expected = space.codes[row] + steps * space.prior.std[direction] * space.prior.directions[:, direction]
+            torch.testing.assert_close(place.code, expected, rtol=1e-6, atol=1e-6)
+            # Seen from the prior, too: that coordinate alone has changed, by as many standard deviations.
+            change = space.prior.whiten(place.code) - space.prior.whiten(space.codes[row])
+            torch.testing.assert_close(change, steps * torch.eye(len(change))[direction], rtol=1e-4, atol=1e-4)
+
+
+def test_sliders_stand_where_the_code_is(space: ShapeSpace) -> None:
+    place = Place(space)
+    place.pick(space.codes[2])
+    found = space.prior.whiten(space.codes[2])[: len(place.directions)]
+    np.testing.assert_allclose(place.sliders, found.numpy(), atol=0.0051)
+    far = space.prior.colour(torch.tensor([50.0, 0.0, 0.0, 0.0]))
+    place.pick(far)  # beyond the sliders: they stop at their ends, the code does not
+    assert place.sliders[0] == place.directions.reach
+    assert torch.equal(place.code, far)
+    with pytest.raises(InputError, match="reach"):
+        place.move(0, place.directions.reach + 1)
+
+
+def test_directions_are_named_by_their_share_of_the_variance(space: ShapeSpace) -> None:
+    directions = Directions.of(space, 4)
+    codes = space.codes.double()
+    values = torch.linalg.svdvals(codes - codes.mean(dim=0)).square()
+    np.testing.assert_allclose(directions.shares.numpy(), (values / values.sum())[:4].numpy(), rtol=1e-3, atol=1e-5)
+    first = round(100 * float(values[0] / values.sum()))
+    assert directions.names()[0] == f"1 · {first} %"
+    assert len(Directions.of(space, 2)) == 2
+
+
+def test_between_and_blend() -> None:
+    a, b, c, d = torch.eye(4)
+    assert torch.equal(between(a, b, 0.0), a)
+    assert torch.equal(between(a, b, 1.0), b)
+    torch.testing.assert_close(between(a, b, 0.25), torch.tensor([0.75, 0.25, 0.0, 0.0]))
+    assert corner_weights(0, 0) == (1, 0, 0, 0)
+    assert corner_weights(1, 1) == (0, 0, 0, 1)
+    assert corner_weights(2, -1) == (0, 1, 0, 0)
+    weights = corner_weights(0.3, 0.8)
+    assert sum(weights) == pytest.approx(1)
+    torch.testing.assert_close(blend([a, b, c, d], weights), torch.tensor(weights))
+    torch.testing.assert_close(blend([a, b], [2, 6]), torch.tensor([0.25, 0.75, 0, 0]))
+    for wrong in ([1.0], [-1.0, 2.0], [0.0, 0.0]):
+        with pytest.raises(InputError, match="cannot be blended"):
+            blend([a, b], wrong)
+
+
+def test_the_nearest_training_shape_is_itself(space: ShapeSpace) -> None:
+    place = Place(space)
+    place.pick(space.codes[4])
+    near = place.nearest(6)
+    assert near[0] == (4, 0.0)
+    away = torch.linalg.vector_norm(space.codes - space.codes[4], dim=1)
+    assert [row for row, _ in near] == away.argsort().tolist()
+    torch.testing.assert_close(torch.tensor([distance for _, distance in near]), away.sort().values)
+
+
+def test_two_places_of_one_space_are_independent(space: ShapeSpace) -> None:
+    one, other = Place(space), Place(space)
+    one.pick(space.codes[0])
+    other.pick(space.codes[0])
+    one.move(0, 0.0)
+    assert torch.equal(other.code, space.codes[0])
+    assert not torch.equal(one.code, other.code)
+
+
+# Redrawing
+
+
+@dataclass(frozen=True)
+class Solid:
+    """Stands in for a Shape: a field, and where its code would lie."""
+
+    field: Field
+    code: torch.Tensor = torch.zeros(1)  # noqa: RUF009
+
+    def sdf(self, points: np.ndarray) -> np.ndarray:
+        return self.field(points).astype(np.float32)
+
+
+def test_coarse_first_then_finer() -> None:
+    shown: list[Drawn] = []
+    redraw = Redraw(shown.append)
+    redraw.ask(Solid(ball(0.5)), (12, 24, 48))  # pyright: ignore[reportArgumentType]
+    assert redraw.wait(30)
+    redraw.close()
+    assert [drawn.resolution for drawn in shown] == [12, 24, 48]
+    assert [drawn.last for drawn in shown] == [False, False, True]
+    volumes = [abs(drawn.mesh.volume - 4 / 3 * np.pi / 8) for drawn in shown if drawn.mesh is not None]
+    assert volumes == sorted(volumes, reverse=True)
+    assert volumes[-1] < 0.003
+
+
+def test_the_next_move_gives_up_what_is_not_finished() -> None:
+    shown: list[tuple[str, int]] = []
+    reached, go_on = threading.Event(), threading.Event()
+
+    def slow(points: np.ndarray) -> np.ndarray:
+        if len(shown) == 1:  # its coarse mesh is there: the finer one is being made
+            reached.set()
+            go_on.wait(30)
+        return ball(0.5)(points)
+
+    first, second = Solid(slow), Solid(ball(0.3))
+    names = {id(first): "first", id(second): "second"}
+    redraw = Redraw(lambda drawn: shown.append((names[id(drawn.shape)], drawn.resolution)))
+    redraw.ask(first, (12, 100))  # pyright: ignore[reportArgumentType]
+    assert reached.wait(30)
+    redraw.ask(second, (12, 30))  # pyright: ignore[reportArgumentType]
+    go_on.set()
+    assert redraw.wait(30)
+    redraw.close()
+    assert shown == [("first", 12), ("second", 12), ("second", 30)]
+
+
+def test_a_hand_that_never_rests_sees_every_coarse_mesh() -> None:
+    shown: list[int] = []
+    redraw = Redraw(lambda drawn: shown.append(drawn.resolution))
+
+    def restless(points: np.ndarray) -> np.ndarray:
+        if len(shown) < 4:  # the next move comes while this one is being meshed
+            redraw.ask(Solid(restless), (12, 90))  # pyright: ignore[reportArgumentType]
+        return ball(0.5)(points)
+
+    redraw.ask(Solid(restless), (12, 90))  # pyright: ignore[reportArgumentType]
+    deadline = time.monotonic() + 30
+    while 90 not in shown and time.monotonic() < deadline:
+        time.sleep(0.01)
+    redraw.close()
+    assert shown[:4] == [12, 12, 12, 12]
+    assert shown[-1] == 90
+
+
+def test_a_closed_page_stops_its_work() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    asked: list[int] = []
+
+    def slow(points: np.ndarray) -> np.ndarray:
+        asked.append(len(points))
+        begun.set()
+        go_on.wait(30)
+        return ball(0.5)(points)
+
+    shown: list[Drawn] = []
+    redraw, jobs = Redraw(shown.append, "of a test"), Jobs("of a test")
+    redraw.ask(Solid(slow), (100,))  # pyright: ignore[reportArgumentType]
+    stopped = threading.Event()
+
+    def job(wanted: Callable[[], bool]) -> None:
+        while wanted():
+            time.sleep(0.005)
+        stopped.set()
+
+    jobs.ask("one", job)
+    assert begun.wait(30)
+    jobs.close()
+    threading.Timer(0.05, go_on.set).start()
+    redraw.close()
+    assert stopped.wait(30)
+    assert len(asked) == 1  # one piece of points, and no more
+    assert not shown
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and any("of a test" in thread.name for thread in threading.enumerate()):
+        time.sleep(0.01)
+    assert not [thread.name for thread in threading.enumerate() if "of a test" in thread.name]
+
+
+def test_a_shape_without_a_surface_says_so_and_work_goes_on() -> None:
+    shown: list[Drawn] = []
+    redraw = Redraw(shown.append)
+    redraw.ask(Solid(lambda points: np.ones(len(points))), (12, 24))  # pyright: ignore[reportArgumentType]
+    assert redraw.wait(30)
+    redraw.ask(Solid(ball(0.5)), (12,))  # pyright: ignore[reportArgumentType]
+    assert redraw.wait(30)
+    redraw.close()
+    assert [drawn.mesh is None for drawn in shown] == [True, False]
+    assert "no surface" in shown[0].reason
+    assert shown[0].last
+
+
+def test_a_job_takes_the_place_of_one_that_waits() -> None:
+    done: list[str] = []
+    jobs, go_on = Jobs(), threading.Event()
+    jobs.ask("first", lambda wanted: go_on.wait(30) and None)
+    for name in ("old", "new"):
+        jobs.ask("same", lambda wanted, name=name: done.append(name))
+    jobs.ask("broken", lambda wanted: 1 / 0)
+    jobs.ask("last", lambda wanted: done.append("last"))
+    go_on.set()
+    assert jobs.wait(30)
+    jobs.close()
+    assert done == ["new", "last"]
+
+
+# A training goes on
+
+
+def rewrite(experiment: Experiment, epoch: int, change: float) -> None:
+    """A later checkpoint: every code moved."""
+    decoder, _ = load_decoder(experiment)
+    codes, _ = load_codes(experiment)
+    contents = {
+        experiment.model_path("latest"): model_content(decoder, epoch),
+        experiment.codes_path("latest"): codes_content(codes + change, epoch),
+    }
+    write_together(
+        experiment.root, {path: lambda content=content: pth_bytes(content) for path, content in contents.items()}
+    )
+
+
+def test_the_latest_checkpoint_is_followed(experiment: Experiment) -> None:
+    follower = Follower(experiment, device="cpu")
+    before = follower.space
+    told: list[ShapeSpace] = []
+    end = follower.subscribe(told.append)
+    follower.subscribe(lambda space: 1 / 0)  # another browser's trouble
+    assert not follower.look()
+    rewrite(experiment, 900, 0.5)
+    assert follower.look()
+    assert not follower.look()
+    assert [space.epoch for space in told] == [900]
+    torch.testing.assert_close(told[0].codes, before.codes + 0.5)
+    experiment.model_path("latest").write_bytes(b"half")
+    assert not follower.look()
+    assert follower.space is told[0]
+    end()
+    experiment.model_path("latest").unlink()
+    assert not follower.look()
+    assert len(told) == 1
+
+
+def test_a_place_follows_as_far_moved_as_it_was(space: ShapeSpace) -> None:
+    place = Place(space)
+    place.pick(space.codes[1])
+    steps = 0.75 if place.sliders[0] < 0 else -0.75
+    place.move(0, place.sliders[0] + steps)
+    later = ShapeSpace(space.decoder, 2.0 * space.codes + 1.0, device="cpu")
+    place.follow(later, later.codes[1])
+    moved = (place.code - later.codes[1]) @ later.prior.directions / later.prior.std
+    torch.testing.assert_close(moved[0], torch.tensor(steps), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(moved[1:], torch.zeros(len(moved) - 1), atol=1e-3, rtol=0)
+
+
+# The list of shapes
+
+
+def test_the_list_holds_training_reconstructed_and_completed_shapes(experiment: Experiment) -> None:
+    space = ShapeSpace.load(experiment, device="cpu")
+    shape = ShapeName("toys", "ball", "b9")
+    path = experiment.reconstructed_code_path(space.epoch, shape)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(code_bytes(space.codes[3]))
+    folder = experiment.root / "Completions"
+    folder.mkdir()
+    figures = {"scan_to_unit": np.eye(4).tolist(), "code": space.codes[2].tolist()}
+    (folder / "whole.json").write_text(json.dumps(figures))
+    for name, content in (
+        ("short", {**figures, "code": [1.0]}),
+        ("endless", {**figures, "code": [float("nan")] * 4}),
+        ("words", {**figures, "code": "abcd"}),
+        ("list", [1, 2]),
+    ):
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    (folder / "noise.json").write_bytes(b"\xff\xfe" * 100)
+    (experiment.root / "mine.pth").write_bytes(code_bytes(space.codes[1]))
+    found = catalogue_of(experiment, space, [experiment.root / "mine.pth"])
+    assert found.labels(TRAINING) == ["b0", "b1", "b2", "q0", "q1", "q2"]
+    assert found.labels(RECONSTRUCTED) == ["b9"]
+    assert found.labels(COMPLETED) == ["whole", "mine"]
+    for kind, label, row in (
+        (TRAINING, "q0", 3), (RECONSTRUCTED, "b9", 3), (COMPLETED, "whole", 2), (COMPLETED, "mine", 1),
+    ):  # fmt: skip
+        torch.testing.assert_close(found.get(kind, label).code(space), space.codes[row])
+    assert found.training(5) is found.get(TRAINING, "q2")
+    known = known_of(found.get(TRAINING, "q1"), data_of(experiment))
+    assert known.samples is not None
+    assert known.truth is None  # no meshes are registered there
+    with pytest.raises(InputError, match=r"no training shape '\.\./\.\./etc"):
+        found.get(TRAINING, "../../etc/passwd")
+    with pytest.raises(InputError, match=r"short.json is no shape of this space"):
+        catalogue_of(experiment, space, [folder / "short.json"])
+
+
+def test_a_copy_of_the_list_is_ones_own(experiment: Experiment) -> None:
+    space = ShapeSpace.load(experiment, device="cpu")
+    shared = catalogue_of(experiment, space)
+    own = shared.copy()
+    entry = Entry(TRAINING, "b0", lambda space: space.codes[0])
+    assert own.add(entry).label == "b0 (2)"
+    assert own.add(entry).label == "b0 (3)"
+    assert "b0 (2)" not in shared.labels(TRAINING)
+
+
+def test_without_its_split_training_shapes_have_numbers(experiment: Experiment) -> None:
+    specs = json.loads((experiment.root / "specs.json").read_text())
+    (experiment.root / "specs.json").write_text(json.dumps({**specs, "TrainSplit": "gone.json", "DataSource": "gone"}))
+    again = Experiment.open(experiment.root)
+    found = catalogue_of(again, ShapeSpace.load(again, device="cpu"))
+    assert found.labels(TRAINING)[:2] == ["training shape 0", "training shape 1"]
+    assert data_of(again) is None
+
+
+def test_names_are_as_short_as_can_be() -> None:
+    shapes = [ShapeName("a", "x", "1"), ShapeName("a", "y", "1"), ShapeName("b", "y", "1"), ShapeName("a", "x", "2")]
+    assert list(labels_of(shapes).values()) != []
+    assert labels_of(shapes) == {
+        shapes[0]: "x/1", shapes[1]: "a/y/1", shapes[2]: "b/y/1", shapes[3]: "2",
+    }  # fmt: skip
+
+
+# Files that come and go
+
+
+def obj(mesh: trimesh.Trimesh) -> bytes:
+    return str(mesh.export(file_type="obj")).encode()
+
+
+def test_a_mesh_is_sampled_and_fitted(space: ShapeSpace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deepsdf.viewer.uploads.SAMPLES", 8000)
+    told: list[tuple[str, float]] = []
+    cube = trimesh.creation.box((6, 6, 6)).apply_translation((30, 0, 1))
+    found = fit_file(space, "C:\\x\\my cube.obj", obj(cube), progress=lambda text, share: told.append((text, share)))
+    assert found.label == "my cube"
+    assert not found.scanned
+    assert found.samples is not None
+    assert found.truth is not None
+    np.testing.assert_allclose(found.truth.bounds, np.array([[-1] * 3, [1] * 3]) / np.sqrt(3) / 1.03, atol=1e-6)
+    shares = [share for _, share in told]
+    assert shares == sorted(shares)
+    assert shares[-1] == pytest.approx(1)
+    # A cube of that size is none of the toys; no training shape is as near.
+    codes = [found.code, *space.codes]
+    errors = [sdf_error(space.shape(code), found.samples).clamped_l1 for code in codes]
+    assert errors[0] < 0.9 * min(errors[1:])
+
+
+def test_points_are_a_scan_and_completed(space: ShapeSpace) -> None:
+    points = draw(ball(0.5), 4000).points
+    points = 0.5 * points[points[:, 2] > 0.1] / np.linalg.norm(points[points[:, 2] > 0.1], axis=1, keepdims=True)
+    lines = "\n".join(" ".join(map(str, point)) for point in points)
+    found = fit_file(space, "half.xyz", lines.encode())
+    assert found.scanned
+    assert found.scan is not None
+    radius = np.linalg.norm(space.shape(found.code).mesh(40).vertices, axis=1)
+    assert radius.mean() == pytest.approx(0.5, abs=0.04)
+    with pytest.raises(InputError, match="points, which have no inside"):
+        fit_file(space, "half.xyz", lines.encode(), treat="whole shape")
+
+
+def test_samples_and_codes_are_taken_as_they_are(space: ShapeSpace, tmp_path: Path) -> None:
+    shape, field = next(iter(FIELDS.items()))
+    content = draw(field, 4000).save(tmp_path / "samples.npz").read_bytes()
+    found = fit_file(space, "b0.npz", content)
+    error = np.abs(space.shape(found.code).sdf(found.samples.points) - found.samples.distances)  # pyright: ignore
+    near = np.abs(found.samples.distances) < 0.1  # pyright: ignore
+    assert error[near].mean() < 0.02, shape
+    found = fit_file(space, "code.pth", code_bytes(space.codes[5]))
+    torch.testing.assert_close(found.code, space.codes[5])
+
+
+class Evil:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (sys.exit, ("run from a file",))
+
+
+def test_broken_and_hostile_files_are_refused(space: ShapeSpace, tmp_path: Path) -> None:
+    np.savez(tmp_path / "evil.npz", pos=np.array([Evil()], object), neg=np.zeros((1, 4)))
+    for name, content, message in (
+        ("../../../etc/passwd", b"x", "cannot be read; drop in one of"),
+        ("a.exe", b"x", "cannot be read; drop in one of"),
+        ("empty.ply", b"", "0 bytes"),
+        ("broken.ply", b"ply\nnonsense", r"^broken\.ply: cannot be read"),
+        ("../up.obj", b"v 1 2", r"^up\.obj: "),
+        ("evil.pth", pickle.dumps(Evil()), r"^evil\.pth is not a code"),
+        ("short.pth", code_bytes(torch.zeros(3)), "a code of length 4"),
+        ("nan.pth", code_bytes(torch.full((4,), torch.nan)), "not finite"),
+        ("evil.npz", (tmp_path / "evil.npz").read_bytes(), r"^evil\.npz: .*allow_pickle"),
+        ("list.npy", b"\x93NUMPY", "cannot be read"),
+        (
+            "reads.gltf",
+            b'{"asset": {"version": "2.0"}, "buffers": [{"uri": "/etc/hostname", "byteLength": 4}]}',
+            "gltf",
+        ),
+    ):
+        with pytest.raises(InputError, match=message) as caught:
+            fit_file(space, name, content)
+        assert "deepsdf-view-" not in str(caught.value), "where it was kept is nobody's business"
+
+
+def test_a_fit_that_nobody_wants_any_more_stops(space: ShapeSpace) -> None:
+    with pytest.raises(Cancelled):
+        fit_file(space, "cube.obj", obj(trimesh.creation.box()), wanted=lambda: False)
+
+
+def test_what_is_saved_loads_again(tmp_path: Path, space: ShapeSpace) -> None:
+    mesh = space.shape(4).mesh(32, vertices="linear")
+    colours = np.full((len(mesh.vertices), 3), (200, 30, 10), np.uint8)
+    for kind in (".ply", ".glb"):
+        for given in (None, colours):
+            path = tmp_path / f"saved{kind}"
+            path.write_bytes(mesh_bytes(mesh, kind, given))
+            again = load_mesh(path)
+            assert len(again.faces) == len(mesh.faces)
+            np.testing.assert_allclose(again.bounds, mesh.bounds, atol=1e-6)
+    painted: Any = trimesh.load(tmp_path / "saved.ply")
+    assert tuple(painted.visual.vertex_colors[0][:3]) == (200, 30, 10)
+    path = tmp_path / "code.pth"
+    path.write_bytes(code_bytes(space.codes[0]))
+    assert torch.load(path, weights_only=True).shape == (1, 1, 4)
+    assert torch.equal(load_code(path, 4), space.codes[0])
+    assert png_bytes(np.zeros((4, 4, 4), np.uint8))[:4] == b"\x89PNG"
+    with pytest.raises(InputError, match=r"\.ply or \.glb"):
+        mesh_bytes(mesh, ".exe")
+    assert file_stem("../../a b/<c>") == "a_b_c"
+    assert file_stem("...") == "shape"
+
+
+# What is drawn
+
+
+def test_cutting_keeps_what_lies_behind() -> None:
+    sphere = trimesh.creation.icosphere(3)
+    assert cut(sphere, "x", 0.2).bounds[1][0] == pytest.approx(0.2)
+    assert cut(sphere, "x", 0.2).bounds[0][0] == pytest.approx(sphere.bounds[0][0])
+    assert cut(sphere, "y", -0.3, -1.0).bounds[0][1] == pytest.approx(-0.3)
+    assert len(cut(sphere, "z", -2.0).faces) == 0
+
+
+def test_a_slice_fades_far_outside() -> None:
+    picture = faded_slice(ball(0.5), "z", 0.0)
+    side = len(picture)
+    assert picture.shape == (side, side, 4)
+    assert picture[side // 2, side // 2, 3] == 255
+    assert picture[0, 0, 3] < 50
+    inside, outside = picture[side // 2, side // 2, :3].astype(int), picture[0, 0, :3].astype(int)
+    assert inside[2] > inside[0]  # blue
+    assert outside[0] > outside[2]  # red
+
+
+@pytest.mark.parametrize("up", ["x", "y", "z"])
+def test_the_ball_is_where_the_pointer_is(up: Any) -> None:
+    frame = upright(up)
+    np.testing.assert_allclose(frame.T @ frame, np.eye(3))
+    assert np.linalg.det(frame) == pytest.approx(1)
+    assert frame[:, 1].tolist() == [float(axis == up) for axis in "xyz"]
+    eye = frame @ np.array([0.4, 2.0, 6.0])
+    at = frame @ np.array([HALF / 2, GROUND + LIFT, FORWARD - HALF / 2])
+    np.testing.assert_allclose(floor_point(eye, (eye + at) / 2, frame), (0.75, 0.75))  # pyright: ignore
+    assert floor_point(eye, eye + frame[:, 1], frame) is None  # to the sky
+    assert floor_point(eye, eye + frame[:, 0], frame) is None  # along the floor
+    far = frame @ np.array([9.0, GROUND + LIFT, FORWARD])
+    np.testing.assert_allclose(floor_point(eye, far, frame), (1.0, 0.5))  # pyright: ignore
+
+
+def test_words_of_files_are_no_html() -> None:
+    evil = "<img src=x onerror=alert(1)>&"
+    assert words(evil) == "&lt;img src=x onerror=alert(1)&gt;&amp;"
+    for made in (title(evil), table([(evil, evil)])):
+        assert "<img" not in made
+    assert notes("<b>ours</b>").count("<b>") == 1
+
+
+# Files and data sources to look at
+
+
+def test_looks_of_files(tmp_path: Path) -> None:
+    box = trimesh.creation.box((4, 2, 2)).apply_translation((9, 9, 9))
+    box.export(tmp_path / "box.stl")
+    look = of_path(tmp_path / "box.stl")
+    assert look.mesh is not None
+    assert np.linalg.norm(look.mesh.vertices, axis=1).max() == pytest.approx(1 / 1.03)
+    assert ("Triangles", "12") in look.facts
+    assert ("Watertight", "yes") in look.facts
+    assert look.field is not None
+    assert float(look.field()(np.zeros((1, 3)))[0]) < 0
+    draw(ball(0.5)).save(tmp_path / "ball.npz")
+    look = of_path(tmp_path / "ball.npz")
+    assert look.samples is not None
+    assert dict(look.facts)["Samples inside"] == str(len(look.samples.neg))
+    rng = np.random.default_rng(0)
+    trimesh.PointCloud(100 + rng.normal(size=(500, 3))).export(tmp_path / "cloud.ply")
+    look = of_path(tmp_path / "cloud.ply")
+    assert look.points is not None
+    assert np.linalg.norm(look.points, axis=1).max() == pytest.approx(1)
+    for name, content, message in (
+        ("no.ply", None, "there is no file or folder"),
+        ("a.txt", b"words", r"cannot be looked at; give one of \.obj"),
+        ("bad.npz", b"PK\x03\x04", "expected an .npz"),
+        ("bad.obj", b"f 1 2 3", "bad.obj"),
+    ):
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=message):
+            of_path(tmp_path / name)
+
+
+def test_shapes_of_a_data_source(toys: Any) -> None:
+    found = shapes_of(toys.data)
+    assert list(found) == sorted(FIELDS)
+    assert set(found.values()) == {None}
+    toys.data.quality_path.write_text(
+        "shape,verdict,reason,uncertain,inside,closed,faces,dropped,flipped,sheets,holes,capped,caps,seconds\n"
+        "toys/ball/b0,doubtful,thin,0.02,0.3,False,10,0,0,0,1,0,0,1\n"
+        "toys/ball/gone,rejected,no inside,1,0,False,0,0,0,0,0,0,0,1\n"
+        "../../etc,ok,,0,0,True,0,0,0,0,0,0,0,1\n"
+        "toys/../secret,ok,,0,0,True,0,0,0,0,0,0,0,1\n"
+    )
+    found = shapes_of(toys.data)
+    assert len(found) == len(FIELDS) + 1
+    assert found[ShapeName("toys", "ball", "b0")].verdict == "doubtful"  # pyright: ignore
+    assert found[ShapeName("toys", "ball", "gone")].verdict == "rejected"  # pyright: ignore
+    with pytest.raises(InputError, match="there are no samples in"):
+        shapes_of(DataSource(toys.root))
+
+
+# The command
+
+
+def test_wrong_commands_say_what_to_do(tmp_path: Path, experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    for arguments, message in (
+        ((), "0 files or folders were given"),
+        (("a", "b"), "2 files or folders were given"),
+        ((tmp_path / "nothing",), "there is no file or folder"),
+        (("-e", tmp_path / "nothing"), "there is no experiment folder"),
+        (("-e", experiment.root, "-c", "7"), "has no checkpoint '7'"),
+        (("-e", experiment.root, tmp_path / "x.pth"), "there is no code at"),
+    ):
+        assert message in run("view", *arguments, status=2).output
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = run("view", "-e", experiment.root, "--device", "cpu", "--port", port, status=2).output
+    assert f"127.0.0.1:{port} cannot be used" in said
+    assert f"--port {port + 1 if port < 65535 else 8080}" in said
+    with pytest.raises(InputError, match="cannot be used"):
+        check_port("no.such.host.invalid", 8080)
+    monkeypatch.setitem(sys.modules, "viser", None)
+    with pytest.raises(InputError, match=r"pip install deepsdf\[viewer\]"):
+        Server(lambda client: None, port=port)  # pyright: ignore
+
+
+def test_an_experiment_needs_no_flag(experiment: Experiment) -> None:
+    opened = open_page([experiment.root], device="cpu")
+    opened.close()
+    assert opened.title == f"The shape space of {experiment.root}"

@@ -1,0 +1,338 @@
+"""The viewer in a real browser: headless Chromium, driven by Playwright, its pages served by this process."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from conftest import ball, draw
+from PIL import Image
+from test_viewer import obj, rewrite
+
+from deepsdf.checkpoints import load_code
+from deepsdf.geometry.meshes import load_mesh
+from deepsdf.viewer.catalogue import catalogue_of
+from deepsdf.viewer.exports import code_bytes
+from deepsdf.viewer.follow import Follower
+from deepsdf.viewer.look_page import DataPage, FilePage
+from deepsdf.viewer.looks import of_path, shapes_of
+from deepsdf.viewer.space_page import SpacePage, World
+from deepsdf.workspace import Experiment
+
+pytest.importorskip("viser", reason="needs viser: pip install deepsdf[viewer]")
+from deepsdf.viewer.serve import Server
+
+pytest_plugins = ["helpers"]
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+if CHROMIUM is None:
+    if os.environ.get("CI"):
+        raise RuntimeError("the viewer is tested in Chromium, which .ci/run installs, and it is not there")
+    pytest.skip("needs Chromium (Debian's package `chromium`), which is not installed", allow_module_level=True)
+playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install deepsdf[test]")
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+]
+DESK = {"width": 900, "height": 900}
+
+pytestmark = pytest.mark.filterwarnings("ignore:Queued a .* on a closed connection:UserWarning")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return taken.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def world(trained: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A copy of the toys' space, as a training that goes on would write to it."""
+    root = tmp_path_factory.mktemp("view") / "exp"
+    shutil.copytree(trained.root, root)
+    experiment = Experiment.open(root)
+    follower = Follower(experiment, device="cpu")
+    yield World(follower, catalogue_of(experiment, follower.space), finest=128)
+    follower.close()
+
+
+@pytest.fixture(scope="module")
+def server(world: World) -> Iterator[Server]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("deepsdf.viewer.uploads.SAMPLES", 8000)
+        patch.setattr("deepsdf.viewer.space_page.MIDDLE", 64)
+        server = Server(lambda client: SpacePage(client, world), port=free_port())
+        yield server
+        server.close()
+
+
+class Visitor:
+    """A tab, and the page that serves it."""
+
+    def __init__(self, browser: Any, server: Server) -> None:
+        known = set(server.pages)
+        self.context = browser.new_context(viewport=DESK, reduced_motion="reduce", accept_downloads=True)
+        self.tab = self.context.new_page()
+        self.tab.set_default_timeout(30_000)
+        self.complaints: list[str] = []
+        self.tab.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.tab.on("dialog", lambda dialog: self.complaints.append(dialog.message))
+        self.requests: list[str] = []
+        self.tab.on("request", lambda request: self.requests.append(request.url))
+        self.tab.goto(server.url)
+        self.until(lambda: bool(set(server.pages) - known))
+        (self.number,) = set(server.pages) - known
+        self.page: Any = server.pages[self.number]
+
+    def until(self, there: Callable[[], bool], seconds: float = 30.0) -> None:
+        """Wait, and let the browser's events be heard."""
+        deadline = time.monotonic() + seconds
+        while not there():
+            assert time.monotonic() < deadline, "it did not come"
+            self.tab.wait_for_timeout(50)
+
+    def settled(self) -> np.ndarray:
+        """What the scene shows once nothing is refined any more: the middle of the canvas."""
+        assert self.page.redraw.wait(30)
+        assert self.page.jobs.wait(30)
+        previous = self.scene()
+        for _ in range(40):  # the browser may lag
+            self.tab.wait_for_timeout(150)
+            now = self.scene()
+            if difference(previous, now) == 0:
+                return now
+            previous = now
+        raise AssertionError("the picture never rests")
+
+    def scene(self) -> np.ndarray:
+        box = {"x": 0, "y": 220, "width": 560, "height": 560}  # beside the panel, below messages
+        return np.asarray(Image.open(io.BytesIO(self.tab.screenshot(clip=box))).convert("RGB")).astype(int)
+
+    def open(self, name: str) -> None:
+        self.tab.get_by_role("tab", name=name).click()
+
+    def drop(self, name: str, content: bytes) -> None:
+        """Choose a file."""
+        self.open("Files")
+        chosen = {"name": name, "mimeType": "application/octet-stream", "buffer": content}
+        self.tab.locator("input[type=file]").set_input_files(chosen)
+
+    def saved(self, what: str, path: Path) -> Path:
+        self.open("Files")
+        with self.tab.expect_download(timeout=60_000) as download:
+            self.tab.get_by_role("button", name=f"Save the {what}").click()
+        name = path / download.value.suggested_filename
+        download.value.save_as(name)
+        return name
+
+    def close(self) -> None:
+        assert self.complaints == []
+        self.context.close()
+
+
+@pytest.fixture
+def visitor(browser: Any, server: Server) -> Iterator[Visitor]:
+    visitor = Visitor(browser, server)
+    yield visitor
+    visitor.close()
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> float:
+    """Share of the pixels that differ clearly."""
+    return float((np.abs(a - b).max(axis=2) > 12).mean())
+
+
+def clay(picture: np.ndarray) -> float:
+    """Share of the pixels that are bluish, as shapes are and the floor is not."""
+    return float((picture[..., 2] - picture[..., 0] > 15).mean())
+
+
+def test_the_page_shows_a_shape_and_a_slider_changes_it(visitor: Visitor, server: Server) -> None:
+    tab, page = visitor.tab, visitor.page
+    playwright.expect(tab.get_by_text("6 shapes learned, epoch 700.")).to_be_visible()
+    first = visitor.settled()
+    assert 0.03 < clay(first) < 0.9
+    assert all(url.startswith(("http://127.0.0.1", "data:", "blob:")) for url in visitor.requests)
+    code = page.place.code.clone()
+    name = page.place.directions.names()[0]
+    box = tab.get_by_role("textbox", name=re.compile(f"^{name}$")).or_(tab.get_by_label(name)).last
+    box.fill("-1.5")
+    box.press("Enter")
+    visitor.until(lambda: not torch.equal(page.place.code, code))
+    expected = code + (page.place.sliders[0] - float(page.place._start[0])) * page.place.directions.steps[0]
+    torch.testing.assert_close(page.place.code, expected)
+    assert page.place.sliders[0] == -1.5
+    assert difference(first, visitor.settled()) > 0.01
+    playwright.expect(tab.get_by_text(", moved")).to_be_visible()
+    tab.get_by_role("button", name="reset").click()
+    visitor.until(lambda: torch.equal(page.place.code, code))
+    assert difference(first, visitor.settled()) < 0.002
+    tab.get_by_role("button", name="random").click()
+    visitor.until(lambda: not torch.equal(page.place.code, code))
+
+
+def test_layers_are_drawn(visitor: Visitor) -> None:
+    plain = visitor.settled()
+    visitor.open("Layers")
+    for label in ("SDF slice", "Samples outside"):
+        visitor.tab.get_by_label(label).check()
+        shown = visitor.settled()
+        assert difference(plain, shown) > 0.01, label
+        visitor.tab.get_by_label(label).uncheck()
+        assert difference(plain, visitor.settled()) < 0.002, label
+    visitor.tab.get_by_label("Shape", exact=True).uncheck()
+    assert clay(visitor.settled()) < 0.01
+
+
+def test_a_mesh_that_is_dropped_in_is_fitted_and_saved(visitor: Visitor, tmp_path: Path) -> None:
+    cube = trimesh.creation.box((2, 2, 2))
+    visitor.drop("my cube.obj", obj(cube))
+    tab, page = visitor.tab, visitor.page
+    playwright.expect(tab.get_by_text("In the space now")).to_be_visible()
+    assert page.kind.value == "yours"
+    assert page.choice.value == "my cube"
+    visitor.settled()
+    visitor.open("Facts")
+    playwright.expect(tab.get_by_text("Chamfer × 10³")).to_be_visible()
+    visitor.open("Layers")
+    tab.get_by_label("Error heat map").check()
+    warm = visitor.settled()
+    assert (warm[..., 0] - warm[..., 2] > 30).mean() > 0.03
+    playwright.expect(tab.get_by_text("Distance to the truth, unit frame")).to_be_visible()
+    for kind in (".ply", ".glb"):
+        path = visitor.saved(f"mesh ({kind})", tmp_path)
+        assert path.name == f"my_cube{kind}"
+        assert len(load_mesh(path).faces) == len(page.drawn.mesh.faces)
+    code = load_code(visitor.saved("code (.pth)", tmp_path), 4)
+    torch.testing.assert_close(code, page.place.code)
+    picture = np.asarray(Image.open(visitor.saved("picture (.png)", tmp_path)).convert("RGB")).astype(int)
+    assert (picture[..., 0] - picture[..., 2] > 30).mean() > 0.02
+
+
+def test_a_broken_file_gives_a_message_and_the_page_goes_on(visitor: Visitor) -> None:
+    before = visitor.settled()
+    visitor.drop("../../<img src=x onerror=alert(1)>.ply", b"ply\nnonsense")
+    playwright.expect(visitor.tab.get_by_text("cannot be read as ply")).to_be_visible()
+    visitor.drop("notes.txt", b"words")
+    playwright.expect(visitor.tab.get_by_text("drop in one of")).to_be_visible()
+    assert difference(before, visitor.settled()) < 0.002
+    visitor.tab.get_by_role("button", name="›").click()
+    visitor.until(lambda: visitor.page.choice.value == "b1")
+    assert difference(before, visitor.settled()) > 0.01
+
+
+def test_two_browsers_do_not_disturb_one_another(browser: Any, server: Server, visitor: Visitor) -> None:
+    other = Visitor(browser, server)
+    before, code = other.settled(), other.page.place.code.clone()
+    visitor.tab.get_by_role("button", name="›").click()
+    visitor.until(lambda: visitor.page.choice.value == "b1")
+    visitor.drop("mine.pth", code_bytes(torch.zeros(4)))
+    playwright.expect(visitor.tab.get_by_text("In the space now")).to_be_visible()
+    assert torch.equal(other.page.place.code, code)
+    assert other.page.choice.value == "b0"
+    assert "yours" not in other.page.catalogue.kinds()
+    assert difference(before, other.settled()) == 0
+    other.close()  # its work ends with it
+    visitor.until(lambda: other.number not in server.pages)
+    visitor.until(lambda: not other.page.redraw._thread.is_alive() and not other.page.jobs._thread.is_alive())
+    assert other.page._follow not in visitor.page.world.follower._told
+    assert visitor.number in server.pages
+
+
+def test_the_blend_follows_the_ball(visitor: Visitor) -> None:
+    tab, page = visitor.tab, visitor.page
+    visitor.settled()
+    tab.get_by_text("Blend of four").click()
+    tab.get_by_role("button", name="Show the square").click()
+    visitor.until(lambda: page.pad.shown)
+    shown = visitor.settled()
+    codes = page.place.space.codes[[0, 1, 3, 5]]  # of the names that the corners begin with
+    torch.testing.assert_close(page.place.code, codes.mean(dim=0))
+    red = (shown[..., 0] > 160) & (shown[..., 1] < 130) & (shown[..., 2] < 110)
+    rows, columns = np.nonzero(red)
+    x, y = float(np.median(columns)), 220 + float(np.median(rows))
+    tab.mouse.move(x, y)
+    tab.mouse.down()
+    tab.mouse.move(x + 15, y, steps=3)
+    tab.mouse.move(x + 60, y, steps=5)
+    tab.mouse.up()
+    visitor.until(lambda: page.pad.at[0] > 0.6)
+    visitor.settled()
+    across, away = page.pad.at
+    weights = torch.tensor([(1 - across) * (1 - away), across * (1 - away), (1 - across) * away, across * away])
+    torch.testing.assert_close(page.place.code, weights @ codes, rtol=1e-4, atol=1e-4)
+
+
+def test_a_later_checkpoint_is_shown(visitor: Visitor, world: World) -> None:
+    before = visitor.settled()
+    rewrite(world.follower.experiment, 900, 0.1)
+    assert world.follower.look()
+    playwright.expect(visitor.tab.get_by_text("6 shapes learned, epoch 900.")).to_be_visible()
+    assert torch.equal(visitor.page.place.code, world.follower.space.codes[0])
+    assert difference(before, visitor.settled()) > 0.002
+
+
+def test_a_page_of_another_site_gets_nothing(browser: Any, server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    import viser
+
+    known, tab = set(server.pages), browser.new_page()
+    tab.goto("data:text/html,hello")
+    tab.evaluate(
+        f"""() => {{
+            const socket = new WebSocket("ws://127.0.0.1:{server.port}", "viser-v{viser.__version__}");
+            window.opened = new Promise((yes) => {{
+                socket.onopen = () => yes(true);
+                socket.onerror = () => yes(false);
+            }});
+        }}"""
+    )
+    assert tab.evaluate("window.opened")
+    tab.wait_for_timeout(500)
+    assert set(server.pages) == known
+    tab.close()
+
+
+def test_files_and_data_sources(browser: Any, toys: Any, tmp_path: Path) -> None:
+    draw(ball(0.5), 4000).save(tmp_path / "ball.npz")
+    trimesh.creation.box((4, 2, 2)).export(tmp_path / "box.stl")
+    shapes = shapes_of(toys.data)
+    makes: list[tuple[Callable[[Any], Any], str]] = [
+        (lambda client: FilePage(client, of_path(tmp_path / "ball.npz"), "y"), "Samples inside"),
+        (lambda client: FilePage(client, of_path(tmp_path / "box.stl"), "z"), "Watertight"),
+        (lambda client: DataPage(client, toys.data, shapes, "y"), "6 shapes."),
+    ]
+    for make, said in makes:
+        server = Server(make, port=free_port())
+        visitor = Visitor(browser, server)
+        playwright.expect(visitor.tab.get_by_text(said).first).to_be_visible()
+        visitor.page.redraw = visitor.page.jobs  # these pages have no meshing
+        assert clay(visitor.settled()) > 0.01, said
+        visitor.close()
+        server.close()
