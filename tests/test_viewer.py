@@ -226,15 +226,17 @@ def test_a_closed_page_stops_its_work() -> None:
     shown: list[Drawn] = []
     redraw, jobs = Redraw(shown.append, "of a test"), Jobs("of a test")
     redraw.ask(Solid(slow), (100,))  # pyright: ignore[reportArgumentType]
-    stopped = threading.Event()
+    started, stopped = threading.Event(), threading.Event()
 
     def job(wanted: Callable[[], bool]) -> None:
+        started.set()
         while wanted():
             time.sleep(0.005)
         stopped.set()
 
     jobs.ask("one", job)
     assert begun.wait(30)
+    assert started.wait(30)
     jobs.close()
     threading.Timer(0.05, go_on.set).start()
     redraw.close()

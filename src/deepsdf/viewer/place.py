@@ -82,7 +82,7 @@ class Place:
     @property
     def sliders(self) -> list[float]:
         """Standard deviations along each direction, within the sliders' reach."""
-        return self._at.tolist()
+        return [round(value, 4) for value in self._at.tolist()]
 
     @property
     def moved(self) -> bool:

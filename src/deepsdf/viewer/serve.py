@@ -137,4 +137,5 @@ class Server:
             pages, self.pages = list(self.pages.values()), {}
         for page in pages:
             page.close()
-        self._server.stop()
+        with contextlib.redirect_stdout(io.StringIO()):
+            self._server.stop()
