@@ -91,9 +91,8 @@ def main() -> None:
     if given.threads:
         torch.set_num_threads(given.threads)
     threads, load = torch.get_num_threads(), os.getloadavg()[0]
-    print(
-        f"{platform.machine()}, {os.cpu_count()} cores, {threads} threads, load {load:.1f}, torch {torch.__version__}\n"
-    )
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, {threads} threads, load {load:.1f}"
+    print(f"{machine}, torch {torch.__version__}\n")
     print(f"| experiment | redraws/s at {COARSE}³ | processor ms each | s to {MIDDLE}³ | s to {FINE}³ | answer, ms |")
     print("|---|---|---|---|---|---|")
     for path in given.experiments:
