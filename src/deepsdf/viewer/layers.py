@@ -168,12 +168,18 @@ class Layers:
                     self._solid = None
             return self._solid if self._solid is not None else self._known.points
 
-    def know(self, known: Known) -> None:
-        """Another shape: what is known of it."""
+    def forget(self) -> None:
+        """Another shape, of which nothing is known yet: it is not measured by the last one's truth."""
         with self._lock:
-            self._known, self._solid, self._unsure, self._top = known, None, None, None
+            self._known, self._solid, self._unsure, self._top = Known(), None, None, None
+
+    def know(self, known: Known) -> None:
+        """What is known of the shape."""
+        with self._lock:
+            self.forget()
+            self._known = known
             self.arrange()
-        self.jobs.ask("layers", self._draw_rest)
+        self.changed()
 
     def arrange(self) -> None:
         """Switch off what this shape has not, and say why."""

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deepsdf.errors import DeepSDFError, NoSurfaceError
+from deepsdf.errors import DeepSDFError, InputError, NoSurfaceError
 from deepsdf.geometry.metrics import compare
 from deepsdf.geometry.render_camera import Axis
 from deepsdf.geometry.rendering import render_mesh
@@ -62,7 +62,7 @@ class SpacePage:
         self._label = ""
         self._random = int(time.time_ns() % 2**31)
         self._lock = threading.RLock()
-        self.jobs = Jobs(str(client.client_id))
+        self.jobs, self.fits = Jobs(str(client.client_id)), Jobs(f"fits {client.client_id}")
         self.stage = Stage(client, world.up)
         self._build()
         self.redraw = Redraw(self._show, str(client.client_id))
@@ -128,7 +128,9 @@ class SpacePage:
         @self.upload.on_upload
         def _(event: Any) -> None:
             file = self.upload.value
-            self.jobs.ask("upload", lambda wanted: guarded(client, lambda: self.add(file.name, file.content, wanted)))
+            # Under a key of its own: a second file waits for the first, and does not take its place.
+            key = f"fit {event.target.update_timestamp}"
+            self.fits.ask(key, lambda wanted: guarded(client, lambda: self.add(file.name, file.content, wanted)))
 
     # Where to
 
@@ -143,7 +145,7 @@ class SpacePage:
     def _code_of(self, name: str) -> Tensor:
         entry = self.names().get(name)
         if entry is None:
-            raise NoSurfaceError(f"there is no shape {name[:60]!r} in the list any more")
+            raise InputError(f"there is no shape {name[:60]!r} in the list any more")
         return entry.code(self.place.space)
 
     def pick(self, kind: str, label: str | None = None) -> None:
@@ -155,6 +157,7 @@ class SpacePage:
             self.entry, self._label = entry, entry.label
             self.kind.value, self.choice.options = kind, tuple(labels)
             self.choice.value = entry.label
+        self.layers.forget()
         self.jobs.ask("known", lambda wanted: self.layers.know(known_of(entry, self.data)))
         self.ask()
 
@@ -163,12 +166,14 @@ class SpacePage:
             self.place.move(direction, value)
         self.ask(sliders=False)
 
-    def _went(self, code: Tensor) -> None:
+    def _went(self, code: Tensor, label: str = "a blend") -> None:
         """To a code that is no shape of the list."""
         with self._lock:
             self.place.pick(code)
-            self.entry, self._label = None, "a blend"
-        self.layers.know(Known())
+            listed, self.entry, self._label = self.entry is not None, None, label
+        if listed:
+            self.layers.forget()
+            self.jobs.ask("known", lambda wanted: self.layers.know(Known()))
         self.ask()
 
     def _dragged(self, x: float, y: float) -> None:
@@ -181,8 +186,7 @@ class SpacePage:
             self._random += 1
             prior = self.place.space.prior
             code = prior.sample(1, torch.Generator().manual_seed(self._random))[0]
-            self._went(code)
-            self._label = RANDOM
+            self._went(code, RANDOM)
         else:
             labels = self.catalogue.labels(self.kind.value)
             at = labels.index(self.choice.value) + (1 if way == "›" else -1)
@@ -346,5 +350,6 @@ class SpacePage:
     def close(self) -> None:
         """The visitor is gone."""
         self._unsubscribe()
+        self.fits.close()
         self.jobs.close()
         self.redraw.close()
