@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -620,6 +621,32 @@ def test_wrong_commands_say_what_to_do(tmp_path: Path, experiment: Experiment, m
     monkeypatch.setitem(sys.modules, "viser", None)
     with pytest.raises(InputError, match=r"pip install deepsdf\[viewer\]"):
         Server(lambda client: None, port=port)  # pyright: ignore
+
+
+@pytest.mark.parametrize(
+    ("host", "headers", "foreign"),
+    [
+        ("127.0.0.1", {"Origin": "http://127.0.0.1:8080", "Host": "127.0.0.1:8080"}, False),
+        ("127.0.0.1", {"Origin": "http://localhost:9000", "Host": "localhost:9000"}, False),  # forwarded by ssh
+        ("127.0.0.1", {"Host": "127.0.0.1:8080"}, False),  # no browser
+        ("127.0.0.1", {"Origin": "https://evil.example", "Host": "127.0.0.1:8080"}, True),
+        ("127.0.0.1", {"Origin": "http://127.0.0.1:8081", "Host": "127.0.0.1:8080"}, True),
+        ("127.0.0.1", {"Origin": "null", "Host": "127.0.0.1:8080"}, True),
+        ("0.0.0.0", {"Origin": "https://hub.example", "Host": "127.0.0.1:8080"}, False),  # a proxy, perhaps
+    ],
+)
+def test_pages_of_other_sites_are_given_nothing(host: str, headers: dict[str, str], foreign: bool) -> None:
+    server = Server.__new__(Server)
+    connection = SimpleNamespace(request=SimpleNamespace(headers=headers))
+    server._server = SimpleNamespace(_websock_server=SimpleNamespace(_live_connections={7: connection}))
+    server.host, server.port, server.pages, server._lock = host, 8080, {}, threading.Lock()
+    made: list[Any] = []
+    server._make = lambda client: made.append(client) or SimpleNamespace(close=lambda: None)
+    client = SimpleNamespace(client_id=7)
+    server._server.get_clients = lambda: {7: client}
+    server._came(client)
+    assert (made == []) is foreign
+    assert (server.pages == {}) is foreign
 
 
 def test_an_experiment_needs_no_flag(experiment: Experiment) -> None:

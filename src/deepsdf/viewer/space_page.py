@@ -60,6 +60,7 @@ class SpacePage:
         self.entry: Entry | None = None
         self.drawn: Drawn | None = None
         self._label = ""
+        self._codes: dict[tuple[int, str], Tensor] = {}
         self._random = int(time.time_ns() % 2**31)
         self._lock = threading.RLock()
         self.jobs, self.fits = Jobs(str(client.client_id)), Jobs(f"fits {client.client_id}")
@@ -143,10 +144,13 @@ class SpacePage:
         return found
 
     def _code_of(self, name: str) -> Tensor:
-        entry = self.names().get(name)
-        if entry is None:
-            raise InputError(f"there is no shape {name[:60]!r} in the list any more")
-        return entry.code(self.place.space)
+        key = (self.place.space.epoch, name)
+        if key not in self._codes:  # a hand that drags asks for the same four many times a second
+            entry = self.names().get(name)
+            if entry is None:
+                raise InputError(f"there is no shape {name[:60]!r} in the list any more")
+            self._codes[key] = entry.code(self.place.space)
+        return self._codes[key]
 
     def pick(self, kind: str, label: str | None = None) -> None:
         """Show a shape of the list; the first of its kind where none is named."""
@@ -279,6 +283,7 @@ class SpacePage:
                 code = space.codes[entry.row]
             if space.code_length != self.place.space.code_length:
                 code = space.prior.mean
+            self._codes.clear()
             self.place.follow(space, code)
             self.sliders.name(self.place.directions)
         self._say_head()
