@@ -150,6 +150,7 @@ def _whole(
 
     step(0, 1)
     fit = space.fit(samples, seed=seed, on_step=step)
+    progress("fitted", 1.0)
     how = f"fitted to {many(len(samples))} samples; mean error {float(fit.losses[0]):.4f}"
     return Fitted(label, fit.codes[0].detach(), how, truth=mesh, samples=samples)
 
