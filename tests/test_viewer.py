@@ -280,13 +280,13 @@ def test_a_job_takes_the_place_of_one_that_waits() -> None:
 # A training goes on
 
 
-def rewrite(experiment: Experiment, epoch: int, change: float) -> None:
-    """A later checkpoint: every code moved."""
+def rewrite(experiment: Experiment, epoch: int, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """A later checkpoint, with other codes."""
     decoder, _ = load_decoder(experiment)
     codes, _ = load_codes(experiment)
     contents = {
         experiment.model_path("latest"): model_content(decoder, epoch),
-        experiment.codes_path("latest"): codes_content(codes + change, epoch),
+        experiment.codes_path("latest"): codes_content(change(codes), epoch),
     }
     write_together(
         experiment.root, {path: lambda content=content: pth_bytes(content) for path, content in contents.items()}
@@ -300,7 +300,7 @@ def test_the_latest_checkpoint_is_followed(experiment: Experiment) -> None:
     end = follower.subscribe(told.append)
     follower.subscribe(lambda space: 1 / 0)  # another browser's trouble
     assert not follower.look()
-    rewrite(experiment, 900, 0.5)
+    rewrite(experiment, 900, lambda codes: codes + 0.5)
     assert follower.look()
     assert not follower.look()
     assert [space.epoch for space in told] == [900]

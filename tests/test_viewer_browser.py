@@ -122,17 +122,12 @@ class Visitor:
             assert time.monotonic() < deadline, "it did not come"
             self.tab.wait_for_timeout(50)
 
-    def settled(self) -> np.ndarray:
-        """What the scene shows once nothing is refined any more, as the browser's canvas has it."""
+    def settled(self, width: int = 400, height: int = 400) -> np.ndarray:
+        """What the scene shows once nothing is refined any more, drawn by the browser with all that was sent before."""
         for work in (getattr(self.page, name, None) for name in ("fits", "redraw", "jobs")):
             assert work is None or work.wait(PATIENCE)
-        return self.scene()
-
-    def scene(self) -> np.ndarray:
-        """The canvas, drawn with all that was sent before."""
-        camera = self.page.stage.client.camera
-        size = (camera.image_height, camera.image_width)
-        picture = self.page.stage.client.get_render(*size, transport_format="png", timeout=PATIENCE)
+        client = self.page.stage.client
+        picture = client.get_render(height, width, transport_format="png", timeout=PATIENCE)
         return np.asarray(Image.open(io.BytesIO(png_bytes(picture)))).astype(int)
 
     def open(self, name: str) -> None:
@@ -173,8 +168,16 @@ def visitor(tab_of_all: Visitor) -> Visitor:
 
 
 def difference(a: np.ndarray, b: np.ndarray) -> float:
-    """Share of the pixels that differ clearly."""
-    return float((np.abs(a - b).max(axis=2) > 12).mean())
+    """Share of the pixels that show a shape in one picture alone. viser draws finer or coarser as time allows."""
+    return float((bluish(a) != bluish(b)).mean())
+
+
+SAME, OTHER = 0.004, 0.01
+
+
+def bluish(picture: np.ndarray) -> np.ndarray:
+    """Pixels as shapes are, and the floor is not."""
+    return picture[..., 2] - picture[..., 0] > 15
 
 
 def red(picture: np.ndarray) -> float:
@@ -183,8 +186,8 @@ def red(picture: np.ndarray) -> float:
 
 
 def clay(picture: np.ndarray) -> float:
-    """Share of the pixels that are bluish, as shapes are and the floor is not."""
-    return float((picture[..., 2] - picture[..., 0] > 15).mean())
+    """Share of the pixels that show a shape."""
+    return float(bluish(picture).mean())
 
 
 def test_the_page_shows_a_shape_and_a_slider_changes_it(visitor: Visitor, server: Server) -> None:
@@ -204,11 +207,11 @@ def test_the_page_shows_a_shape_and_a_slider_changes_it(visitor: Visitor, server
     expected = code + (page.place.sliders[0] - float(page.place._start[0])) * page.place.directions.steps[0]
     torch.testing.assert_close(page.place.code, expected)
     assert page.place.sliders[0] == -page.place.directions.reach
-    visitor.until(lambda: difference(first, visitor.settled()) > 0.01)
+    visitor.until(lambda: difference(first, visitor.settled()) > OTHER)
     playwright.expect(tab.get_by_text(", moved")).to_be_visible()
     tab.get_by_role("button", name="reset").click()
     visitor.until(lambda: torch.equal(page.place.code, code))
-    visitor.until(lambda: difference(first, visitor.settled()) < 0.002)
+    visitor.until(lambda: difference(first, visitor.settled()) < SAME)
 
 
 def test_layers_are_drawn(visitor: Visitor) -> None:
@@ -221,9 +224,9 @@ def test_layers_are_drawn(visitor: Visitor) -> None:
         visitor.tab.get_by_label(label).check()
         visitor.until(lambda: red(visitor.settled()) > 0.01)
         visitor.tab.get_by_label(label).uncheck()
-        visitor.until(lambda: red(visitor.settled()) == 0)
+        visitor.until(lambda: red(visitor.settled()) < 0.001)
     shape.check()
-    visitor.until(lambda: difference(plain, visitor.settled()) < 0.002)
+    visitor.until(lambda: difference(plain, visitor.settled()) < SAME)
 
 
 def test_a_mesh_that_is_dropped_in_is_fitted_and_saved(visitor: Visitor, tmp_path: Path) -> None:
@@ -258,10 +261,10 @@ def test_a_broken_file_gives_a_message_and_the_page_goes_on(visitor: Visitor) ->
     playwright.expect(visitor.tab.get_by_text("cannot be read as ply")).to_be_visible()
     visitor.drop("notes.txt", b"words")
     playwright.expect(visitor.tab.get_by_text("drop in one of")).to_be_visible()
-    assert difference(before, visitor.settled()) < 0.002
+    assert difference(before, visitor.settled()) < SAME
     visitor.tab.get_by_role("button", name="›").click()
     visitor.until(lambda: visitor.page.choice.value == "b1")
-    visitor.until(lambda: difference(before, visitor.settled()) > 0.01)
+    visitor.until(lambda: difference(before, visitor.settled()) > OTHER)
 
 
 def test_two_browsers_do_not_disturb_one_another(browser: Any, server: Server, visitor: Visitor) -> None:
@@ -274,7 +277,7 @@ def test_two_browsers_do_not_disturb_one_another(browser: Any, server: Server, v
     assert torch.equal(other.page.place.code, code)
     assert other.page.choice.value == "b0"
     assert "mine" not in other.page.catalogue.labels("yours")
-    assert difference(before, other.settled()) == 0
+    assert difference(before, other.settled()) < SAME
     other.close()  # its work ends with it
     visitor.until(lambda: other.number not in server.pages)
     visitor.until(lambda: not other.page.redraw._thread.is_alive() and not other.page.jobs._thread.is_alive())
@@ -288,7 +291,8 @@ def test_the_blend_follows_the_ball(visitor: Visitor) -> None:
     tab.get_by_text("Blend of four").click()
     tab.get_by_role("button", name="Show the square").click()
     visitor.until(lambda: page.pad.shown)
-    shown = visitor.settled()
+    camera = visitor.page.client.camera
+    shown = visitor.settled(camera.image_width, camera.image_height)
     codes = page.place.space.codes[[0, 1, 3, 5]]  # of the names that the corners begin with
     torch.testing.assert_close(page.place.code, codes.mean(dim=0))
     rows, columns = np.nonzero((shown[..., 0] > 160) & (shown[..., 1] < 130) & (shown[..., 2] < 110))
@@ -307,11 +311,11 @@ def test_the_blend_follows_the_ball(visitor: Visitor) -> None:
 
 def test_a_later_checkpoint_is_shown(visitor: Visitor, world: World) -> None:
     before = visitor.settled()
-    rewrite(world.follower.experiment, 900, 0.1)
+    rewrite(world.follower.experiment, 900, lambda codes: codes.flip(0))
     assert world.follower.look()
     playwright.expect(visitor.tab.get_by_text("6 shapes learned, epoch 900.")).to_be_visible()
     assert torch.equal(visitor.page.place.code, world.follower.space.codes[0])
-    visitor.until(lambda: difference(before, visitor.settled()) > 0.002)
+    visitor.until(lambda: difference(before, visitor.settled()) > OTHER)
 
 
 def test_files_and_data_sources(browser: Any, toys: Any, tmp_path: Path) -> None:

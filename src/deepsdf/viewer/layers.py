@@ -154,10 +154,6 @@ class Layers:
         for handle in (self.shape, self.errors, self.outside, self.inside, self.unsure, self.scan):
             by_hand(handle, client, self.changed)
 
-    @property
-    def truth_mesh(self) -> trimesh.Trimesh | None:
-        return self._known.truth
-
     def reference(self) -> MeshSDF | np.ndarray | None:
         """The truth to measure against: repaired once; points where the mesh is gone."""
         with self._lock:
