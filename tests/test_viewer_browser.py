@@ -193,8 +193,8 @@ def clay(picture: np.ndarray) -> float:
 def test_the_page_shows_a_shape_and_a_slider_changes_it(visitor: Visitor, server: Server) -> None:
     tab, page = visitor.tab, visitor.page
     playwright.expect(tab.get_by_text("6 shapes learned, epoch 700.")).to_be_visible()
+    visitor.until(lambda: 0.03 < clay(visitor.settled()) < 0.9)
     first = visitor.settled()
-    assert 0.03 < clay(first) < 0.9
     visitor.until(lambda: clay(np.asarray(Image.open(io.BytesIO(tab.screenshot())).convert("RGB")).astype(int)) > 0.02)
     assert all(url.startswith(("http://127.0.0.1", "data:", "blob:")) for url in visitor.requests)
     connection = server._server._websock_server._live_connections[visitor.number]
@@ -269,6 +269,7 @@ def test_a_broken_file_gives_a_message_and_the_page_goes_on(visitor: Visitor) ->
 
 def test_two_browsers_do_not_disturb_one_another(browser: Any, server: Server, visitor: Visitor) -> None:
     other = Visitor(browser, server)
+    other.until(lambda: clay(other.settled()) > 0.03)
     before, code = other.settled(), other.page.place.code.clone()
     visitor.tab.get_by_role("button", name="›").click()
     visitor.until(lambda: visitor.page.choice.value == "b1")

@@ -70,7 +70,9 @@ class Pad:
         scene, frame = self.client.scene, upright(self.stage.up)
         edge = np.array([self.place(*PLACES[k], 0.01) for k in (0, 1, 3, 2, 0)])
         lines = np.stack([edge[:-1], edge[1:]], axis=1)
-        self._handles.append(scene.add_line_segments("/pad/edge", lines, (90, 100, 120), line_width=2.0))
+        self._handles.append(
+            scene.add_line_segments("/pad/edge", lines, (90, 100, 120), thickness=2.0, thickness_units="screen")
+        )
         for letter, corner in zip(CORNERS, PLACES, strict=True):
             self._handles.append(
                 scene.add_label(f"/pad/{letter}", letter, position=self.place(*corner, 0.0), anchor="center-center")
