@@ -83,7 +83,7 @@ def world(trained: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Iter
     shutil.copytree(trained.root, root)
     experiment = Experiment.open(root)
     follower = Follower(experiment, device="cpu")
-    yield World(follower, catalogue_of(experiment, follower.space), finest=128)
+    yield World(follower, catalogue_of(experiment, follower.space), finest=64)
     follower.close()
 
 
@@ -91,7 +91,7 @@ def world(trained: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def server(world: World) -> Iterator[Server]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("deepsdf.viewer.uploads.SAMPLES", 8000)
-        patch.setattr("deepsdf.viewer.space_page.MIDDLE", 64)
+        patch.setattr("deepsdf.viewer.space_page.FINEST", ("64",))  # the toys are no finer
         server = Server(lambda client: SpacePage(client, world), port=free_port())
         yield server
         server.close()
