@@ -19,8 +19,8 @@ VERBS = {
     "mesh": "use",
     "evaluate": "measure",
     "report": "report",
-    "interpolate": "use",
-    "sample": "use",
+    "interpolate": "explore",
+    "sample": "explore",
     "complete": "complete",
     "render": "show",
 }

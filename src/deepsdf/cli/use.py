@@ -1,4 +1,4 @@
-"""Verbs that use a trained space: reconstruct, mesh, interpolate, sample."""
+"""Verbs that turn codes and samples into meshes: reconstruct, mesh."""
 
 from __future__ import annotations
 
@@ -162,81 +162,3 @@ def mesh(
         )
     say(f"Meshed {count(len(result.done), 'shape')} in {opened.root / 'TrainingMeshes'}, {len(result.failures)} failed")
     finish(result.failures)
-
-
-@click.command()
-@experiment_option
-@checkpoint_option
-@click.argument("first")
-@click.argument("second")
-@click.option(
-    "--steps", default=7, show_default=True, type=click.IntRange(min=2), help="Shapes on the way, both ends included."
-)
-@click.option(
-    "--out",
-    "-o",
-    type=click.Path(path_type=Path),
-    help="Folder to write to.  [default: EXP/Interpolations/FIRST-SECOND]",
-)
-@click.option("--resolution", default=128, show_default=True, type=click.IntRange(min=8), help="Grid samples an axis.")
-@device_option
-@common_options
-def interpolate(
-    experiment: Path,
-    checkpoint: str,
-    first: str,
-    second: str,
-    steps: int,
-    out: Path | None,
-    resolution: int,
-    device: str,
-) -> None:
-    """Shapes on the straight line between two codes: meshes and a strip.
-
-    FIRST and SECOND are a training or reconstructed instance's name, or a code file (.pth).
-    """
-    from deepsdf.pipeline.explore import interpolate as run
-    from deepsdf.workspace import Experiment
-
-    pair = "-".join(Path(name).name.removesuffix(".pth") for name in (first, second))
-    folder = out or experiment / "Interpolations" / pair
-    picture = run(
-        Experiment.open(experiment),
-        first,
-        second,
-        folder,
-        checkpoint=checkpoint,
-        steps=steps,
-        resolution=resolution,
-        device=device,
-    )
-    say(f"Wrote {steps} meshes and {picture}")
-
-
-@click.command()
-@experiment_option
-@checkpoint_option
-@click.option("--number", "-n", default=8, show_default=True, type=click.IntRange(min=1), help="How many shapes.")
-@click.option("--out", "-o", type=click.Path(path_type=Path), help="Folder to write to.  [default: EXP/Samples]")
-@click.option("--resolution", default=128, show_default=True, type=click.IntRange(min=8), help="Grid samples an axis.")
-@device_option
-@seed_option
-@common_options
-def sample(
-    experiment: Path, checkpoint: str, number: int, out: Path | None, resolution: int, device: str, seed: int
-) -> None:
-    """New shapes, drawn from the prior of the training codes: meshes and a picture."""
-    from deepsdf.pipeline.explore import sample as run
-    from deepsdf.workspace import Experiment
-
-    folder = out or experiment / "Samples"
-    picture = run(
-        Experiment.open(experiment),
-        number,
-        folder,
-        checkpoint=checkpoint,
-        resolution=resolution,
-        device=device,
-        seed=seed,
-    )
-    say(f"Wrote {count(number, 'shape')} and {picture}")

@@ -19,9 +19,11 @@ from deepsdf.errors import InputError
 from deepsdf.geometry.sampling import SDFSamples
 from deepsdf.inference.code_problem import CodeProblem, Draw
 from deepsdf.inference.fitting import FINAL_SAMPLES, LM_SAMPLES, Fit, OnStep, Optimizer, assess, fit_adam, fit_lm
+from deepsdf.inference.paths import Path, code_path
 from deepsdf.network.bank import SampleBank
 from deepsdf.network.codes import CodePrior
 from deepsdf.network.decoder import Decoder
+from deepsdf.network.mixture import CodeMixture, blend
 from deepsdf.workspace import Experiment
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ GRADIENT_CHUNK = 16_384
 
 MAX_CANDIDATES, RANDOM_CANDIDATES = 256, 32
 """Training codes, and draws from the prior, looked at for a start of a fit."""
+
+Draws = Literal["gaussian", "mixture", "nearest"]
 
 Observations = SDFSamples | np.ndarray | Tensor
 
@@ -289,18 +293,38 @@ class ShapeSpace:
             seed=seed,
         )
 
-    def interpolate(self, code_a: Tensor, code_b: Tensor, steps: int = 8) -> list[Shape]:
-        """Shapes along the straight line between two codes, both ends included."""
-        if steps < 2:
-            raise InputError(f"steps is {steps}; an interpolation has at least its 2 ends")
-        a, b = self.shape(code_a).code, self.shape(code_b).code
-        return [self.shape(a + (b - a) * step / (steps - 1)) for step in range(steps)]
+    def interpolate(self, code_a: Tensor, code_b: Tensor, steps: int = 8, *, path: Path = "linear") -> list[Shape]:
+        """Shapes from one code to another, both ends included.
 
-    def sample(self, count: int, *, seed: int = 0) -> list[Shape]:
-        """Shapes drawn from the prior of the training codes."""
+        Args:
+            path: "linear", the straight line; "prior", over training codes that lie between, so that no shape on the
+                way is far from all training shapes (see `deepsdf.inference.paths`).
+        """
+        a, b = self.shape(code_a).code, self.shape(code_b).code
+        return [self.shape(code) for code in code_path(a, b, steps, path=path, codes=self.trained_codes)]
+
+    def sample(self, count: int, *, prior: Draws = "gaussian", seed: int = 0) -> list[Shape]:
+        """New shapes.
+
+        Args:
+            prior: "gaussian": by the mean and covariance of the training codes. "mixture": a Gaussian half as wide
+                about each of them, with that mean and covariance in all. "nearest": random means of a training code
+                and the 2 nearest to it.
+        """
         if count < 1:
             raise InputError(f"count is {count}; at least 1 shape can be drawn")
-        return [self.shape(code) for code in self._draws(count, seed)]
+        generator = torch.Generator().manual_seed(seed)
+        if prior == "gaussian":
+            codes = self.prior.sample(count, generator)
+        elif prior == "mixture":
+            codes = CodeMixture.fit(self.trained_codes, self.prior).sample(count, generator)
+        elif prior == "nearest":
+            if not len(self.trained_codes):
+                raise InputError("this space has no training codes to draw from")
+            codes = blend(self.trained_codes, count, generator)
+        else:
+            raise InputError(f"prior is {prior!r}; it may be {', '.join(get_args(Draws))}")
+        return [self.shape(code) for code in codes]
 
 
 def _points(points: np.ndarray) -> np.ndarray:
