@@ -21,6 +21,8 @@ VERBS = {
     "report": "report",
     "interpolate": "explore",
     "sample": "explore",
+    "edit": "edit",
+    "map": "explore",
     "complete": "complete",
     "render": "show",
 }

@@ -17,7 +17,6 @@ from deepsdf.cli.common import (
     checkpoint_option,
     command,
     common_options,
-    console,
     count,
     device_option,
     experiment_option,
@@ -25,6 +24,7 @@ from deepsdf.cli.common import (
     say,
     seed_option,
 )
+from deepsdf.cli.complete import print_wide
 
 resolution_option = click.option(
     "--resolution", default=128, show_default=True, type=click.IntRange(min=8), help="Grid samples an axis."
@@ -102,7 +102,7 @@ def interpolate(
             on_step=bar.at,
         )
     meshes = (steps - 1) * (len(shapes) - 1) + 1
-    say(f"Wrote {meshes} meshes and {' and '.join(map(str, pictures))}")
+    say(f"Wrote {meshes} meshes and {' and '.join(str(path) for path in pictures)}")
 
 
 @click.command()
@@ -178,11 +178,11 @@ def sample(
             seed=seed,
             on_step=bar.at,
         )
-    say(f"Wrote {count(number, 'shape')} and {', '.join(map(str, made.pictures))}")
+    say(f"Wrote {count(number, 'shape')} and {', '.join(str(path) for path in made.pictures)}")
     if measured is not None:
         say(f"Wrote {folder / 'generation.csv'}")
         if not Quiet.on:
-            console.print(_table(made.rows, distance))
+            print_wide(_table(made.rows, distance))
     if made.empty:
         logging.getLogger("deepsdf").error("without a surface, so their places are empty: %s", ", ".join(made.empty))
         sys.exit(SOME_FAILED)
@@ -199,7 +199,13 @@ def _table(rows: Any, distance: str) -> Table:
     table = Table(title=f"Against {count(references, 'held-out shape')}, {distance}{unit}, unit frame")
     table.title_justify = "left"
     table.add_column("shapes from")
-    for heading in ("shapes", "coverage", "MMD", "1-NNA (½ is best)", "to nearest training\nchamfer × 10³, median"):
+    for heading in (
+        "shapes",
+        "coverage",
+        "MMD",
+        "1-NNA\n(½ is best)",
+        "median chamfer × 10³\nto nearest training shape",
+    ):
         table.add_column(heading, justify="right")
 
     def told(figure: float | None, factor: float, decimals: int) -> str:
@@ -215,3 +221,66 @@ def _table(rows: Any, distance: str) -> Table:
             told(row.to_training, 1e3, 3),
         )
     return table
+
+
+@click.command("map")
+@experiment_option
+@checkpoint_option
+@click.option(
+    "--method",
+    default="pca",
+    show_default=True,
+    type=click.Choice(["pca", "umap"]),
+    help="pca: directions of most variance; umap: neighbours together, needs umap-learn.",
+)
+@click.option(
+    "--colour-by",
+    "--color-by",
+    default="class",
+    show_default=True,
+    metavar="class|set|error|FILE.csv:COLUMN",
+    help="error: chamfer distances of `deepsdf evaluate`; a csv names shapes in its first column.",
+)
+@click.option(
+    "--thumbnails", default=60, show_default=True, type=click.IntRange(0, 400), help="Pictures of shapes at most."
+)
+@click.option("--out", "-o", type=click.Path(path_type=Path), help="A picture.  [default: EXP/Map/<method>.png]")
+@device_option
+@seed_option
+@common_options
+def map(
+    experiment: Path,
+    checkpoint: str,
+    method: Any,
+    colour_by: str,
+    thumbnails: int,
+    out: Path | None,
+    device: str,
+    seed: int,
+) -> None:
+    """Draw all training and reconstructed shapes on a map: near is alike.
+
+    Writes a picture and, beside it, a .csv of every shape's place.
+
+    \b
+    deepsdf map -e EXP
+    deepsdf map -e EXP --colour-by error
+    deepsdf map -e EXP --colour-by ages.csv:age --thumbnails 120 -o ages.png
+    """
+    from deepsdf.pipeline.latent_map import latent_map
+    from deepsdf.workspace import Experiment
+
+    picture = out or experiment / "Map" / f"{method}.png"
+    with Bar("Drawing") as bar, interruptible("nothing was written"):
+        latent_map(
+            Experiment.open(experiment),
+            picture,
+            checkpoint=checkpoint,
+            method=method,
+            colour_by=colour_by,
+            thumbnails=thumbnails,
+            device=device,
+            seed=seed,
+            on_step=bar.at,
+        )
+    say(f"Wrote {picture} and {picture.with_suffix('.csv')}")

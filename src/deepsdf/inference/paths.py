@@ -49,9 +49,10 @@ def over_codes(a: Tensor, b: Tensor, codes: Tensor, power: float = POWER) -> Ten
     from scipy.sparse.csgraph import dijkstra
 
     nodes = torch.cat([a[None], b[None], codes]).double().cpu()
-    lengths = torch.cdist(nodes, nodes) ** power
-    # To scipy 0 is no edge, but an end that is a training code lies upon it.
-    _, before = dijkstra(lengths.clamp_min(1e-12).numpy(), indices=0, return_predecessors=True)
+    lengths = torch.cdist(nodes, nodes)
+    costs = (lengths / lengths.max().clamp_min(1e-30)) ** power
+    # To scipy less than 1e-8 is no edge, but an end that is a training code lies upon it.
+    _, before = dijkstra(costs.clamp_min(1e-7).numpy(), indices=0, return_predecessors=True)
     way = [1]
     while way[-1] != 0:
         way.append(int(before[way[-1]]))

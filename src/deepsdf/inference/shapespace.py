@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from deepsdf.geometry.scanning import Scan
     from deepsdf.inference.alignment import Pose
     from deepsdf.inference.completion import Completion
+    from deepsdf.inference.editing import Constraint, Edit
 
 CHUNK = 32_768
 """Points evaluated at once: their activations stay in a processor's cache."""
@@ -302,6 +303,22 @@ class ShapeSpace:
         """
         a, b = self.shape(code_a).code, self.shape(code_b).code
         return [self.shape(code) for code in code_path(a, b, steps, path=path, codes=self.trained_codes)]
+
+    def edit(self, code: Tensor | np.ndarray | Sequence[float] | int, constraints: Sequence[Constraint]) -> Edit:
+        """The shape nearest to a code's, in the prior's standard deviations, that keeps constraints.
+
+        Args:
+            constraints: `Through`, `Box` and `Size` of `deepsdf.inference.editing`, unit frame.
+        Returns:
+            The shape, and how well each constraint is kept. Where `doubt` is not None it is not what was asked for:
+            constraints that no shape of the space keeps together end in a compromise.
+        Raises:
+            InputError: constraints that are no constraints, or contradict each other in any space.
+            NoSurfaceError: the code has no surface.
+        """
+        from deepsdf.inference.editing import edit
+
+        return edit(self, self.shape(code), constraints)
 
     def sample(self, count: int, *, prior: Draws = "gaussian", seed: int = 0) -> list[Shape]:
         """New shapes.

@@ -238,7 +238,7 @@ def _picture(
     training: TrainingSurfaces,
     names: Sequence[str],
 ) -> np.ndarray:
-    """Each sample, and in another colour its nearest training shape, with its name and chamfer × 10³."""
+    """Each sample, and in another colour its nearest training shape, with its chamfer × 10³ and name."""
     pairs = []
     for number, (mesh, neighbour) in enumerate(zip(meshes[:PICTURED], near, strict=False)):
         left = None if mesh is None else unit_picture(mesh, SIZE)
@@ -247,7 +247,7 @@ def _picture(
             beside = training.mesh(neighbour.row)
             assert beside is not None
             right = render_mesh(beside, size=SIZE, bound=FRAME, color=STONE)
-            label = f"{names[neighbour.row]} {neighbour.chamfer * 1e3:.2f}"
+            label = f"{neighbour.chamfer * 1e3:.2f} {names[neighbour.row]}"
         if left is None:
             pairs.append(None)  # a gap
         else:
