@@ -14,7 +14,7 @@ from PIL import Image
 from deepsdf.checkpoints import load_code
 from deepsdf.errors import InputError, NoSurfaceError
 from deepsdf.geometry.meshes import load_mesh
-from deepsdf.geometry.sampling import sample_surface
+from deepsdf.geometry.sampling import SDFSamples, sample_surface
 from deepsdf.inference.shapespace import Shape, ShapeSpace
 from deepsdf.pipeline.explore import find_code, find_or_fit, known_shapes
 from deepsdf.pipeline.generate import sample
@@ -139,6 +139,14 @@ def test_through_several_shapes(world: World) -> None:
         np.testing.assert_allclose(mesh.vertices, space.shape(row).mesh(24).vertices, atol=1e-4)
     result = run("interpolate", "-e", "exp", "cube", status=2)
     assert "an interpolation goes from one shape to another; 1 was named" in result.stderr
+
+
+def test_a_doubtful_fit_on_the_way_is_said(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    points = np.random.default_rng(0).uniform(-0.7, 0.7, (400, 3))
+    noise = SDFSamples.of(points, np.random.default_rng(1).normal(0, 0.1, 400))
+    noise.save(world.root / "noise.npz")
+    find_or_fit(world.experiment, ShapeSpace.load(world.experiment, device="cpu"), "noise.npz")
+    assert "noise.npz: " in caplog.text
 
 
 def test_files_are_fitted_on_the_way(world: World) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import trimesh
 
 from deepsdf.checkpoints import save_code
-from deepsdf.errors import InputError
+from deepsdf.errors import InputError, NoSurfaceError
 from deepsdf.geometry.points import load_points
 from deepsdf.geometry.rendering import CLAY, Colour, grid_image, render_mesh, save_image
 from deepsdf.inference.editing import AXES, Box, Constraint, Edit, Size, Through, check, extent
@@ -69,7 +69,10 @@ def edit(
         raise InputError(f"{error}. {spans(start)}") from None
     before = start.mesh(resolution)
     found = space.edit(start.code, constraints)
-    after = found.shape.mesh(resolution)
+    try:
+        after = found.shape.mesh(resolution)
+    except NoSurfaceError:
+        raise NoSurfaceError("all that keeps these constraints is a shape without a surface; ask for less") from None
     if picture:
         drawn = [_drawn(mesh, constraints) for mesh in (before, after)]
         save_image(out.with_suffix(".png"), grid_image([drawn], column_labels=["before", "after"]))

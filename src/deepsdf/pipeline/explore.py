@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,8 @@ from deepsdf.geometry.sampling import SDFSamples, sample_sdf
 from deepsdf.inference.shapespace import Shape, ShapeSpace
 from deepsdf.splits import ShapeName, read_split
 from deepsdf.workspace import Experiment
+
+logger = logging.getLogger(__name__)
 
 FITTED_SAMPLES = 100_000
 """Of a mesh that is fitted on the way."""
@@ -99,7 +102,7 @@ def find_or_fit(experiment: Experiment, space: ShapeSpace, name: str, *, seed: i
     """As `find_code`, or from a file that is fitted on the way.
 
     A mesh (normalised by its own bounding box), or an .npz of SDF samples (unit frame), is fitted; a point cloud or
-    depth map is completed, its pose and scale found as well.
+    depth map is completed, its pose and scale found as well. What is doubtful about that is logged as a warning.
 
     Raises:
         InputError: as `find_code`; a file that cannot be read.
@@ -110,7 +113,7 @@ def find_or_fit(experiment: Experiment, space: ShapeSpace, name: str, *, seed: i
     if not path.is_file():
         raise InputError(f"there is no file {name}; give a mesh, a scan, a code file (.pth) or a shape's name")
     if suffix == ".npz":
-        return space.fit(SDFSamples.load(path), seed=seed).codes[0]
+        return _fitted(space, path, SDFSamples.load(path), seed)
     if suffix not in SCAN_SUFFIXES:
         try:
             mesh = load_mesh(path)
@@ -118,10 +121,21 @@ def find_or_fit(experiment: Experiment, space: ShapeSpace, name: str, *, seed: i
             pass  # a point cloud
         else:
             field = MeshSDF(Normalization.fit(mesh).apply_mesh(mesh), device=str(space.device))
-            return space.fit(sample_sdf(field, count=FITTED_SAMPLES, seed=seed), seed=seed).codes[0]
+            return _fitted(space, path, sample_sdf(field, count=FITTED_SAMPLES, seed=seed), seed)
     from deepsdf.geometry.scanning import Scan
+    from deepsdf.pipeline.complete import badly_explained
 
-    return space.complete(Scan.load(path, seed=seed), pose="similarity", seed=seed).code
+    found = space.complete(Scan.load(path, seed=seed), pose="similarity", seed=seed)
+    if reason := badly_explained(found):
+        logger.warning("%s: %s", path, reason)
+    return found.code
+
+
+def _fitted(space: ShapeSpace, path: Path, samples: SDFSamples, seed: int) -> Tensor:
+    fit = space.fit(samples, seed=seed)
+    for warning in fit.warnings[0]:
+        logger.warning("%s: %s", path, warning)
+    return fit.codes[0]
 
 
 def short_name(name: str) -> str:
