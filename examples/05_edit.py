@@ -9,7 +9,7 @@ import argparse
 
 import deepsdf
 from deepsdf.geometry.rendering import grid_image, save_image
-from deepsdf.inference.editing import Size, extent
+from deepsdf.inference.constraints import Size, extent
 from deepsdf.pipeline.pictures import unit_picture
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

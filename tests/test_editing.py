@@ -10,7 +10,8 @@ from helpers import World, is_picture, run
 from deepsdf.checkpoints import load_code
 from deepsdf.errors import InputError, NoSurfaceError
 from deepsdf.geometry.meshes import load_mesh
-from deepsdf.inference.editing import TOLERANCE, Box, Constraint, Size, Through, box_points, extent
+from deepsdf.inference.constraints import Box, Constraint, Size, Through, box_points, extent
+from deepsdf.inference.editing import TOLERANCE
 from deepsdf.inference.shapespace import ShapeSpace
 from deepsdf.network.decoder import Decoder
 from deepsdf.workspace import Experiment

@@ -25,7 +25,7 @@ def test_they_are_numbered() -> None:
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example(path: Path, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert re.match(r'"""[A-Z].*\n\n    python examples/' + path.name, path.read_text()), (
+    assert re.match(r'"""[A-Z].*\n\n *python examples/' + path.name, path.read_text()), (
         "the docstring says how to run it"
     )
     experiment = [] if path.stem.startswith("08") else ["exp"]

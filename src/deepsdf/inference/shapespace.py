@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from deepsdf.geometry.scanning import Scan
     from deepsdf.inference.alignment import Pose
     from deepsdf.inference.completion import Completion
-    from deepsdf.inference.editing import Constraint, Edit
+    from deepsdf.inference.constraints import Constraint
+    from deepsdf.inference.editing import Edit
 
 CHUNK = 32_768
 """Points evaluated at once: their activations stay in a processor's cache."""
@@ -308,7 +309,7 @@ class ShapeSpace:
         """The shape nearest to a code's, in the prior's standard deviations, that keeps constraints.
 
         Args:
-            constraints: `Through`, `Box` and `Size` of `deepsdf.inference.editing`, unit frame.
+            constraints: `Through`, `Box` and `Size` of `deepsdf.inference.constraints`, unit frame.
         Returns:
             The shape, and how well each constraint is kept. Where `doubt` is not None it is not what was asked for:
             constraints that no shape of the space keeps together end in a compromise.

@@ -13,7 +13,8 @@ from deepsdf.checkpoints import save_code
 from deepsdf.errors import InputError, NoSurfaceError
 from deepsdf.geometry.points import load_points
 from deepsdf.geometry.rendering import CLAY, Colour, grid_image, render_mesh, save_image
-from deepsdf.inference.editing import AXES, Box, Constraint, Edit, Size, Through, check, extent
+from deepsdf.inference.constraints import AXES, Box, Constraint, Size, Through, check, extent
+from deepsdf.inference.editing import Edit
 from deepsdf.inference.shapespace import Shape, ShapeSpace
 from deepsdf.pipeline.explore import find_or_fit
 from deepsdf.pipeline.pictures import FRAME
