@@ -151,18 +151,31 @@ def sample(
         save_image(pictures[-1], _picture(meshes, near, training, names))
         rows.append(_row(prior, surfaces, near, held_out, reference))
     if reference is not None:
-        surfaces = []
-        for row in rows_drawn:
-            surfaces.append(training.surface(row))
-            progress.told()
-        rows.append(_row(TRAINING, surfaces, [], held_out, reference))
-        near = []
-        for surface in held_out:
-            near.append(training.nearest(surface))
-            progress.told()
-        rows.append(Row(HELD_OUT, len(held_out), to_training=_median(near)))
+        rows += _for_comparison(training, rows_drawn, held_out, reference, progress)
         _write_rows(folder / "generation.csv", rows, reference)
     return Samples(rows, pictures, empty)
+
+
+def _for_comparison(
+    training: TrainingSurfaces,
+    drawn: Sequence[int],
+    held_out: Sequence[np.ndarray],
+    reference: Reference,
+    progress: _Progress,
+) -> list[Row]:
+    """Training shapes as if they were samples, and how far held-out shapes are from training shapes."""
+    surfaces = []
+    for row in drawn:
+        surfaces.append(training.surface(row))
+        progress.told()
+    near = []
+    for surface in held_out:
+        near.append(training.nearest(surface))
+        progress.told()
+    return [
+        _row(TRAINING, surfaces, [], held_out, reference),
+        Row(HELD_OUT, len(held_out), to_training=_median(near)),
+    ]
 
 
 def _some_rows(space: ShapeSpace, count: int, seed: int) -> list[int]:
