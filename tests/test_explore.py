@@ -66,6 +66,17 @@ def test_names_and_code_files(reconstructed: World) -> None:
         assert known in str(error.value)
 
 
+def test_wrong_code_files(world: World) -> None:
+    for name, code, message in (
+        ("long.pth", torch.zeros(1, 1, 5), r"long.pth holds a tensor of shape (1, 1, 5); a code of length 4"),
+        ("nan.pth", torch.full((1, 1, 4), torch.nan), "nan.pth holds a code with numbers that are NaN or infinite"),
+    ):
+        torch.save(code, name)
+        for verb in (["interpolate", "cube", name], ["edit", name, "--size", "x=1"]):
+            assert message in run(verb[0], "-e", "exp", *verb[1:], status=2).stderr
+    assert not (world.root / "exp" / "Interpolations").exists()
+
+
 def test_a_name_of_several_shapes(world: World) -> None:
     both = [ShapeName("toys", "box", "one"), ShapeName("toys", "egg", "one")]
     write_split("train.json", [*both, *TRAIN[2:]])

@@ -73,7 +73,10 @@ def find_code(experiment: Experiment, space: ShapeSpace, name: str) -> Tensor:
         InputError: no such shape, several of that name, or a training split that does not fit the codes.
     """
     if name.endswith(".pth"):
-        return load_code(name, space.code_length)
+        code = load_code(name, space.code_length)
+        if not bool(code.isfinite().all()):
+            raise InputError(f"{name} holds a code with numbers that are NaN or infinite")
+        return code
     found = _reconstructed(experiment, space)
     matches: dict[ShapeName, Tensor] = {
         shape: load_code(path, space.code_length) for shape, path in found.items() if _is(shape, name)
