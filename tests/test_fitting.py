@@ -153,6 +153,21 @@ def test_a_training_shape_is_fitted_as_well_as_it_was_learned(space: ShapeSpace)
         assert float(fit.losses[k]) < 1.5 * float(learned) + 1e-3
 
 
+def test_best_of_keeps_the_better_fit_of_each_shape(space: ShapeSpace) -> None:
+    """Where all samples are judged, the losses told by fits of different seeds compare exactly."""
+    observed = [draw(field, 400, seed=9) for field in FIELDS.values()]
+    how: dict[str, Any] = {"optimizer": "adam", "steps": 30, "samples": 100}
+    first, second = (space.fit(observed, seed=seed, **how) for seed in (5, 6))
+    told: list[tuple[int, int]] = []
+    best = space.fit(observed, seed=5, best_of=2, on_step=lambda *step: told.append(step), **how)
+    better = first.losses <= second.losses
+    assert 0 < int(better.sum()) < len(better), "a fit of each seed is in it"
+    assert torch.equal(best.codes, torch.where(better[:, None], first.codes, second.codes))
+    assert torch.allclose(best.losses, torch.minimum(first.losses, second.losses))
+    assert best.std.shape == first.std.shape
+    assert told == [(step, 60) for step in range(1, 61)]
+
+
 def test_the_told_loss_is_that_of_the_told_code(space: ShapeSpace) -> None:
     samples = draw(ball(0.45), 8000, seed=4)
     for optimizer in ("lm", "adam"):
@@ -254,6 +269,7 @@ def test_observations_that_are_none(space: ShapeSpace, observed: Any, message: s
     ("options", "message"),
     [
         ({"optimizer": "sgd"}, "optimizer is 'sgd'; it may be 'lm' or 'adam'"),
+        ({"best_of": 0}, "best_of is 0; it must be at least 1"),
         ({"steps": 0}, "steps is 0; it must be at least 1"),
         ({"samples": 1}, "samples is 1; it must be at least 2"),
         ({"samples": -3, "optimizer": "adam"}, "samples is -3; it must be at least 2"),
