@@ -136,7 +136,7 @@ def test_lm_is_as_good_as_adam_in_few_steps(space: ShapeSpace) -> None:
     observed = [draw(field, 4000, seed=9) for field in [*FIELDS.values(), ball(0.42), ball(0.58)]]
     lm, adam = space.fit(observed), space.fit(observed, optimizer="adam", samples=500)
     assert (lm.losses <= adam.losses * 1.02 + 1e-4).all()
-    assert (lm.steps <= 40).all()
+    assert (lm.steps <= 60).all()
     assert (adam.steps == 800).all()
     assert lm.converged.all()
     assert lm.start_losses.shape == (8, 6)

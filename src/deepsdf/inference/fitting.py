@@ -26,7 +26,7 @@ Optimizer = Literal["lm", "adam"]
 ADAM_STEPS, ADAM_SAMPLES = 800, 8000
 """The original's, samples a step."""
 
-LM_STEPS, LM_SAMPLES = 40, 16_000
+LM_STEPS, LM_SAMPLES = 60, 16_000
 """At most; the first steps look at fewer samples."""
 
 FINAL_SAMPLES = 8000
