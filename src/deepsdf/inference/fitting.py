@@ -6,9 +6,9 @@ Gauss-Newton fit (Levenberg-Marquardt) from several starts, which takes a dozen 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ Optimizer = Literal["lm", "adam"]
 ADAM_STEPS, ADAM_SAMPLES = 800, 8000
 """The original's, samples a step."""
 
-LM_STEPS, LM_SAMPLES = 40, 16_000
+LM_STEPS, LM_SAMPLES = 60, 16_000
 """At most; the first steps look at fewer samples."""
 
 FINAL_SAMPLES = 8000
@@ -92,6 +92,17 @@ class Fit:
     noise: Tensor
     uncertainty: Tensor
     warnings: tuple[tuple[str, ...], ...]
+
+    @classmethod
+    def best(cls, fits: Sequence[Fit]) -> Fit:
+        """Of several fits of the same shapes, for each shape the one of the lowest loss, the first of equals."""
+        first = torch.stack([fit.losses for fit in fits]).argmin(dim=0).tolist()
+
+        def pick(values: Sequence[Any]) -> Any:
+            chosen = [values[fit][shape] for shape, fit in enumerate(first)]
+            return torch.stack(chosen) if isinstance(chosen[0], Tensor) else tuple(chosen)
+
+        return cls(**{field.name: pick([getattr(fit, field.name) for fit in fits]) for field in fields(cls)})
 
     @property
     def converged(self) -> Tensor:
