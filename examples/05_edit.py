@@ -1,4 +1,4 @@
-"""Change a shape by saying what it should be like: a tenth narrower, and what the space makes of it.
+"""Change a shape by saying what it should be like: a tenth narrower, a tenth wider.
 
     python examples/05_edit.py [EXPERIMENT] [--out PICTURE]
 
