@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from deepsdf.checkpoints import load_code
 from deepsdf.errors import InputError, NoSurfaceError
 from deepsdf.geometry.meshes import load_mesh
 from deepsdf.inference.constraints import Box, Constraint, Size, Through, box_points, extent
-from deepsdf.inference.editing import TOLERANCE
+from deepsdf.inference.editing import TOLERANCE, distortion
 from deepsdf.inference.shapespace import ShapeSpace
 from deepsdf.network.decoder import Decoder
 from deepsdf.workspace import Experiment
@@ -104,6 +106,20 @@ def test_what_the_space_cannot_do_is_said(balls: ShapeSpace) -> None:
     assert far.met
     assert far.doubt is not None
     assert "standard deviations from the training shapes (up to 2.5 is usual)" in far.doubt
+
+
+def test_a_shape_that_is_gone_is_said(balls: ShapeSpace) -> None:
+    """A ball of radius -0.5, and one whose field is a distance."""
+    assert distortion(balls.shape([0.0, -10.0])) == np.inf
+    assert distortion(balls.shape([0.0, 0.0])) == pytest.approx(0, abs=1e-5)
+    found = balls.edit(torch.zeros(2), [Box((0.8, 0.8, 0.8), (0.9, 0.9, 0.9))])
+    assert found.doubt is None
+    assert replace(found, distortion=2.0).doubt == (
+        "the constraints are kept, but by a shape that falls apart: its field is 2.0 times as far from a distance as the "
+        "worst training shape's"
+    )
+    gone = "the constraints are kept, but by a shape that is all but gone; ask for less"
+    assert replace(found, distortion=np.inf).doubt == gone
 
 
 def test_extent_and_grid(balls: ShapeSpace) -> None:

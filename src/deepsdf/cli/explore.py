@@ -186,7 +186,7 @@ def sample(
     if made.empty:
         logging.getLogger("deepsdf").error("without a surface, so their places are empty: %s", ", ".join(made.empty))
         sys.exit(SOME_FAILED)
-    say(f"Next: {command('deepsdf', 'edit', '-e', experiment, _first_code(made.pictures[0]), '--size', 'y=110%')}")
+    say(f"Next: {command('deepsdf', 'edit', '-e', experiment, _first_code(made.pictures[0]), '--size', 'x=90%')}")
 
 
 def _first_code(picture: Path) -> Path:

@@ -107,6 +107,8 @@ class Edit:
                 for one, possible in zip(unmet, alone, strict=True)
             )
             return f"no shape near this one keeps {'all constraints' if len(self.kept) > 1 else 'it'}: {told}"
+        if np.isinf(self.distortion):
+            return "the constraints are kept, but by a shape that is all but gone; ask for less"
         if self.distortion > WORST:
             return (
                 "the constraints are kept, but by a shape that falls apart: its field is "
@@ -194,15 +196,16 @@ def _met_alone(space: ShapeSpace, problem: CodeProblem, origin: Tensor, kept: Se
 
 def _usual_distortion(space: ShapeSpace, start: Shape) -> float:
     every = max(1, len(space.trained_codes) // _COMPARED)
-    return max(distortion(space.shape(code)) for code in [start.code, *space.trained_codes[::every]])
+    found = [distortion(space.shape(code)) for code in [start.code, *space.trained_codes[::every]]]
+    return max((one for one in found if np.isfinite(one)), default=1.0)
 
 
 def distortion(shape: Shape) -> float:
-    """Mean of ||∇f| - 1| at points near the surface: 0 of a distance. 0 as well where no point is near."""
+    """Mean of ||∇f| - 1| at points near the surface: 0 of a distance. Infinite where there is all but no surface."""
     points = np.random.default_rng(0).uniform(-1, 1, (_PROBES, 3)).astype(np.float32)
     near = points[np.abs(shape.sdf(points)) < _NEAR]
     if not len(near):
-        return 0.0
+        return float("inf")
     return float(np.abs(np.linalg.norm(shape.sdf_and_gradient(near)[1], axis=1) - 1.0).mean())
 
 
