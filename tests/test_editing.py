@@ -115,8 +115,8 @@ def test_a_shape_that_is_gone_is_said(balls: ShapeSpace) -> None:
     found = balls.edit(torch.zeros(2), [Box((0.8, 0.8, 0.8), (0.9, 0.9, 0.9))])
     assert found.doubt is None
     assert replace(found, distortion=2.0).doubt == (
-        "the constraints are kept, but by a shape that falls apart: its field is 2.0 times as far from a distance as the "
-        "worst training shape's"
+        "the constraints are kept, but by a shape that falls apart: its field is 2.0 times as far from a distance as "
+        "the worst training shape's"
     )
     gone = "the constraints are kept, but by a shape that is all but gone; ask for less"
     assert replace(found, distortion=np.inf).doubt == gone
