@@ -114,8 +114,8 @@ def test_a_shape_that_is_gone_is_said(balls: ShapeSpace) -> None:
     assert distortion(balls.shape([0.0, 0.0])) == pytest.approx(0, abs=1e-5)
     found = balls.edit(torch.zeros(2), [Box((0.8, 0.8, 0.8), (0.9, 0.9, 0.9))])
     assert found.doubt is None
-    assert replace(found, distortion=2.0).doubt == (
-        "the constraints are kept, but by a shape that falls apart: its field is 2.0 times as far from a distance as "
+    assert replace(found, distortion=3.0).doubt == (
+        "the constraints are kept, but by a shape that falls apart: its field is 3.0 times as far from a distance as "
         "the worst training shape's"
     )
     gone = "the constraints are kept, but by a shape that is all but gone; ask for less"

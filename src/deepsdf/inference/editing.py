@@ -41,8 +41,9 @@ UNLIKELY = 2.5
 """Distance from the mean of the training codes, in standard deviations a direction, beyond which a shape is none of
 the space's (as `completion.UNLIKELY`)."""
 
-WORST = 1.5
-"""Times as far from a distance as the worst training shape's field, beyond which a field has fallen apart."""
+WORST = 2.0
+"""Times as far from a distance as the worst training shape's field, beyond which a field has fallen apart: shapes that
+were edited and whole had up to 1.8, one whose seat was gone 2.6."""
 
 _PROBES, _NEAR, _COMPARED = 4096, 0.03, 16
 _LOOKED_AT, _RETRIES = 12, 3  # training shapes near by; of them those that a fit goes by
