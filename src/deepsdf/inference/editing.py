@@ -6,13 +6,14 @@ prior's standard deviations and w0 where it starts,
     ½ |w - w0|² + Σ ½ (r / σ)²
 
 by Gauss-Newton steps, r the residuals (lengths) of all constraints and σ falling from `LOOSE` to `TIGHT`. The prior is
-in w: a change that the training shapes often make is near, one that they never make is far. Where that ends in a shape
-that falls apart, or misses the only constraint, the fit is tried again with w0 halfway to a few training shapes.
+in w: a change that the training shapes often make is near, one that they never make is far.
+
+A space also holds codes that keep constraints by falling apart; where the nearest is one of those `Edit.doubt` says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -46,7 +47,6 @@ WORST = 2.0
 were edited and whole had up to 1.8, one whose seat was gone 2.6."""
 
 _PROBES, _NEAR, _COMPARED = 4096, 0.03, 16
-_LOOKED_AT, _RETRIES = 12, 3  # training shapes near by; of them those that a fit goes by
 
 
 @dataclass(frozen=True)
@@ -133,40 +133,9 @@ def edit(space: ShapeSpace, start: Shape, constraints: Sequence[Constraint]) -> 
     before = [missed(one, start) for one in constraints]
     with frozen(space.decoder):
         usual = _usual_distortion(space, start)
-        asked = [residuals_of(one) for one in constraints]
-        first: Edit | None = None
-        for anchor in _anchors(space, problem, start, constraints):
-            place = _fitted(space, problem, anchor, asked)
-            found = _judged(space, problem, start, place, constraints, before, usual)
-            if found.doubt is None:
-                return found
-            first = first or found
-            if len(constraints) > 1 and not found.met:
-                break  # they may well contradict each other
-        assert first is not None
-        return replace(first, alone=_met_alone(space, problem, origin, first.kept))
-
-
-def _anchors(
-    space: ShapeSpace, problem: CodeProblem, start: Shape, constraints: Sequence[Constraint]
-) -> Iterator[Tensor]:
-    """Whitened places to stay near: the shape's own; and where that leads to no good end, halfway to training shapes.
-
-    A space holds codes between the likely ones that keep constraints by falling apart, and the nearest may be one of
-    those. Halfway to a training shape that is alike and keeps the constraints better, shapes are whole.
-    """
-    origin = problem.prior.whiten(start.code)
-    yield origin
-    away = (space.trained_codes - start.code).norm(dim=1)
-    likely = away.argsort()[:_LOOKED_AT]
-    likely = likely[away[likely] > 0]
-    costs = []
-    for row in likely.tolist():
-        shape = space.shape(space.trained_codes[row])
-        short = sum(missed(one, shape) ** 2 for one in constraints) / LOOSE**2
-        costs.append(short + float(away[row] / away.median()) ** 2)
-    for rank in np.argsort(costs, kind="stable")[:_RETRIES]:
-        yield (origin + problem.prior.whiten(space.trained_codes[likely[int(rank)]])) / 2
+        place = _fitted(space, problem, origin, [residuals_of(one) for one in constraints])
+        found = _judged(space, problem, start, place, constraints, before, usual)
+        return replace(found, alone=_met_alone(space, problem, origin, found.kept))
 
 
 def _judged(
