@@ -29,6 +29,7 @@ SAFETY = 1.1
 
 _QUANTILE = 0.99
 _RAISE = 2.0  # A field that jumps is steeper than any slope: following its surface must do.
+_LOCAL = 2  # levels before the grid's own whose cells are opened by the slope around them
 _CHUNK = 1 << 17  # cells worked on at once
 _MANY = 0.4  # share of the samples near the surface that is worth a warning,
 _LARGE = 2_000_000  # where that is so many
@@ -164,6 +165,7 @@ class _Level:
         self.values = Bricks(self.grid.resolution)
         self.cells = np.zeros((0, 3), np.int32)
         self.critical = np.zeros((0, 8), np.float32)
+        self.steep = np.zeros(0, np.float32)
         self.opened = np.zeros((0, 8), bool)
 
     def corners(self, cells: np.ndarray) -> np.ndarray:
@@ -174,6 +176,7 @@ class _Search:
     def __init__(self, field: Field, grid: Grid, lipschitz: float | None) -> None:
         self.samples, self.grid, self.lipschitz = _Samples(field), grid, lipschitz
         self.slope = self.measured = lipschitz or 0.0
+        self.usual = 0.0
         self.warned = False
         step = 1
         while -(-(grid.resolution - 1) // (2 * step)) >= COARSE_CELLS:
@@ -186,13 +189,14 @@ class _Search:
     def open(self) -> None:
         """Look into every cell that may hold a part of the surface, down to the grid's own cells."""
         for number, level in enumerate(self.levels[:-1]):
-            wanted = (level.critical <= self.slope) & ~level.opened
+            wanted = (level.critical <= self._limit(number)) & ~level.opened
             level.opened |= wanted
             rows, octants = np.nonzero(wanted)
             self._warn(number, len(rows))
             self._hand_down(number, unique(rows))
             children = 2 * level.cells[rows] + CORNERS[octants]
-            self._add(number + 1, children[(children < self.levels[number + 1].grid.resolution - 1).all(axis=1)])
+            within = (children < self.levels[number + 1].grid.resolution - 1).all(axis=1)
+            self._add(number + 1, children[within], level.steep[rows[within]])
 
     def follow(self) -> bool:
         """Follow the surface from the grid's cells that were looked at into those that were not.
@@ -237,24 +241,43 @@ class _Search:
         low, high = self.samples.low, self.samples.high
         return Crossing(self.grid, cells, values, walls, low, high, self.samples.queries)
 
-    def _add(self, number: int, cells: np.ndarray) -> None:
-        """Evaluate the corners of cells of a level, and how steep the field must be for a zero in their octants."""
+    def _limit(self, number: int) -> float | np.ndarray:
+        """The critical slope up to which octants of a level are opened.
+
+        In the last levels that is the slope around each cell: what is lost by it would have to be within a few of the
+        grid's cells, apart from all surface that was found.
+        """
+        if self.lipschitz is not None or number < len(self.levels) - 1 - _LOCAL:
+            return self.slope
+        return np.clip(SAFETY * self.levels[number].steep, self.usual, self.slope)[:, None]
+
+    def _add(self, number: int, cells: np.ndarray, steep: np.ndarray | None = None) -> None:
+        """Evaluate the corners of cells of a level, and how steep the field must be for a zero in their octants.
+
+        `steep` (n,) is how steep it is about their parents.
+        """
         level = self.levels[number]
         last = number == len(self.levels) - 1
-        slopes, critical = [], []
+        slopes, around, critical = [], [], []
         for start in range(0, len(cells), _CHUNK):
             part = cells[start : start + _CHUNK]
             corners = self._corners(level, part)
             if not last:
                 critical.append(_critical(corners, level.side))
             if not last or self.lipschitz is not None:
-                slopes.append(self._slopes(level, part, corners))
+                every = self._slopes(level, part, corners)
+                around.append(every.astype(np.float32))
+                slopes.append(every[_nearest(corners)])
         level.cells = np.concatenate([level.cells, cells])
         if not last and len(cells):
             level.critical = np.concatenate([level.critical, *critical])
             level.opened = np.concatenate([level.opened, np.zeros((len(cells), 8), bool)])
+            own = np.concatenate(around)
+            level.steep = np.concatenate([level.steep, own if steep is None else np.maximum(own, steep)])
             if self.lipschitz is None:
-                self.measured = max(self.measured, SAFETY * float(np.quantile(np.concatenate(slopes), _QUANTILE)))
+                found = np.concatenate(slopes)
+                self.measured = max(self.measured, SAFETY * float(np.quantile(found, _QUANTILE)))
+                self.usual = max(self.usual, SAFETY * float(np.median(found)))
                 self.slope = max(self.slope, self.measured)
 
     def _corners(self, level: _Level, cells: np.ndarray) -> np.ndarray:
@@ -275,7 +298,7 @@ class _Search:
             finer.values.set(places.reshape(-1, 3), level.corners(cells).reshape(-1))
 
     def _slopes(self, level: _Level, cells: np.ndarray, corners: np.ndarray) -> np.ndarray:
-        """Slopes of the field over the cells at the surface, or over the nearest where none is known to be there."""
+        """(n,), slopes of the field over cells."""
         change = corners.reshape(-1, 2, 2, 2).astype(np.float64)
         sides = np.stack([level.axis[cells[:, a] + 1] - level.axis[cells[:, a]] for a in range(3)], -1)
         along = np.stack([np.diff(change, axis=a + 1).reshape(-1, 4) for a in range(3)], -1) / sides[:, None]
@@ -285,13 +308,7 @@ class _Search:
                 f"the field is steeper than lipschitz={self.lipschitz:g}: {np.abs(along[steep]).max():.4g} near "
                 f"{level.axis[cells[steep]].tolist()}; give a larger bound"
             )
-        slopes = np.sqrt((along.mean(axis=1) ** 2).sum(axis=1))
-        mixed = _mixed(corners)
-        if mixed.sum() >= 32:
-            return slopes[mixed]
-        distance = np.abs(corners).min(axis=1)
-        count = min(len(cells), max(32, len(cells) // 20))
-        return slopes[np.argpartition(distance, count - 1)[:count]] if count else slopes
+        return np.sqrt((along.mean(axis=1) ** 2).sum(axis=1))
 
     def _across_faces(self, cells: np.ndarray) -> np.ndarray:
         """The cells beyond the faces that the surface passes through."""
@@ -311,7 +328,7 @@ class _Search:
     def _needed(self, cells: np.ndarray) -> float:
         """The slope at which all the grid's cells given would have been looked at."""
         needed = 0.0
-        for number, level in enumerate(self.levels[:-1]):
+        for number, level in enumerate(self.levels[: -1 - _LOCAL]):
             shift = len(self.levels) - 1 - number
             parents, octants = cells >> shift, (cells >> (shift - 1)) & 1
             keys = level.grid.key(level.cells)
@@ -375,6 +392,15 @@ def unique(keys: np.ndarray) -> np.ndarray:
 def _mixed(corners: np.ndarray) -> np.ndarray:
     inside = corners <= 0
     return np.asarray(inside.any(axis=-1) & ~inside.all(axis=-1))
+
+
+def _nearest(corners: np.ndarray) -> np.ndarray:
+    """Of cells with these values at their corners (n, 8), those at the surface; the nearest where hardly any is."""
+    mixed = np.flatnonzero(_mixed(corners))
+    if len(mixed) >= 32 or not len(corners):
+        return mixed
+    count = min(len(corners), max(32, len(corners) // 20))
+    return np.argpartition(np.abs(corners).min(axis=1), count - 1)[:count]
 
 
 def _within(keys: np.ndarray, known: np.ndarray) -> np.ndarray:
