@@ -8,7 +8,7 @@ from deepsdf.geometry.contour import Contour, Hermite, newton_step
 from deepsdf.geometry.hermite import unit
 from deepsdf.geometry.intersections import intersecting
 
-_REACH = 0.15  # of an edge's length: a midpoint farther from the surface belongs to another part of it
+_REACH = 0.3  # of an edge's length: a midpoint farther from the surface belongs to another part of it
 _FACING = 0.5  # a cosine: how well the parts of a triangle must look as it does
 _FAR = 0.05  # of the least height of the triangles at an edge: moved by more, its middle may cross other triangles
 
