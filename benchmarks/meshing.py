@@ -1,7 +1,7 @@
 # ruff: noqa: T201
 """How often a field is evaluated, and how far meshes lie off its level set; prints Markdown.
 
-    python benchmarks/meshing.py EXPERIMENT ... [--shapes 2] [--large]
+    python benchmarks/meshing.py EXPERIMENT ... [--shapes 2] [--codes 16 ...] [--solids] [--large]
     python benchmarks/meshing.py EXPERIMENT ... --loss [--shapes 8] [--resolution 129]
 
 For shapes of each experiment (half are training codes, half drawn from the prior) and two exact solids: evaluations of `polygonize`'s search beside the dense grid,
@@ -25,7 +25,6 @@ import time
 import numpy as np
 import torch
 import trimesh
-
 from scipy.ndimage import label
 
 from deepsdf import ShapeSpace, polygonize
@@ -33,7 +32,7 @@ from deepsdf.geometry.crossing import COARSE_CELLS, Grid, crossing_dense, crossi
 from deepsdf.geometry.hermite import values_and_gradients
 from deepsdf.geometry.primitives import Box, Cylinder, Field, Rotated, Torus
 
-POINTS = 20_000
+POINTS = 10_000
 FAR = 0.02
 
 
@@ -41,7 +40,7 @@ def off(mesh: trimesh.Trimesh, field: Field) -> tuple[float, float]:
     """Mean and 99th percentile of the distance from a mesh's points to the level set."""
     points = np.asarray(trimesh.sample.sample_surface(mesh, POINTS, seed=0)[0])
     moved = points.copy()
-    for _ in range(6):
+    for _ in range(5):
         values, gradients = values_and_gradients(field, moved, 2e-4)
         step = -(values / np.maximum((gradients**2).sum(axis=1), 1e-3))[:, None] * gradients
         moved += step * np.minimum(1, 0.01 / np.maximum(np.linalg.norm(step, axis=1), 1e-12))[:, None]
@@ -50,7 +49,7 @@ def off(mesh: trimesh.Trimesh, field: Field) -> tuple[float, float]:
 
 
 def row(name: str, field: Field) -> None:
-    fewer = [n**3 / crossing_sparse(field, Grid(n, 1.0)).queries for n in (256, 512)]
+    fewer = [n**3 / crossing_sparse(quick(field), Grid(n, 1.0)).queries for n in (256, 512)]
     start = time.perf_counter()
     exact = polygonize(field, resolution=128)
     middle = time.perf_counter()
@@ -101,21 +100,24 @@ def loss(name: str, field: Field, resolution: int) -> bool:
     return not missing.any() and both[0].all() and not signs
 
 
-def shapes(path: str, count: int) -> list[tuple[str, Field]]:
-    """Training shapes, evenly among all, and as many draws from the prior."""
+def shapes(path: str, count: int, codes: list[int]) -> list[tuple[str, Field]]:
+    """Training shapes (those given, or evenly among all), and as many draws from the prior."""
     space = ShapeSpace.load(path, device="cpu")
     name = os.path.basename(os.path.normpath(path))
-    numbers = np.linspace(0, len(space.codes) - 1, count - count // 2).astype(int)
-    trained = [(f"{name} {number}", space.shape(int(number))) for number in numbers]
-    return trained + [(f"{name} drawn {k}", shape) for k, shape in enumerate(space.sample(max(1, count // 2)))][: count // 2]
+    numbers = codes or np.linspace(0, len(space.codes) - 1, count - count // 2).astype(int).tolist()
+    found: list[tuple[str, Field]] = [(f"{name} {number}", space.shape(number)) for number in numbers]
+    drawn = space.sample(count // 2) if count > 1 else []
+    return found + [(f"{name} drawn {k}", shape) for k, shape in enumerate(drawn)]
 
 
-def losses(paths: list[str], count: int, resolution: int) -> None:
+def losses(paths: list[str], count: int, codes: list[int], resolution: int) -> None:
     coarse = (resolution - 1) / COARSE_CELLS
     print(f"Dense grid of {resolution} samples an axis; two coarse cells are at most {2 * coarse:.0f} of its cells\n")
-    print("| field | crossed cells | lost | in parts | the longest, cells | invented | other signs | fewer evaluations |")
+    print(
+        "| field | crossed cells | lost | in parts | the longest, cells | invented | other signs | fewer evaluations |"
+    )
     print("|---|---|---|---|---|---|---|---|")
-    fields = [field for path in paths for field in shapes(path, count)]
+    fields = [field for path in paths for field in shapes(path, count, codes)]
     whole = [loss(name, field, resolution) for name, field in fields]
     print(f"\n{sum(whole)} of {len(whole)} without any difference")
 
@@ -124,13 +126,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiments", nargs="*")
     parser.add_argument("--shapes", type=int, default=2)
+    parser.add_argument("--codes", type=int, nargs="*", default=[])
+    parser.add_argument("--solids", action="store_true")
     parser.add_argument("--large", action="store_true")
     parser.add_argument("--loss", action="store_true")
     parser.add_argument("--resolution", type=int, default=129)
     given = parser.parse_args()
     print(f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}\n")
     if given.loss:
-        losses(given.experiments, given.shapes, given.resolution)
+        losses(given.experiments, given.shapes, given.codes, given.resolution)
         return
     if given.large:
         mesh = polygonize(Rotated(Torus(0.6, 0.2), (1, 2, 3), 0.7), resolution=1024, vertices="linear")
@@ -138,10 +142,11 @@ def main() -> None:
         print(f"A torus at 1024: {len(mesh.faces)} triangles, at most {most:.2f} GiB\n")
     print("| field | fewer at 256 | at 512 | exact 128, mean / 99 % (1e-5) | linear 256 | closed | seconds, ratio |")
     print("|---|---|---|---|---|---|---|")
-    row("box", Rotated(Box((0.5, 0.3, 0.4)), (1, 2, 3), 0.7))
-    row("cylinder", Rotated(Cylinder(0.4, 0.5), (1, 2, 3), 0.7))
+    if given.solids:
+        row("box", Rotated(Box((0.5, 0.3, 0.4)), (1, 2, 3), 0.7))
+        row("cylinder", Rotated(Cylinder(0.4, 0.5), (1, 2, 3), 0.7))
     for path in given.experiments:
-        for name, field in shapes(path, given.shapes):
+        for name, field in shapes(path, given.shapes, given.codes):
             row(name, field)
 
 

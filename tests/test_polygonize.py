@@ -157,6 +157,28 @@ def test_thin_parts_are_not_lost(thin: Field, turn: tuple[float, float, float]) 
     assert sparse.body_count == 1
 
 
+@pytest.mark.parametrize("slope", [0.6, 1.0, 1.3])
+@pytest.mark.parametrize(
+    "turn", [((0.0, 0.0, 1.0), 0.0), ((0.0, 0.0, 1.0), 0.4), TURNED], ids=["grid", "turned", "askew"]
+)
+def test_parts_thinner_than_a_cell_are_as_on_the_whole_grid(
+    turn: tuple[tuple[float, float, float], float], slope: float
+) -> None:
+    """A plate and needles of half a cell and less: what of them has samples within is in tatters, and none is lost."""
+    grid = Grid(50, 1.0)
+    thick = grid.cell / 4
+    crossed = 0
+    for thin in (Box((0.6, thick, 0.5)), Box((0.6, 2 * thick, 0.5)), Capsule(thick, 0.7), Capsule(1.6 * thick, 0.7)):
+        placed = Translated(Rotated(thin, *turn), (0.011, 0.007, 0.013))
+        sparse, dense = (
+            find(lambda points: slope * placed(points), grid) for find in (crossing_sparse, crossing_dense)
+        )
+        np.testing.assert_array_equal(sparse.cells, dense.cells)
+        np.testing.assert_array_equal(sparse.values, dense.values)
+        crossed += len(dense.cells)
+    assert crossed > 1000
+
+
 @pytest.mark.parametrize("slope", [1.0, 1.2])
 def test_a_speck_in_the_middle_of_a_coarse_cell_is_found(slope: float) -> None:
     """As far from every coarse sample as can be, in a field a little steeper than a distance."""

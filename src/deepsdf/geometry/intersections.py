@@ -6,6 +6,7 @@ import numpy as np
 from scipy.spatial import KDTree
 
 _CHUNK = 1 << 12  # triangles whose neighbours are looked at together
+_FLAT = 1e-9  # of the volume that an edge and a triangle could span: by less they are in one plane
 
 
 def intersecting(points: np.ndarray, triangles: np.ndarray, which: np.ndarray) -> np.ndarray:
@@ -49,7 +50,8 @@ def _pierces(corners: np.ndarray, triangles: np.ndarray, pairs: np.ndarray) -> n
         along = corners[first, (edge + 1) % 3] - start
         across = np.cross(along, other)
         volume = (one * across).sum(axis=1)
-        scale = 1.0 / np.where(np.abs(volume) > 1e-18, volume, np.inf)
+        whole = np.linalg.norm(along, axis=1) * np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+        scale = 1.0 / np.where(np.abs(volume) > _FLAT * whole, volume, np.inf)
         u = ((start - a) * across).sum(axis=1) * scale
         turned = np.cross(start - a, one)
         v = (along * turned).sum(axis=1) * scale

@@ -19,8 +19,8 @@ def subdivide(
     """Split edges whose middle is farther than `tolerance` from the surface, and put the new points on it.
 
     Which edges these are is first foretold by the normals at their ends, then seen: one evaluation with gradient for
-    each that is foretold. The mesh stays as closed as it was, and splits that would let it cross itself are taken back. Points on the walls of the cube of half side `bound` stay
-    on them.
+    each that is foretold. The mesh stays as closed as it was, and splits that would let it cross itself are taken back.
+    Points on the walls of the cube of half side `bound` stay on them.
     """
     points, normals, count = contour.points, contour.normals, len(contour.points)
     ends = np.stack([triangles, triangles[:, [1, 2, 0]]], -1).astype(np.int64)
@@ -61,9 +61,7 @@ def _keep_unfolded(points: np.ndarray, triangles: np.ndarray, edges: np.ndarray,
         added[folded] = -1
 
 
-def _uncross(
-    points: np.ndarray, triangles: np.ndarray, edges: np.ndarray, added: np.ndarray, far: np.ndarray
-) -> bool:
+def _uncross(points: np.ndarray, triangles: np.ndarray, edges: np.ndarray, added: np.ndarray, far: np.ndarray) -> bool:
     """Take back splits with points moved far in triangles that pass through others. Returns whether there were any."""
     parts, parents = _parts(points, triangles, added[edges])
     pairs = intersecting(points, parts, np.flatnonzero(far[parts].any(axis=1)))
