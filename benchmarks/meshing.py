@@ -4,10 +4,11 @@
     python benchmarks/meshing.py EXPERIMENT ... [--shapes 2] [--codes 16 ...] [--solids] [--large]
     python benchmarks/meshing.py EXPERIMENT ... --loss [--shapes 8] [--resolution 129]
 
-For shapes of each experiment (half are training codes, half drawn from the prior) and two exact solids: evaluations of `polygonize`'s search beside the dense grid,
-and the distance of 20 000 random points of a mesh from the level set (a few Newton steps along the gradient), of the
-"exact" mesh at 128 samples an axis and of marching cubes ("linear") at 256. `--large` meshes a torus at 1024 and prints
-the most memory that took.
+For shapes of each experiment (training codes, those of `--codes` or evenly among all, and as many drawn from the
+prior) and, with `--solids`, two exact solids: evaluations of `polygonize`'s search beside the dense grid, and the
+distance of 10 000 random points of a mesh from the level set (a few Newton steps along the gradient), of the "exact"
+mesh at 128 samples an axis and of marching cubes ("linear") at 256. `--large` meshes a torus at 1024 and prints the most
+memory that took.
 
 `--loss` looks for crossed cells that the search does not find, or finds with another sign at a corner, beside the dense
 grid. The dense grid's values are bfloat16's where those are beyond 0.02 from zero (more than ten times what they were
@@ -93,8 +94,8 @@ def loss(name: str, field: Field, resolution: int) -> bool:
     parts, count = label(lost, np.ones((3, 3, 3)))
     sizes = [np.ptp(np.argwhere(parts == part), axis=0).max() + 1 for part in range(1, count + 1)]
     print(
-        f"| {name} | {len(whole)} | {missing.sum()} | {count} | {max(sizes, default=0)} | {(~both[0]).sum()} | {signs} | "
-        f"{resolution**3 / sparse.queries:.0f} x |",
+        f"| {name} | {len(whole)} | {missing.sum()} | {count} | {max(sizes, default=0)} | {(~both[0]).sum()} | "
+        f"{signs} | {resolution**3 / sparse.queries:.0f} x |",
         flush=True,
     )
     return not missing.any() and both[0].all() and not signs
@@ -113,9 +114,7 @@ def shapes(path: str, count: int, codes: list[int]) -> list[tuple[str, Field]]:
 def losses(paths: list[str], count: int, codes: list[int], resolution: int) -> None:
     coarse = (resolution - 1) / COARSE_CELLS
     print(f"Dense grid of {resolution} samples an axis; two coarse cells are at most {2 * coarse:.0f} of its cells\n")
-    print(
-        "| field | crossed cells | lost | in parts | the longest, cells | invented | other signs | fewer evaluations |"
-    )
+    print("| field | crossed cells | lost | in parts | longest, cells | invented | other signs | fewer evaluations |")
     print("|---|---|---|---|---|---|---|---|")
     fields = [field for path in paths for field in shapes(path, count, codes)]
     whole = [loss(name, field, resolution) for name, field in fields]
