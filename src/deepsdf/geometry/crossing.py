@@ -3,7 +3,8 @@
 A cell whose corners all have one sign may still hold a part of the surface. How steep the field would have to be for
 that is its *critical slope*: a field of slope L has no zero nearer than |f| / L to a sample of value f, so balls of
 these radii around the corners cover whatever is free of the surface. Cells are opened where the critical slope is at
-most the field's own, which the user gives or the values themselves tell.
+most the field's own, which the user gives or the values themselves tell: one for all large cells, where a whole part
+could be lost, and its own for each of the last, where whatever hangs together with surface that was found is followed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from deepsdf.errors import InputError
 from deepsdf.geometry.bricks import Bricks
 from deepsdf.geometry.cells import CORNERS
 from deepsdf.geometry.primitives import Field
+from deepsdf.geometry.steepness import critical, mixed, nearest
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +107,7 @@ def crossing_dense(field: Field, grid: Grid) -> Crossing:
         else:
             pair = np.stack([before, layer])
             corners = np.stack([pair[a, b : n - 1 + b, c : n - 1 + c] for a, b, c in CORNERS], -1)
-            j, k = np.nonzero(_mixed(corners))
+            j, k = np.nonzero(mixed(corners))
             cells.append(np.column_stack([np.full(len(j), i - 1), j, k]).astype(np.int32))
             values.append(corners[j, k])
         before = walls[0, 1] = layer
@@ -226,9 +228,9 @@ class _Search:
         for start in range(0, len(level.cells), _CHUNK):
             part = level.cells[start : start + _CHUNK]
             corners = level.corners(part)
-            mixed = _mixed(corners)
-            cells.append(part[mixed])
-            values.append(corners[mixed])
+            crossed = mixed(corners)
+            cells.append(part[crossed])
+            values.append(corners[crossed])
         cells, values = np.concatenate(cells), np.concatenate(values)
         # A cell may have been met twice: by following the surface, and from its parent.
         order = np.unique(self.grid.key(cells), return_index=True)[1]
@@ -258,19 +260,19 @@ class _Search:
         """
         level = self.levels[number]
         last = number == len(self.levels) - 1
-        slopes, around, critical = [], [], []
+        slopes, around, needed = [], [], []
         for start in range(0, len(cells), _CHUNK):
             part = cells[start : start + _CHUNK]
             corners = self._corners(level, part)
             if not last:
-                critical.append(_critical(corners, level.side))
+                needed.append(critical(corners, level.side))
             if not last or self.lipschitz is not None:
                 every = self._slopes(level, part, corners)
                 around.append(every.astype(np.float32))
-                slopes.append(every[_nearest(corners)])
+                slopes.append(every[nearest(corners)])
         level.cells = np.concatenate([level.cells, cells])
         if not last and len(cells):
-            level.critical = np.concatenate([level.critical, *critical])
+            level.critical = np.concatenate([level.critical, *needed])
             level.opened = np.concatenate([level.opened, np.zeros((len(cells), 8), bool)])
             own = np.concatenate(around)
             level.steep = np.concatenate([level.steep, own if steep is None else np.maximum(own, steep)])
@@ -389,41 +391,8 @@ def unique(keys: np.ndarray) -> np.ndarray:
     return keys[np.append(True, keys[1:] != keys[:-1])[: len(keys)]]
 
 
-def _mixed(corners: np.ndarray) -> np.ndarray:
-    inside = corners <= 0
-    return np.asarray(inside.any(axis=-1) & ~inside.all(axis=-1))
-
-
-def _nearest(corners: np.ndarray) -> np.ndarray:
-    """Of cells with these values at their corners (n, 8), those at the surface; the nearest where hardly any is."""
-    mixed = np.flatnonzero(_mixed(corners))
-    if len(mixed) >= 32 or not len(corners):
-        return mixed
-    count = min(len(corners), max(32, len(corners) // 20))
-    return np.argpartition(np.abs(corners).min(axis=1), count - 1)[:count]
-
-
 def _within(keys: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Whether each of the keys is among the known, which are sorted."""
     if not len(known):
         return np.zeros(len(keys), bool)
     return known[np.minimum(np.searchsorted(known, keys), len(known) - 1)] == keys
-
-
-def _farthest() -> np.ndarray:
-    """(8, 8): the distance from a unit cell's corner to the farthest point of each of its octants."""
-    low = CORNERS / 2.0
-    far = np.maximum(np.abs(low - CORNERS[:, None]), np.abs(low + 0.5 - CORNERS[:, None]))
-    return np.sqrt((far**2).sum(axis=-1))
-
-
-_INVERSE_FARTHEST: np.ndarray = (1.0 / _farthest()).astype(np.float32)
-
-
-def _critical(corners: np.ndarray, side: float) -> np.ndarray:
-    """(c, 8): the least slope a field of these corner values (c, 8) has if it is zero somewhere in an octant."""
-    size = np.abs(corners) / np.float32(side)
-    critical = size[:, :1] * _INVERSE_FARTHEST[0]
-    for corner in range(1, 8):
-        np.maximum(critical, size[:, corner : corner + 1] * _INVERSE_FARTHEST[corner], out=critical)
-    return critical
