@@ -95,10 +95,13 @@ def find_sheets(crossing: Crossing) -> Sheets:
     return Sheets(base[at], EDGE_AXIS[edge[at]], ends, cell_edges, cell_sheets, row[leading], ambiguous, joined)
 
 
-def find_points(crossing: Crossing, sheets: Sheets, hermite: Hermite) -> Contour:
-    """Two evaluations with gradients, one a crossed edge and one a sheet, and more of the few that are still off."""
+def find_points(crossing: Crossing, sheets: Sheets, hermite: Hermite, bound: float = np.inf) -> Contour:
+    """Two evaluations with gradients, one a crossed edge and one a sheet, and more of the few that are still off.
+
+    Beyond the cube of half side `bound` none is moved again.
+    """
     grid = crossing.grid
-    edge_points, edge_normals, offsets = _edge_points(grid.position, grid.cell, sheets, hermite)
+    edge_points, edge_normals, offsets = _edge_points(grid.position, grid.cell, sheets, hermite, bound)
     rows, names = np.nonzero(sheets.cell_edges >= 0)
     member, of = sheets.cell_edges[rows, names], sheets.cell_sheets[rows, names]
     count = len(sheets.sheet_cell)
@@ -111,7 +114,8 @@ def find_points(crossing: Crossing, sheets: Sheets, hermite: Hermite) -> Contour
     # Planes of several sheets of a cell could meet beyond one another: there the middles must do.
     several = np.bincount(sheets.sheet_cell)[sheets.sheet_cell] > 1
     points[several] = middle[several]
-    points, gradients = _settle(points, middle, several, low, high, grid.cell, hermite)
+    beyond = ((low < -bound) | (high > bound)).any(axis=1)
+    points, gradients = _settle(points, middle, several, beyond, low, high, grid.cell, hermite)
     return Contour(np.concatenate([points, edge_points]), np.concatenate([unit(gradients), edge_normals]))
 
 
@@ -119,6 +123,7 @@ def _settle(
     points: np.ndarray,
     middle: np.ndarray,
     several: np.ndarray,
+    beyond: np.ndarray,
     low: np.ndarray,
     high: np.ndarray,
     cell: float,
@@ -131,8 +136,8 @@ def _settle(
     """
     values, gradients = hermite(points)
     step = _short_step(values, gradients, cell)
-    moved = np.clip(points + step, low, high)
-    doubtful = np.flatnonzero(several | (np.linalg.norm(step, axis=1) > _LONG * cell))
+    moved = np.where((several & beyond)[:, None], points, np.clip(points + step, low, high))
+    doubtful = np.flatnonzero((several | (np.linalg.norm(step, axis=1) > _LONG * cell)) & ~beyond)
     best, slopes, off = points[doubtful].copy(), gradients[doubtful].copy(), np.abs(values[doubtful])
     for start in (moved[doubtful], middle[doubtful]):
         rows = np.flatnonzero(off > _NEAR * cell)
@@ -162,7 +167,7 @@ def newton_step(values: np.ndarray, gradients: np.ndarray) -> np.ndarray:
 
 
 def _edge_points(
-    position: Callable[[np.ndarray], np.ndarray], cell: float, sheets: Sheets, hermite: Hermite
+    position: Callable[[np.ndarray], np.ndarray], cell: float, sheets: Sheets, hermite: Hermite, bound: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Points and normals (e, 3) where edges cross the surface, and the offsets (e,) of their tangent planes."""
     axis, (first, last) = sheets.axis, sheets.ends.T
@@ -186,7 +191,7 @@ def _edge_points(
         better = np.where(kept, better, 0.5 * (low[rows] + high[rows]))
         off = np.abs(better - share[rows])
         share[rows] = better
-        rows = rows[off > _LONG]
+        rows = rows[(off > _LONG) & (np.abs(guess) <= bound).all(axis=1)]
         if not len(rows):
             break
     share = np.clip(share, MARGIN, 1.0 - MARGIN)

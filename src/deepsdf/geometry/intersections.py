@@ -14,15 +14,18 @@ def intersecting(points: np.ndarray, triangles: np.ndarray, which: np.ndarray) -
 
     Edges that end in a corner of the other triangle do not count, nor do triangles in one plane.
     """
+    if not len(which):
+        return np.zeros((0, 2), np.int64)
     corners = points[triangles]
-    centre = corners.mean(axis=1)
-    low, high = corners.min(axis=1), corners.max(axis=1)
-    radius = np.linalg.norm(corners - centre[:, None], axis=-1).max(axis=1)
+    a, b, c = corners.transpose(1, 0, 2)
+    centre = (a + b + c) / 3.0
+    low, high = np.minimum(np.minimum(a, b), c), np.maximum(np.maximum(a, b), c)
+    radius = np.sqrt(np.maximum.reduce([((corner - centre) ** 2) @ np.ones(3) for corner in (a, b, c)]))
     # Long triangles are few: they are looked for apart, so that the reach of all others stays short.
-    long = 2.0 * np.median(radius) if len(radius) else 0.0
-    found = [np.zeros((0, 2), np.int64)]
+    long = 2.0 * np.median(radius)
+    found = []
     for group in (np.flatnonzero(radius <= long), np.flatnonzero(radius > long)):
-        if not len(group) or not len(which):
+        if not len(group):
             continue
         tree, reach = KDTree(centre[group]), radius[group].max()
         for start in range(0, len(which), _CHUNK):
@@ -30,7 +33,9 @@ def intersecting(points: np.ndarray, triangles: np.ndarray, which: np.ndarray) -
             near = tree.query_ball_point(centre[part], radius[part] + reach)
             first = np.repeat(part, [len(each) for each in near])
             second = group[np.concatenate([np.asarray(each, np.int64) for each in near])]
-            overlap = ((low[first] <= high[second]) & (low[second] <= high[first])).all(axis=1) & (first != second)
+            overlap = first != second
+            for axis in range(3):
+                overlap &= (low[first, axis] <= high[second, axis]) & (low[second, axis] <= high[first, axis])
             pairs = np.column_stack([first, second])[overlap]
             hit = _pierces(corners, triangles, pairs) | _pierces(corners, triangles, pairs[:, ::-1])
             found.append(pairs[hit])
@@ -45,7 +50,7 @@ def _pierces(corners: np.ndarray, triangles: np.ndarray, pairs: np.ndarray) -> n
     hit = np.zeros(len(pairs), bool)
     for edge in range(3):
         names = triangles[first][:, [edge, (edge + 1) % 3]]
-        apart = (names[:, :, None] != triangles[second][:, None]).all(axis=(1, 2))
+        apart = np.logical_and.reduce([names[:, k] != triangles[second, m] for k in range(2) for m in range(3)])
         start = corners[first, edge]
         along = corners[first, (edge + 1) % 3] - start
         across = np.cross(along, other)
@@ -56,6 +61,6 @@ def _pierces(corners: np.ndarray, triangles: np.ndarray, pairs: np.ndarray) -> n
         turned = np.cross(start - a, one)
         v = (along * turned).sum(axis=1) * scale
         share = (other * turned).sum(axis=1) * scale
-        least = np.min([u, v, 1.0 - u - v, share, 1.0 - share], axis=0)
+        least = np.minimum.reduce([u, v, 1.0 - u - v, share, 1.0 - share])
         hit |= apart & (scale != 0.0) & (least > 1e-9)
     return hit

@@ -106,7 +106,8 @@ def _exact(field: Field, crossing: Crossing, bound: float, closed: bool) -> trim
         return values_and_gradients(field, points, step)
 
     sheets = find_sheets(crossing)
-    contour = find_points(crossing, sheets, walled(hermite, bound) if closed else hermite)
+    asked, within = (walled(hermite, bound), bound) if closed else (hermite, np.inf)
+    contour = find_points(crossing, sheets, asked, within)
     triangles = triangulate(crossing, sheets, contour, TOLERANCE * cell)
     if closed:
         contour, triangles = flatten(crossing, sheets, contour, triangles, bound)
