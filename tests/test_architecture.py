@@ -21,6 +21,7 @@ FLOORS = [
     {"training", "inference"},
     {"pipeline"},
     {"cli"},
+    {"__main__"},
 ]
 """A room imports from its own floor and from those below."""
 

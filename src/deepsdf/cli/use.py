@@ -47,7 +47,14 @@ dense_option = click.option("--dense", is_flag=True, help="Evaluate every sample
     show_default=True,
     help="lm: Gauss-Newton from several starts; adam: the original's, from one.",
 )
-@click.option("--iters", type=click.IntRange(min=1), help="Steps at most.  [default: 40 of lm, 800 of adam]")
+@click.option("--iters", type=click.IntRange(min=1), help="Steps at most.  [default: 60 of lm, 800 of adam]")
+@click.option(
+    "--best-of",
+    default=1,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Fit so often, from other seeds, and keep the lowest loss.",
+)
 @click.option("--skip", is_flag=True, help="Leave shapes alone that were reconstructed before.")
 @resolution_option
 @linear_option
@@ -63,6 +70,7 @@ def reconstruct(
     split: Path,
     optimizer: Any,
     iters: int | None,
+    best_of: int,
     skip: bool,
     resolution: int,
     linear: bool,
@@ -95,6 +103,7 @@ def reconstruct(
             checkpoint=checkpoint,
             optimizer=optimizer,
             steps=iters,
+            best_of=best_of,
             resolution=resolution,
             vertices="linear" if linear else "exact",
             method="dense" if dense else "sparse",
@@ -110,7 +119,8 @@ def reconstruct(
     for doubt in [] if Quiet.on else doubts:  # reconstruct.csv keeps them
         logging.getLogger("deepsdf").warning("%s", doubt)
     skipped = f", {len(result.skipped)} were there already" if result.skipped else ""
-    done = f"Reconstructed {count(len(result.done), 'shape')} in {opened.root / 'Reconstructions'}"
+    best = f" (each the best of {best_of} fits)" if best_of > 1 else ""
+    done = f"Reconstructed {count(len(result.done), 'shape')}{best} in {opened.root / 'Reconstructions'}"
     say(f"{done}{skipped}, {len(result.failures)} failed")
     following = command("deepsdf", "evaluate", "-e", experiment, "-c", checkpoint, "-d", data, "-s", split)
     finish(result.failures, following)

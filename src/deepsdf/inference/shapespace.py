@@ -189,6 +189,7 @@ class ShapeSpace:
         optimizer: Optimizer = "lm",
         steps: int | None = None,
         samples: int | None = None,
+        best_of: int = 1,
         seed: int = 0,
         on_step: OnStep | None = None,
     ) -> Fit:
@@ -197,10 +198,12 @@ class ShapeSpace:
         Args:
             observations: SDFSamples, or points with distances (n, 4), unit frame; one or a list.
             optimizer: "lm" (Gauss-Newton, a few dozen steps) or "adam" (the original's).
-            steps: at most; by default 40 for "lm", 800 for "adam".
+            steps: at most; by default 60 for "lm", 800 for "adam".
             samples: of a shape a step; by default up to 16000 for "lm", 8000 for "adam".
+            best_of: fit so often, with seeds from `seed` on, and keep for each shape the fit of the lowest loss (the
+                better of two in the paper's table 3).
             seed: the same seed gives the same code on the CPU, whatever is fitted beside it (to rounding).
-            on_step: told the step and the number of steps.
+            on_step: told the step and the number of steps, of all fits together.
         Returns:
             Codes (b, L) and losses (b,), in the order given; b is 1 for a single observation.
         Raises:
@@ -216,25 +219,33 @@ class ShapeSpace:
         for name, least in (("steps", 1), ("samples", 2)):
             if chosen.get(name, least) < least:
                 raise InputError(f"{name} is {chosen[name]}; it must be at least {least}")
+        if best_of < 1:
+            raise InputError(f"best_of is {best_of}; it must be at least 1")
         if optimizer not in get_args(Optimizer):
             raise InputError(f"optimizer is {optimizer!r}; it may be 'lm' or 'adam'")
         bank = SampleBank.of([_sides(item, number) for number, item in enumerate(listed)]).to(self.device)
-        # One a shape: its code does not depend on which others are fitted beside it.
-        generator = [torch.Generator(self.device).manual_seed(seed) for _ in listed]
         # Its rounding is less than chance where samples are drawn anew; more than the last steps where they are not.
         bfloat16 = fast_bfloat16(self.device) and int(bank.counts.sum(dim=1).min()) > LM_SAMPLES
         problem = CodeProblem(self.decoder, self.prior, self.clamping_distance, bfloat16)
-        judged = Draw(*bank.spread(FINAL_SAMPLES, generator))
-        if optimizer == "adam":
-            # δ is 0.1 whatever the training's: the original has it as a literal.
-            found = fit_adam(self.decoder, bank, generator=generator, on_step=on_step, **chosen)
-        else:
-            every = -(-len(self.trained_codes) // MAX_CANDIDATES)
-            candidates, draws = self.trained_codes[::every], self._draws(RANDOM_CANDIDATES, seed)
-            found = fit_lm(
-                problem, bank, candidates=candidates, draws=draws, generator=generator, on_step=on_step, **chosen
-            )
-        return assess(problem, bank, found, judged)
+        judged: Draw | None = None
+        fits: list[Fit] = []
+        for run in range(best_of):
+            # One a shape: its code does not depend on which others are fitted beside it.
+            generator = [torch.Generator(self.device).manual_seed(seed + run) for _ in listed]
+            told = on_step and _shifted(on_step, run, best_of)
+            drawn = Draw(*bank.spread(FINAL_SAMPLES, generator))
+            judged = judged or drawn  # all fits by the same samples
+            if optimizer == "adam":
+                # δ is 0.1 whatever the training's: the original has it as a literal.
+                found = fit_adam(self.decoder, bank, generator=generator, on_step=told, **chosen)
+            else:
+                every = -(-len(self.trained_codes) // MAX_CANDIDATES)
+                candidates, draws = self.trained_codes[::every], self._draws(RANDOM_CANDIDATES, seed + run)
+                found = fit_lm(
+                    problem, bank, candidates=candidates, draws=draws, generator=generator, on_step=told, **chosen
+                )
+            fits.append(assess(problem, bank, found, judged))
+        return Fit.best(fits)
 
     def _draws(self, count: int, seed: int) -> Tensor:
         return self.prior.sample(count, torch.Generator().manual_seed(seed))
@@ -301,6 +312,10 @@ class ShapeSpace:
         if count < 1:
             raise InputError(f"count is {count}; at least 1 shape can be drawn")
         return [self.shape(code) for code in self._draws(count, seed)]
+
+
+def _shifted(on_step: OnStep, run: int, runs: int) -> OnStep:
+    return lambda step, steps: on_step(run * steps + step, runs * steps)
 
 
 def _points(points: np.ndarray) -> np.ndarray:
