@@ -47,10 +47,13 @@ GROWTH = 4
 CHANCE = 0.15
 """Share by which an objective may rise because its samples are drawn anew: 3 standard deviations at 1000."""
 
+ROUNDING = 5e-3
+"""Share by which bfloat16 may raise an objective of the same samples."""
+
 REFINING = 1e-4
 """Damping after the trial."""
 
-CONVERGED = 2e-3
+CONVERGED = 5e-4
 """A fit ends when a step on all its samples promises to lower its objective by less than this share."""
 
 ADAM_CHUNK = 131_072
@@ -187,8 +190,8 @@ def fit_lm(
     """Damped Gauss-Newton on the clamped L1 (reweighted) and the prior, from several starts.
 
     Starts are tried on a few samples that stay the same, the hopeless ones dropped round by round. The best goes on
-    with samples drawn anew for each step, and twice as many each time: that comes as near as many steps on as many
-    samples as the last (docs/fitting.md).
+    with samples drawn anew, twice as many each time, and then with as many as `samples` that stay the same: with new
+    ones each time chance hides whether a step helps, and fits of a space whose field is rough wandered off.
 
     Args:
         candidates: codes (n, L), the nearest of which are starts.
@@ -204,19 +207,29 @@ def fit_lm(
         best, start_losses, tried = _trial(problem, starts, few, counts, steps // 2, _counted(on_step, 0, steps))
         weight = prior_weight(problem.losses(problem.prior.colour(best), few), counts)
         left = steps - tried
-        growth = min(GROWTH, left - 1)
+        growing = min(GROWTH, left - 1)
 
-        def linearise(place: Tensor, rows: Tensor, step: int) -> Quadratic:
-            drawn = Draw(*bank.spread(max(2, samples >> max(0, growth - step)), generator))
+        def on_more(place: Tensor, rows: Tensor, step: int) -> Quadratic:
+            drawn = Draw(*bank.spread(max(2, samples >> (growing - step)), generator))
             return problem.linearise(place, drawn[rows], weight[rows])
 
         end = minimise(
-            linearise,
+            on_more,
             best,
-            steps=left,
+            steps=growing,
+            tolerance=0.0,
+            slack=torch.where(counts > samples >> growing, CHANCE, 0.0),
+            damping=REFINING,
+            on_step=_counted(on_step, tried, steps),
+        )
+        tried += growing
+        drawn = Draw(*bank.spread(samples, generator))
+        end = minimise(
+            lambda place, rows, step: problem.linearise(place, drawn[rows], weight[rows]),
+            end.place,
+            steps=steps - tried,
             tolerance=CONVERGED,
-            earliest=growth + 1,
-            slack=torch.where(counts > samples >> growth, CHANCE, 0.0),
+            slack=torch.full_like(weight, ROUNDING if problem.bfloat16 else 0.0),
             damping=REFINING,
             on_step=_counted(on_step, tried, steps),
         )

@@ -40,6 +40,9 @@ CHUNK = 32_768
 GRADIENT_CHUNK = 16_384
 """As many with gradients, which keep every layer's activations."""
 
+MESH_TOLERANCE = 1 / 64
+"""Of a cell: finer than what a decoder knows of its shape; see `polygonize`."""
+
 MAX_CANDIDATES, RANDOM_CANDIDATES = 256, 32
 """Training codes, and draws from the prior, looked at for a start of a fit."""
 
@@ -94,6 +97,7 @@ class Shape:
         bound: float = 1.0,
         method: Literal["sparse", "dense"] = "sparse",
         vertices: Literal["exact", "linear"] = "exact",
+        tolerance: float = MESH_TOLERANCE,
         lipschitz: float | None = None,
         closed: bool = False,
     ) -> trimesh.Trimesh:
@@ -106,6 +110,7 @@ class Shape:
             bound=bound,
             method=method,
             vertices=vertices,
+            tolerance=tolerance,
             lipschitz=lipschitz,
             closed=closed,
         )
