@@ -114,7 +114,7 @@ def find_points(crossing: Crossing, sheets: Sheets, hermite: Hermite, bound: flo
     # Planes of several sheets of a cell could meet beyond one another: there the middles must do.
     several = np.bincount(sheets.sheet_cell)[sheets.sheet_cell] > 1
     points[several] = middle[several]
-    beyond = ((low < -bound) | (high > bound)).any(axis=1)
+    beyond = np.any((low < -bound) | (high > bound), axis=1)
     points, gradients = _settle(points, middle, several, beyond, low, high, grid.cell, hermite)
     return Contour(np.concatenate([points, edge_points]), np.concatenate([unit(gradients), edge_normals]))
 
