@@ -34,7 +34,7 @@ PART = 16_384
 
 @dataclass(frozen=True)
 class Row:
-    """One fit; `seconds` of a batch are divided by its shapes."""
+    """One fit; `seconds` and `processor` (seconds of all threads) of a batch are divided by its shapes."""
 
     shape: str
     optimizer: str
@@ -45,6 +45,7 @@ class Row:
     reason: str
     uncertainty: float
     seconds: float
+    processor: float
     warnings: str
 
 
@@ -75,7 +76,7 @@ def rows_of(
     data: DataSource,
     named: list[tuple[ShapeName, SDFSamples]],
     fit: Fit,
-    seconds: float,
+    spent: tuple[float, float],
     optimizer: str,
     seed: int,
     resolution: int,
@@ -86,8 +87,8 @@ def rows_of(
         row = Row(
             str(shape), optimizer, seed, full_loss(space, code, samples),
             distance(space, code, true_mesh(data, shape), resolution),
-            int(fit.steps[k]), fit.reasons[k], float(fit.uncertainty[k]), seconds / len(named),
-            "; ".join(fit.warnings[k]),
+            int(fit.steps[k]), fit.reasons[k], float(fit.uncertainty[k]),
+            spent[0] / len(named), spent[1] / len(named), "; ".join(fit.warnings[k]),
         )  # fmt: skip
         say(f"{row.shape} {optimizer} seed {seed}: loss {row.loss:.5f}, chamfer {row.chamfer:.3f}, {row.seconds:.1f} s,"
             f" {row.steps} steps, {row.reason}")  # fmt: skip
@@ -102,15 +103,26 @@ def compare(rows: list[Row]) -> None:
     if pairs:
         ratios = np.array([one.loss / other.loss for one, other in pairs])
         speed = np.array([other.seconds / one.seconds for one, other in pairs])
+        work = np.array([other.processor / one.processor for one, other in pairs])
         say(f"loss of lm / adam: median {np.median(ratios):.3f}, worst {ratios.max():.3f}, "
             f"{(ratios <= 1).sum()} of {len(pairs)} as good or better")  # fmt: skip
-        say(f"seconds of adam / lm: median {np.median(speed):.1f}, least {speed.min():.1f}")
+        say(f"seconds of adam / lm: median {np.median(speed):.1f}, least {speed.min():.1f}; processor's: median "
+            f"{np.median(work):.1f}, least {work.min():.1f}")  # fmt: skip
     for optimizer in ("lm", "adam"):
         own = [row for row in rows if row.optimizer == optimizer]
         if own:
             chamfers = np.array([row.chamfer for row in own])
             say(f"{optimizer}: {len(own)} fits, {np.mean([row.seconds for row in own]):.2f} s a shape, chamfer median "
                 f"{np.median(chamfers):.3f}, worst {chamfers.max():.3f}")  # fmt: skip
+
+
+def clocks() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
+
+
+def since(start: tuple[float, float]) -> tuple[float, float]:
+    now = clocks()
+    return now[0] - start[0], now[1] - start[1]
 
 
 def say(text: str) -> None:
@@ -137,14 +149,13 @@ def main() -> None:
     rows: list[Row] = []
     space.fit(named[0][1], steps=2)  # warms up
     for seed in range(given.seeds):
-        start = time.perf_counter()
+        start = clocks()
         fit = space.fit([samples for _, samples in named], steps=given.steps, seed=seed)
-        seconds = time.perf_counter() - start
-        rows += rows_of(space, data, named, fit, seconds, "lm", seed, given.resolution)
+        rows += rows_of(space, data, named, fit, since(start), "lm", seed, given.resolution)
         for one in named[: given.adam]:
-            start = time.perf_counter()
+            start = clocks()
             fit = space.fit(one[1], optimizer="adam", seed=seed)
-            rows += rows_of(space, data, [one], fit, time.perf_counter() - start, "adam", seed, given.resolution)
+            rows += rows_of(space, data, [one], fit, since(start), "adam", seed, given.resolution)
     compare(rows)
     if given.out:
         with given.out.open("w", newline="", encoding="utf-8") as file:

@@ -22,6 +22,7 @@ FLOORS = [
     {"pipeline"},
     {"viewer"},
     {"cli"},
+    {"__main__"},
 ]
 """A room imports from its own floor and from those below."""
 

@@ -61,6 +61,12 @@ def test_help_and_version() -> None:
     assert run("--version").stdout == f"deepsdf, version {__version__}\n"
 
 
+def test_the_package_runs_as_a_module() -> None:
+    """As torchrun starts it."""
+    done = subprocess.run([sys.executable, "-m", "deepsdf", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"deepsdf, version {__version__}\n"
+
+
 ORIGINALS = {
     "preprocess": ["--data_dir", "-d", "--source", "-s", "--name", "-n", "--split", "--skip", "--threads", "--test",
                    "-t", "--surface"],

@@ -14,8 +14,20 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from deepsdf.geometry.cells import EDGE_ENDS, sheets
+from deepsdf.geometry.intersections import intersecting
 from deepsdf.geometry.polygonize import polygonize
-from deepsdf.geometry.primitives import Box, Capsule, Cylinder, Difference, Field, Rotated, Sphere, Torus, Translated
+from deepsdf.geometry.primitives import (
+    Box,
+    Capsule,
+    Cylinder,
+    Difference,
+    Field,
+    Rotated,
+    Sphere,
+    Torus,
+    Translated,
+    Union,
+)
 from deepsdf.pipeline.reconstruct import save_mesh
 
 TURNED = ((1.0, 2.0, 3.0), 0.7)
@@ -123,6 +135,59 @@ def test_a_box_keeps_its_corners() -> None:
 def test_whatever_the_field_the_mesh_is_a_manifold(seed: int) -> None:
     """Ambiguous faces, several sheets in a cell, tunnels: far rougher than the grid."""
     assert_manifold(polygonize(Foam(seed, 13 + 4 * seed, wall=True), resolution=16))
+
+
+ROUGH: dict[str, Field] = {
+    "box": moved(Box((0.5, 0.3, 0.4))),
+    "cylinder": moved(Cylinder(0.4, 0.5)),
+    "plate": moved(Box((0.6, 0.02, 0.6))),
+    "pierced box": moved(Difference(Box((0.5, 0.3, 0.4)), Cylinder(0.25, 0.6))),
+}
+
+
+@pytest.mark.parametrize("name", ROUGH)
+def test_a_mesh_does_not_cross_itself(name: str) -> None:
+    for resolution in (20, 48):
+        mesh = polygonize(ROUGH[name], resolution=resolution)
+        assert not len(intersecting(mesh.vertices, mesh.faces, np.arange(len(mesh.faces))))
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_nor_does_a_mesh_far_rougher_than_the_grid(seed: int) -> None:
+    mesh = polygonize(Foam(seed, 9 + 4 * seed, wall=True), resolution=9)
+    assert not len(intersecting(mesh.vertices, mesh.faces, np.arange(len(mesh.faces))))
+
+
+def test_triangles_that_cross() -> None:
+    flat = [[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]
+    others = {
+        "through it": ([[0.2, 0.2, -1], [0.2, 0.3, 1], [5, 5, 1]], True),
+        "an edge of the first through the other": ([[0.5, -0.5, -1], [0.5, -0.5, 1], [0.5, 0.5, 0]], True),
+        "beside it": ([[0.8, 0.8, -1], [0.8, 0.9, 1], [5, 5, 1]], False),
+        "above it": ([[0.2, 0.2, 0.1], [0.2, 0.3, 1], [5, 5, 1]], False),
+        "in its plane": ([[0.2, 0.2, 0], [0.7, 0.7, 0], [5, 5, 0]], False),
+    }
+    turn = trimesh.transformations.rotation_matrix(0.7, (1, 2, 3))[:3, :3]
+    for name, (other, cross) in others.items():
+        points = 3 * np.array(flat + other) @ turn.T + 0.3
+        for order in ([0, 1, 2], [1, 2, 0], [2, 1, 0]):
+            faces = np.array([order, np.add(order, 3)])
+            assert len(intersecting(points, faces, np.arange(2))) == 2 * cross, name
+            assert len(intersecting(points, faces, np.arange(1))) == cross, name
+    # with a corner in common, and an edge
+    points = np.array([*flat, [0.2, 0.3, 1], [0.5, 0.1, -1], [0, 0, 1]])
+    assert len(intersecting(points, np.array([[0, 1, 2], [0, 3, 4]]), np.arange(2))) == 2
+    assert not len(intersecting(points, np.array([[0, 1, 2], [0, 1, 5]]), np.arange(2)))
+    assert not len(intersecting(points, np.zeros((0, 3), int), np.arange(0)))
+
+
+def test_points_of_thin_parts_lie_on_the_surface() -> None:
+    """Fins and a sharp crease, where one Newton step goes wrong: the gradient turns within a cell."""
+    fins = moved(Union((Box((0.6, 0.02, 0.6)), Capsule(0.02, 0.8), Torus(0.6, 0.03))))
+    mesh = polygonize(fins, resolution=48)
+    off = np.abs(fins(np.asarray(mesh.vertices, np.float32))) / (2 / 47)
+    assert off.max() < 0.1
+    assert np.quantile(off, 0.99) < 0.01
 
 
 @pytest.mark.parametrize("vertices", ["exact", "linear"])

@@ -136,7 +136,7 @@ def test_lm_is_as_good_as_adam_in_few_steps(space: ShapeSpace) -> None:
     observed = [draw(field, 4000, seed=9) for field in [*FIELDS.values(), ball(0.42), ball(0.58)]]
     lm, adam = space.fit(observed), space.fit(observed, optimizer="adam", samples=500)
     assert (lm.losses <= adam.losses * 1.02 + 1e-4).all()
-    assert (lm.steps <= 40).all()
+    assert (lm.steps <= 60).all()
     assert (adam.steps == 800).all()
     assert lm.converged.all()
     assert lm.start_losses.shape == (8, 6)
@@ -151,6 +151,21 @@ def test_a_training_shape_is_fitted_as_well_as_it_was_learned(space: ShapeSpace)
         with torch.no_grad():
             learned = clamped_l1(space.decoder(space.codes[k : k + 1], rows[..., :3]), rows[..., 3], 0.1).mean()
         assert float(fit.losses[k]) < 1.5 * float(learned) + 1e-3
+
+
+def test_best_of_keeps_the_better_fit_of_each_shape(space: ShapeSpace) -> None:
+    """Where all samples are judged, the losses told by fits of different seeds compare exactly."""
+    observed = [draw(field, 400, seed=9) for field in FIELDS.values()]
+    how: dict[str, Any] = {"optimizer": "adam", "steps": 30, "samples": 100}
+    first, second = (space.fit(observed, seed=seed, **how) for seed in (5, 6))
+    told: list[tuple[int, int]] = []
+    best = space.fit(observed, seed=5, best_of=2, on_step=lambda *step: told.append(step), **how)
+    better = first.losses <= second.losses
+    assert 0 < int(better.sum()) < len(better), "a fit of each seed is in it"
+    assert torch.equal(best.codes, torch.where(better[:, None], first.codes, second.codes))
+    assert torch.allclose(best.losses, torch.minimum(first.losses, second.losses))
+    assert best.std.shape == first.std.shape
+    assert told == [(step, 60) for step in range(1, 61)]
 
 
 def test_the_told_loss_is_that_of_the_told_code(space: ShapeSpace) -> None:
@@ -254,6 +269,7 @@ def test_observations_that_are_none(space: ShapeSpace, observed: Any, message: s
     ("options", "message"),
     [
         ({"optimizer": "sgd"}, "optimizer is 'sgd'; it may be 'lm' or 'adam'"),
+        ({"best_of": 0}, "best_of is 0; it must be at least 1"),
         ({"steps": 0}, "steps is 0; it must be at least 1"),
         ({"samples": 1}, "samples is 1; it must be at least 2"),
         ({"samples": -3, "optimizer": "adam"}, "samples is -3; it must be at least 2"),

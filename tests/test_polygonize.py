@@ -157,6 +157,26 @@ def test_thin_parts_are_not_lost(thin: Field, turn: tuple[float, float, float]) 
     assert sparse.body_count == 1
 
 
+@pytest.mark.parametrize("slope", [0.6, 1.0, 1.3])
+@pytest.mark.parametrize("turn", [((0.0, 0.0, 1.0), 0.0), ((0.0, 0.0, 1.0), 0.4), TURNED], ids=["grid", "z", "askew"])
+def test_parts_thinner_than_a_cell(turn: tuple[tuple[float, float, float], float], slope: float) -> None:
+    """Plates and needles of half a cell or so are in tatters on the grid; no tatter is lost."""
+    grid = Grid(50, 1.0)
+    thick = grid.cell / 4
+    crossed = 0
+    for thin in (Box((0.6, thick, 0.5)), Box((0.6, 2 * thick, 0.5)), Capsule(thick, 0.7), Capsule(1.6 * thick, 0.7)):
+        placed = Translated(Rotated(thin, *turn), (0.011, 0.007, 0.013))
+
+        def field(points: np.ndarray, placed: Field = placed) -> np.ndarray:
+            return slope * placed(points)
+
+        sparse, dense = crossing_sparse(field, grid), crossing_dense(field, grid)
+        np.testing.assert_array_equal(sparse.cells, dense.cells)
+        np.testing.assert_array_equal(sparse.values, dense.values)
+        crossed += len(dense.cells)
+    assert crossed > 1000
+
+
 @pytest.mark.parametrize("slope", [1.0, 1.2])
 def test_a_speck_in_the_middle_of_a_coarse_cell_is_found(slope: float) -> None:
     """As far from every coarse sample as can be, in a field a little steeper than a distance."""

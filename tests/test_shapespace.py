@@ -8,6 +8,7 @@ import torch
 from conftest import FIELDS, Toys
 
 from deepsdf.errors import InputError
+from deepsdf.geometry.crossing import Grid, crossing_dense, crossing_sparse
 from deepsdf.inference.shapespace import CHUNK, Shape, ShapeSpace
 from deepsdf.network.codes import CodePrior
 from deepsdf.network.decoder import Decoder, build_decoder
@@ -65,6 +66,19 @@ def test_a_mesh_is_closed_outward_and_lies_on_the_surface(space: ShapeSpace, met
         linear = shape.mesh(48, method=method, vertices="linear")
         assert off.mean() < np.abs(shape.sdf(linear.vertices)).mean() / 5
         assert np.abs(shape.sdf(linear.vertices)).max() < cell / 4
+
+
+def test_the_search_loses_nothing_of_a_decoder(space: ShapeSpace) -> None:
+    """Training codes, blends and draws from the prior: crossed cells and signs are those of the whole grid."""
+    blends = [space.shape(0.5 * (space.codes[k] + space.codes[k + 1])) for k in range(3)]
+    for shape in [*(space.shape(k) for k in range(6)), *blends, *space.sample(3)]:
+        for resolution in (33, 60):
+            grid = Grid(resolution, 1.0)
+            sparse, dense = crossing_sparse(shape, grid), crossing_dense(shape, grid)
+            np.testing.assert_array_equal(sparse.cells, dense.cells)
+            np.testing.assert_array_equal(sparse.values > 0, dense.values > 0)
+            np.testing.assert_allclose(sparse.values, dense.values, atol=1e-6)
+            assert sparse.queries < dense.queries / 2 or resolution < 60
 
 
 def test_gradients_are_differences(space: ShapeSpace) -> None:

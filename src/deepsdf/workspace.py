@@ -181,6 +181,10 @@ class Experiment:
     def logs_path(self) -> Path:
         return self.root / "Logs.pth"
 
+    @property
+    def tensorboard_folder(self) -> Path:
+        return self.root / "TensorBoard"
+
     def model_path(self, checkpoint: str | int) -> Path:
         return self._checkpoint("ModelParameters", checkpoint)
 

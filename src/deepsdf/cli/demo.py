@@ -53,7 +53,8 @@ def demo(out: Path, training: int, held_out: int, epochs: int, resolution: int, 
     some_failed |= _run("evaluate", "-e", experiment, "-d", data, "-s", test_split)
     first, second = (shape.instance for shape in (*read_split(test_split), *read_split(train_split))[:2])
     strip = experiment / "Interpolations"
-    _run("interpolate", "-e", experiment, first, second, "-o", strip, "--resolution", min(128, resolution))
+    small = min(128, resolution)
+    _run("interpolate", "-e", experiment, first, second, "-o", strip, "--resolution", small, "--film", "none")
     _run("plot", "-e", experiment)
     _tell(experiment, data, test_split, time.perf_counter() - start)
     if some_failed:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
@@ -63,6 +65,9 @@ from deepsdf.cli.common import (
     default=None,
     help="Same seed, same bits on a CPU.  [default: Seed in specs.json, or 0]",
 )
+@click.option(
+    "--tensorboard", is_flag=True, help="Write EXP/TensorBoard: scalars, pictures. Needs deepsdf[tensorboard]."
+)
 @device_option
 @common_options
 def train(
@@ -78,6 +83,7 @@ def train(
     test_split: Path | None,
     epochs: int | None,
     seed: int | None,
+    tensorboard: bool,
     device: str,
 ) -> None:
     """Train the network that EXP/specs.json describes.
@@ -100,7 +106,12 @@ def train(
     stop = threading.Event()
 
     again = f"go on with {command('deepsdf', 'train', '-e', experiment, '-c', 'latest')}"
-    with Bar("Training") as bar, interruptible(f"the last checkpoint is as it was; {again}"), _stop_on_signal(stop):
+    with (
+        _events(experiment, tensorboard and first) as tell,
+        Bar("Training") as bar,
+        interruptible(f"the last checkpoint is as it was; {again}"),
+        _stop_on_signal(stop),
+    ):
 
         def on_epoch(report: EpochReport) -> None:
             last[:] = [report]
@@ -109,6 +120,8 @@ def train(
                 report.num_epochs,
                 f"loss {report.loss:.5f}  {report.samples_per_second / 1e3:,.0f}k samples/s",
             )
+            if tell:
+                tell(report)
 
         done = run(
             experiment,
@@ -138,6 +151,18 @@ def train(
     else:
         following = command("deepsdf", "reconstruct", "-e", experiment, "-d", done.specs.data_source, "-s", test)
     finish(failures, following)
+
+
+@contextmanager
+def _events(experiment: Path, wanted: bool) -> Iterator[Callable[[Any], None] | None]:
+    if not wanted:
+        yield None
+        return
+    from deepsdf.pipeline.tensorboard import TensorBoard
+    from deepsdf.workspace import Experiment
+
+    with TensorBoard(Experiment.open(experiment)) as tell:
+        yield tell
 
 
 def _write_specs(

@@ -1,4 +1,4 @@
-"""Verbs that use a trained space: reconstruct, mesh, interpolate, sample."""
+"""Verbs that turn codes and samples into meshes: reconstruct, mesh."""
 
 from __future__ import annotations
 
@@ -47,7 +47,14 @@ dense_option = click.option("--dense", is_flag=True, help="Evaluate every sample
     show_default=True,
     help="lm: Gauss-Newton from several starts; adam: the original's, from one.",
 )
-@click.option("--iters", type=click.IntRange(min=1), help="Steps at most.  [default: 40 of lm, 800 of adam]")
+@click.option("--iters", type=click.IntRange(min=1), help="Steps at most.  [default: 60 of lm, 800 of adam]")
+@click.option(
+    "--best-of",
+    default=1,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Fit so often, from other seeds, and keep the lowest loss.",
+)
 @click.option("--skip", is_flag=True, help="Leave shapes alone that were reconstructed before.")
 @resolution_option
 @linear_option
@@ -63,6 +70,7 @@ def reconstruct(
     split: Path,
     optimizer: Any,
     iters: int | None,
+    best_of: int,
     skip: bool,
     resolution: int,
     linear: bool,
@@ -95,6 +103,7 @@ def reconstruct(
             checkpoint=checkpoint,
             optimizer=optimizer,
             steps=iters,
+            best_of=best_of,
             resolution=resolution,
             vertices="linear" if linear else "exact",
             method="dense" if dense else "sparse",
@@ -110,7 +119,8 @@ def reconstruct(
     for doubt in [] if Quiet.on else doubts:  # reconstruct.csv keeps them
         logging.getLogger("deepsdf").warning("%s", doubt)
     skipped = f", {len(result.skipped)} were there already" if result.skipped else ""
-    done = f"Reconstructed {count(len(result.done), 'shape')} in {opened.root / 'Reconstructions'}"
+    best = f" (each the best of {best_of} fits)" if best_of > 1 else ""
+    done = f"Reconstructed {count(len(result.done), 'shape')}{best} in {opened.root / 'Reconstructions'}"
     say(f"{done}{skipped}, {len(result.failures)} failed")
     following = command("deepsdf", "evaluate", "-e", experiment, "-c", checkpoint, "-d", data, "-s", split)
     finish(result.failures, following)
@@ -162,81 +172,3 @@ def mesh(
         )
     say(f"Meshed {count(len(result.done), 'shape')} in {opened.root / 'TrainingMeshes'}, {len(result.failures)} failed")
     finish(result.failures)
-
-
-@click.command()
-@experiment_option
-@checkpoint_option
-@click.argument("first")
-@click.argument("second")
-@click.option(
-    "--steps", default=7, show_default=True, type=click.IntRange(min=2), help="Shapes on the way, both ends included."
-)
-@click.option(
-    "--out",
-    "-o",
-    type=click.Path(path_type=Path),
-    help="Folder to write to.  [default: EXP/Interpolations/FIRST-SECOND]",
-)
-@click.option("--resolution", default=128, show_default=True, type=click.IntRange(min=8), help="Grid samples an axis.")
-@device_option
-@common_options
-def interpolate(
-    experiment: Path,
-    checkpoint: str,
-    first: str,
-    second: str,
-    steps: int,
-    out: Path | None,
-    resolution: int,
-    device: str,
-) -> None:
-    """Shapes on the straight line between two codes: meshes and a strip.
-
-    FIRST and SECOND are a training or reconstructed instance's name, or a code file (.pth).
-    """
-    from deepsdf.pipeline.explore import interpolate as run
-    from deepsdf.workspace import Experiment
-
-    pair = "-".join(Path(name).name.removesuffix(".pth") for name in (first, second))
-    folder = out or experiment / "Interpolations" / pair
-    picture = run(
-        Experiment.open(experiment),
-        first,
-        second,
-        folder,
-        checkpoint=checkpoint,
-        steps=steps,
-        resolution=resolution,
-        device=device,
-    )
-    say(f"Wrote {steps} meshes and {picture}")
-
-
-@click.command()
-@experiment_option
-@checkpoint_option
-@click.option("--number", "-n", default=8, show_default=True, type=click.IntRange(min=1), help="How many shapes.")
-@click.option("--out", "-o", type=click.Path(path_type=Path), help="Folder to write to.  [default: EXP/Samples]")
-@click.option("--resolution", default=128, show_default=True, type=click.IntRange(min=8), help="Grid samples an axis.")
-@device_option
-@seed_option
-@common_options
-def sample(
-    experiment: Path, checkpoint: str, number: int, out: Path | None, resolution: int, device: str, seed: int
-) -> None:
-    """New shapes, drawn from the prior of the training codes: meshes and a picture."""
-    from deepsdf.pipeline.explore import sample as run
-    from deepsdf.workspace import Experiment
-
-    folder = out or experiment / "Samples"
-    picture = run(
-        Experiment.open(experiment),
-        number,
-        folder,
-        checkpoint=checkpoint,
-        resolution=resolution,
-        device=device,
-        seed=seed,
-    )
-    say(f"Wrote {count(number, 'shape')} and {picture}")

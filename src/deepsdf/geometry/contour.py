@@ -25,6 +25,9 @@ MARGIN = 1e-3
 _PULL = 0.02  # towards the middle of the edges' points, beside each of which the planes count 1
 _PULLS = 4
 _SWEEPS = 60
+_LONG = 0.05  # of a cell: a Newton step after which another is taken,
+_ROUNDS = 4  # so many at most
+_NEAR = 2e-3  # of a cell: a value that counts as on the surface
 
 
 @dataclass(frozen=True)
@@ -92,10 +95,13 @@ def find_sheets(crossing: Crossing) -> Sheets:
     return Sheets(base[at], EDGE_AXIS[edge[at]], ends, cell_edges, cell_sheets, row[leading], ambiguous, joined)
 
 
-def find_points(crossing: Crossing, sheets: Sheets, hermite: Hermite) -> Contour:
-    """Two evaluations with gradients: one a crossed edge, one a sheet."""
+def find_points(crossing: Crossing, sheets: Sheets, hermite: Hermite, bound: float = np.inf) -> Contour:
+    """Two evaluations with gradients, one a crossed edge and one a sheet, and more of the few that are still off.
+
+    Beyond the cube of half side `bound` none is moved again.
+    """
     grid = crossing.grid
-    edge_points, edge_normals, offsets = _edge_points(grid.position, grid.cell, sheets, hermite)
+    edge_points, edge_normals, offsets = _edge_points(grid.position, grid.cell, sheets, hermite, bound)
     rows, names = np.nonzero(sheets.cell_edges >= 0)
     member, of = sheets.cell_edges[rows, names], sheets.cell_sheets[rows, names]
     count = len(sheets.sheet_cell)
@@ -108,12 +114,51 @@ def find_points(crossing: Crossing, sheets: Sheets, hermite: Hermite) -> Contour
     # Planes of several sheets of a cell could meet beyond one another: there the middles must do.
     several = np.bincount(sheets.sheet_cell)[sheets.sheet_cell] > 1
     points[several] = middle[several]
-    values, gradients = hermite(points)
-    step = newton_step(values, gradients)
-    step *= np.minimum(1.0, 0.5 * grid.cell / np.maximum(np.linalg.norm(step, axis=1), 1e-300))[:, None]
-    step[several] = 0.0
-    points = np.clip(points + step, low, high)
+    beyond = np.any((low < -bound) | (high > bound), axis=1)
+    points, gradients = _settle(points, middle, several, beyond, low, high, grid.cell, hermite)
     return Contour(np.concatenate([points, edge_points]), np.concatenate([unit(gradients), edge_normals]))
+
+
+def _settle(
+    points: np.ndarray,
+    middle: np.ndarray,
+    several: np.ndarray,
+    beyond: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    cell: float,
+    hermite: Hermite,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sheets' points moved onto the surface within their cells, and the gradients there.
+
+    One Newton step does for most. Where it was long, and where a cell has several sheets, more are taken, and the best
+    point counts: of what was met on the way from the planes' point and, if that does not arrive, from the middle.
+    """
+    values, gradients = hermite(points)
+    step = _short_step(values, gradients, cell)
+    moved = np.where((several & beyond)[:, None], points, np.clip(points + step, low, high))
+    doubtful = np.flatnonzero((several | (np.linalg.norm(step, axis=1) > _LONG * cell)) & ~beyond)
+    best, slopes, off = points[doubtful].copy(), gradients[doubtful].copy(), np.abs(values[doubtful])
+    for start in (moved[doubtful], middle[doubtful]):
+        rows = np.flatnonzero(off > _NEAR * cell)
+        at = start[rows]
+        for _ in range(_ROUNDS):
+            if not len(rows):
+                break
+            values, local = hermite(at)
+            better = np.abs(values) < off[rows]
+            best[rows[better]], slopes[rows[better]] = at[better], local[better]
+            off[rows[better]] = np.abs(values[better])
+            left = off[rows] > _NEAR * cell
+            at = np.clip(at + _short_step(values, local, cell), low[doubtful[rows]], high[doubtful[rows]])[left]
+            rows = rows[left]
+    moved[doubtful], gradients[doubtful] = best, slopes
+    return moved, gradients
+
+
+def _short_step(values: np.ndarray, gradients: np.ndarray, cell: float) -> np.ndarray:
+    step = newton_step(values, gradients)
+    return step * np.minimum(1.0, 0.5 * cell / np.maximum(np.linalg.norm(step, axis=1), 1e-300))[:, None]
 
 
 def newton_step(values: np.ndarray, gradients: np.ndarray) -> np.ndarray:
@@ -122,25 +167,35 @@ def newton_step(values: np.ndarray, gradients: np.ndarray) -> np.ndarray:
 
 
 def _edge_points(
-    position: Callable[[np.ndarray], np.ndarray], cell: float, sheets: Sheets, hermite: Hermite
+    position: Callable[[np.ndarray], np.ndarray], cell: float, sheets: Sheets, hermite: Hermite, bound: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Points and normals (e, 3) where edges cross the surface, and the offsets (e,) of their tangent planes."""
-    row, axis = np.arange(len(sheets.axis)), sheets.axis
-    along = np.eye(3)[axis]
-    low, high = sheets.ends.T
-    share = low / (low - high)
-    guess = position(sheets.base + share[:, None] * along)
-    values, gradients = hermite(guess)
-    length = np.linalg.norm(gradients, axis=1)
-    normals = unit(gradients)
-    slope = cell * gradients[row, axis]
-    rising = np.where(sheets.outward, slope > 0, slope < 0)
-    better = share - np.where(rising, values / np.where(rising, slope, 1.0), 0.0)
-    short = (values <= 0) == sheets.outward  # the crossing lies beyond the guess
-    kept = (better >= np.where(short, share, 0.0)) & (better <= np.where(short, 1.0, share))
-    share = np.clip(np.where(kept, better, share), MARGIN, 1.0 - MARGIN)
-    offsets = (normals * guess).sum(axis=1) - values / np.where(length > 0, length, 1.0)
-    return position(sheets.base + share[:, None] * along), normals, offsets
+    axis, (first, last) = sheets.axis, sheets.ends.T
+    share = first / (first - last)
+    low, high = np.zeros(len(axis)), np.ones(len(axis))
+    normals, offsets = np.zeros((len(axis), 3)), np.zeros(len(axis))
+    rows = np.arange(len(axis))
+    for _ in range(1 + _ROUNDS):
+        guess = position(sheets.base[rows] + share[rows, None] * np.eye(3)[axis[rows]])
+        values, gradients = hermite(guess)
+        length = np.linalg.norm(gradients, axis=1)
+        normals[rows] = unit(gradients)
+        offsets[rows] = (normals[rows] * guess).sum(axis=1) - values / np.where(length > 0, length, 1.0)
+        slope = cell * gradients[np.arange(len(rows)), axis[rows]]
+        outward = sheets.outward[rows]
+        short = (values <= 0) == outward  # the crossing lies beyond the guess
+        low[rows[short]], high[rows[~short]] = share[rows[short]], share[rows[~short]]
+        rising = np.where(outward, slope > 0, slope < 0)
+        better = share[rows] - np.where(rising, values / np.where(rising, slope, 1.0), 0.0)
+        kept = rising & (better >= low[rows]) & (better <= high[rows])
+        better = np.where(kept, better, 0.5 * (low[rows] + high[rows]))
+        off = np.abs(better - share[rows])
+        share[rows] = better
+        rows = rows[(off > _LONG) & (np.abs(guess) <= bound).all(axis=1)]
+        if not len(rows):
+            break
+    share = np.clip(share, MARGIN, 1.0 - MARGIN)
+    return position(sheets.base + share[:, None] * np.eye(3)[axis]), normals, offsets
 
 
 def _sums(of: np.ndarray, what: np.ndarray, count: int) -> np.ndarray:

@@ -3,7 +3,8 @@
 A cell whose corners all have one sign may still hold a part of the surface. How steep the field would have to be for
 that is its *critical slope*: a field of slope L has no zero nearer than |f| / L to a sample of value f, so balls of
 these radii around the corners cover whatever is free of the surface. Cells are opened where the critical slope is at
-most the field's own, which the user gives or the values themselves tell.
+most the field's own, which the user gives or the values themselves tell: one for all large cells, where a whole part
+could be lost, and its own for each of the last, where whatever hangs together with surface that was found is followed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from deepsdf.errors import InputError
 from deepsdf.geometry.bricks import Bricks
 from deepsdf.geometry.cells import CORNERS
 from deepsdf.geometry.primitives import Field
+from deepsdf.geometry.steepness import critical, mixed, nearest
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +31,7 @@ SAFETY = 1.1
 
 _QUANTILE = 0.99
 _RAISE = 2.0  # A field that jumps is steeper than any slope: following its surface must do.
+_LOCAL = 2  # levels before the grid's own whose cells are opened by the slope around them
 _CHUNK = 1 << 17  # cells worked on at once
 _MANY = 0.4  # share of the samples near the surface that is worth a warning,
 _LARGE = 2_000_000  # where that is so many
@@ -104,7 +107,7 @@ def crossing_dense(field: Field, grid: Grid) -> Crossing:
         else:
             pair = np.stack([before, layer])
             corners = np.stack([pair[a, b : n - 1 + b, c : n - 1 + c] for a, b, c in CORNERS], -1)
-            j, k = np.nonzero(_mixed(corners))
+            j, k = np.nonzero(mixed(corners))
             cells.append(np.column_stack([np.full(len(j), i - 1), j, k]).astype(np.int32))
             values.append(corners[j, k])
         before = walls[0, 1] = layer
@@ -164,6 +167,7 @@ class _Level:
         self.values = Bricks(self.grid.resolution)
         self.cells = np.zeros((0, 3), np.int32)
         self.critical = np.zeros((0, 8), np.float32)
+        self.steep = np.zeros(0, np.float32)
         self.opened = np.zeros((0, 8), bool)
 
     def corners(self, cells: np.ndarray) -> np.ndarray:
@@ -174,6 +178,7 @@ class _Search:
     def __init__(self, field: Field, grid: Grid, lipschitz: float | None) -> None:
         self.samples, self.grid, self.lipschitz = _Samples(field), grid, lipschitz
         self.slope = self.measured = lipschitz or 0.0
+        self.usual = 0.0
         self.warned = False
         step = 1
         while -(-(grid.resolution - 1) // (2 * step)) >= COARSE_CELLS:
@@ -186,13 +191,14 @@ class _Search:
     def open(self) -> None:
         """Look into every cell that may hold a part of the surface, down to the grid's own cells."""
         for number, level in enumerate(self.levels[:-1]):
-            wanted = (level.critical <= self.slope) & ~level.opened
+            wanted = (level.critical <= self._limit(number)) & ~level.opened
             level.opened |= wanted
             rows, octants = np.nonzero(wanted)
             self._warn(number, len(rows))
             self._hand_down(number, unique(rows))
             children = 2 * level.cells[rows] + CORNERS[octants]
-            self._add(number + 1, children[(children < self.levels[number + 1].grid.resolution - 1).all(axis=1)])
+            within = (children < self.levels[number + 1].grid.resolution - 1).all(axis=1)
+            self._add(number + 1, children[within], level.steep[rows[within]])
 
     def follow(self) -> bool:
         """Follow the surface from the grid's cells that were looked at into those that were not.
@@ -222,9 +228,9 @@ class _Search:
         for start in range(0, len(level.cells), _CHUNK):
             part = level.cells[start : start + _CHUNK]
             corners = level.corners(part)
-            mixed = _mixed(corners)
-            cells.append(part[mixed])
-            values.append(corners[mixed])
+            crossed = mixed(corners)
+            cells.append(part[crossed])
+            values.append(corners[crossed])
         cells, values = np.concatenate(cells), np.concatenate(values)
         # A cell may have been met twice: by following the surface, and from its parent.
         order = np.unique(self.grid.key(cells), return_index=True)[1]
@@ -237,24 +243,43 @@ class _Search:
         low, high = self.samples.low, self.samples.high
         return Crossing(self.grid, cells, values, walls, low, high, self.samples.queries)
 
-    def _add(self, number: int, cells: np.ndarray) -> None:
-        """Evaluate the corners of cells of a level, and how steep the field must be for a zero in their octants."""
+    def _limit(self, number: int) -> float | np.ndarray:
+        """The critical slope up to which octants of a level are opened.
+
+        In the last levels that is the slope around each cell: what is lost by it would have to be within a few of the
+        grid's cells, apart from all surface that was found.
+        """
+        if self.lipschitz is not None or number < len(self.levels) - 1 - _LOCAL:
+            return self.slope
+        return np.clip(SAFETY * self.levels[number].steep, self.usual, self.slope)[:, None]
+
+    def _add(self, number: int, cells: np.ndarray, steep: np.ndarray | None = None) -> None:
+        """Evaluate the corners of cells of a level, and how steep the field must be for a zero in their octants.
+
+        `steep` (n,) is how steep it is about their parents.
+        """
         level = self.levels[number]
         last = number == len(self.levels) - 1
-        slopes, critical = [], []
+        slopes, around, needed = [], [], []
         for start in range(0, len(cells), _CHUNK):
             part = cells[start : start + _CHUNK]
             corners = self._corners(level, part)
             if not last:
-                critical.append(_critical(corners, level.side))
+                needed.append(critical(corners, level.side))
             if not last or self.lipschitz is not None:
-                slopes.append(self._slopes(level, part, corners))
+                every = self._slopes(level, part, corners)
+                around.append(every.astype(np.float32))
+                slopes.append(every[nearest(corners)])
         level.cells = np.concatenate([level.cells, cells])
         if not last and len(cells):
-            level.critical = np.concatenate([level.critical, *critical])
+            level.critical = np.concatenate([level.critical, *needed])
             level.opened = np.concatenate([level.opened, np.zeros((len(cells), 8), bool)])
+            own = np.concatenate(around)
+            level.steep = np.concatenate([level.steep, own if steep is None else np.maximum(own, steep)])
             if self.lipschitz is None:
-                self.measured = max(self.measured, SAFETY * float(np.quantile(np.concatenate(slopes), _QUANTILE)))
+                found = np.concatenate(slopes)
+                self.measured = max(self.measured, SAFETY * float(np.quantile(found, _QUANTILE)))
+                self.usual = max(self.usual, SAFETY * float(np.median(found)))
                 self.slope = max(self.slope, self.measured)
 
     def _corners(self, level: _Level, cells: np.ndarray) -> np.ndarray:
@@ -275,7 +300,7 @@ class _Search:
             finer.values.set(places.reshape(-1, 3), level.corners(cells).reshape(-1))
 
     def _slopes(self, level: _Level, cells: np.ndarray, corners: np.ndarray) -> np.ndarray:
-        """Slopes of the field over the cells at the surface, or over the nearest where none is known to be there."""
+        """(n,), slopes of the field over cells."""
         change = corners.reshape(-1, 2, 2, 2).astype(np.float64)
         sides = np.stack([level.axis[cells[:, a] + 1] - level.axis[cells[:, a]] for a in range(3)], -1)
         along = np.stack([np.diff(change, axis=a + 1).reshape(-1, 4) for a in range(3)], -1) / sides[:, None]
@@ -285,13 +310,7 @@ class _Search:
                 f"the field is steeper than lipschitz={self.lipschitz:g}: {np.abs(along[steep]).max():.4g} near "
                 f"{level.axis[cells[steep]].tolist()}; give a larger bound"
             )
-        slopes = np.sqrt((along.mean(axis=1) ** 2).sum(axis=1))
-        mixed = _mixed(corners)
-        if mixed.sum() >= 32:
-            return slopes[mixed]
-        distance = np.abs(corners).min(axis=1)
-        count = min(len(cells), max(32, len(cells) // 20))
-        return slopes[np.argpartition(distance, count - 1)[:count]] if count else slopes
+        return np.sqrt((along.mean(axis=1) ** 2).sum(axis=1))
 
     def _across_faces(self, cells: np.ndarray) -> np.ndarray:
         """The cells beyond the faces that the surface passes through."""
@@ -311,7 +330,7 @@ class _Search:
     def _needed(self, cells: np.ndarray) -> float:
         """The slope at which all the grid's cells given would have been looked at."""
         needed = 0.0
-        for number, level in enumerate(self.levels[:-1]):
+        for number, level in enumerate(self.levels[: -1 - _LOCAL]):
             shift = len(self.levels) - 1 - number
             parents, octants = cells >> shift, (cells >> (shift - 1)) & 1
             keys = level.grid.key(level.cells)
@@ -372,32 +391,8 @@ def unique(keys: np.ndarray) -> np.ndarray:
     return keys[np.append(True, keys[1:] != keys[:-1])[: len(keys)]]
 
 
-def _mixed(corners: np.ndarray) -> np.ndarray:
-    inside = corners <= 0
-    return np.asarray(inside.any(axis=-1) & ~inside.all(axis=-1))
-
-
 def _within(keys: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Whether each of the keys is among the known, which are sorted."""
     if not len(known):
         return np.zeros(len(keys), bool)
     return known[np.minimum(np.searchsorted(known, keys), len(known) - 1)] == keys
-
-
-def _farthest() -> np.ndarray:
-    """(8, 8): the distance from a unit cell's corner to the farthest point of each of its octants."""
-    low = CORNERS / 2.0
-    far = np.maximum(np.abs(low - CORNERS[:, None]), np.abs(low + 0.5 - CORNERS[:, None]))
-    return np.sqrt((far**2).sum(axis=-1))
-
-
-_INVERSE_FARTHEST: np.ndarray = (1.0 / _farthest()).astype(np.float32)
-
-
-def _critical(corners: np.ndarray, side: float) -> np.ndarray:
-    """(c, 8): the least slope a field of these corner values (c, 8) has if it is zero somewhere in an octant."""
-    size = np.abs(corners) / np.float32(side)
-    critical = size[:, :1] * _INVERSE_FARTHEST[0]
-    for corner in range(1, 8):
-        np.maximum(critical, size[:, corner : corner + 1] * _INVERSE_FARTHEST[corner], out=critical)
-    return critical

@@ -6,9 +6,11 @@ import numpy as np
 
 from deepsdf.geometry.contour import Contour, Hermite, newton_step
 from deepsdf.geometry.hermite import unit
+from deepsdf.geometry.intersections import intersecting
 
-_REACH = 0.15  # of an edge's length: a midpoint farther from the surface belongs to another part of it
+_REACH = 0.3  # of an edge's length: a midpoint farther from the surface belongs to another part of it
 _FACING = 0.5  # a cosine: how well the parts of a triangle must look as it does
+_FAR = 0.05  # of the least height of the triangles at an edge: moved by more, its middle may cross other triangles
 
 
 def subdivide(
@@ -17,8 +19,8 @@ def subdivide(
     """Split edges whose middle is farther than `tolerance` from the surface, and put the new points on it.
 
     Which edges these are is first foretold by the normals at their ends, then seen: one evaluation with gradient for
-    each that is foretold. The mesh stays as closed as it was. Points on the walls of the cube of half side `bound` stay
-    on them.
+    each that is foretold. The mesh stays as closed as it was, and splits that would let it cross itself are taken back.
+    Points on the walls of the cube of half side `bound` stay on them.
     """
     points, normals, count = contour.points, contour.normals, len(contour.points)
     ends = np.stack([triangles, triangles[:, [1, 2, 0]]], -1).astype(np.int64)
@@ -37,7 +39,12 @@ def subdivide(
     added[likely[split]] = count + np.arange(split.sum())
     moved = np.clip(middle + step, -bound, bound)
     contour = Contour(np.concatenate([points, moved[split]]), np.concatenate([normals, unit(gradients)[split]]))
+    height = np.full(len(keys), np.inf)
+    np.minimum.at(height, edges, _heights(points, triangles)[:, None])
+    far = np.concatenate([np.zeros(count, bool), (off > _FAR * height[likely])[split]])
     _keep_unfolded(contour.points, triangles, edges, added)
+    while _uncross(contour.points, triangles, edges, added, far):
+        _keep_unfolded(contour.points, triangles, edges, added)
     return _compact(contour, _parts(contour.points, triangles, added[edges])[0])
 
 
@@ -52,6 +59,23 @@ def _keep_unfolded(points: np.ndarray, triangles: np.ndarray, edges: np.ndarray,
         if not len(folded):
             return
         added[folded] = -1
+
+
+def _uncross(points: np.ndarray, triangles: np.ndarray, edges: np.ndarray, added: np.ndarray, far: np.ndarray) -> bool:
+    """Take back splits with points moved far in triangles that pass through others. Returns whether there were any."""
+    parts, parents = _parts(points, triangles, added[edges])
+    pairs = intersecting(points, parts, np.flatnonzero(far[parts].any(axis=1)))
+    crossing = edges[parents[pairs[:, 0]]]
+    crossing = crossing[(added[crossing] >= 0) & far[added[crossing]]]
+    added[crossing] = -1
+    return len(crossing) > 0
+
+
+def _heights(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """The least height (t,) of each triangle."""
+    sides = points[triangles[:, [1, 2, 0]]] - points[triangles]
+    longest = np.linalg.norm(sides, axis=-1).max(axis=1)
+    return np.linalg.norm(np.cross(sides[:, 0], sides[:, 1]), axis=1) / np.maximum(longest, 1e-300)
 
 
 def _face_normals(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 Every face of the grid that a sheet passes through joins four points: of the two edges where the surface crosses the
 face, and of the sheet on both sides. Either diagonal makes two triangles, and with either, what lies in one cell is a
-cone from the sheet's point over a ring on the cell's walls. Such cones do not meet, so the mesh does not cross itself.
+cone from the sheet's point over a ring on the cell's walls. Cones of different cells do not meet, so the mesh does not
+cross itself. Of several sheets in one cell, and of edges whose point is left out, that is only what was always seen.
 """
 
 from __future__ import annotations

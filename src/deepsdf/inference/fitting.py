@@ -6,9 +6,9 @@ Gauss-Newton fit (Levenberg-Marquardt) from several starts, which takes a dozen 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ Optimizer = Literal["lm", "adam"]
 ADAM_STEPS, ADAM_SAMPLES = 800, 8000
 """The original's, samples a step."""
 
-LM_STEPS, LM_SAMPLES = 40, 16_000
+LM_STEPS, LM_SAMPLES = 60, 16_000
 """At most; the first steps look at fewer samples."""
 
 FINAL_SAMPLES = 8000
@@ -47,10 +47,13 @@ GROWTH = 4
 CHANCE = 0.15
 """Share by which an objective may rise because its samples are drawn anew: 3 standard deviations at 1000."""
 
+ROUNDING = 5e-3
+"""Share by which bfloat16 may raise an objective of the same samples."""
+
 REFINING = 1e-4
 """Damping after the trial."""
 
-CONVERGED = 2e-3
+CONVERGED = 5e-4
 """A fit ends when a step on all its samples promises to lower its objective by less than this share."""
 
 ADAM_CHUNK = 131_072
@@ -92,6 +95,17 @@ class Fit:
     noise: Tensor
     uncertainty: Tensor
     warnings: tuple[tuple[str, ...], ...]
+
+    @classmethod
+    def best(cls, fits: Sequence[Fit]) -> Fit:
+        """Of several fits of the same shapes, for each shape the one of the lowest loss, the first of equals."""
+        first = torch.stack([fit.losses for fit in fits]).argmin(dim=0).tolist()
+
+        def pick(values: Sequence[Any]) -> Any:
+            chosen = [values[fit][shape] for shape, fit in enumerate(first)]
+            return torch.stack(chosen) if isinstance(chosen[0], Tensor) else tuple(chosen)
+
+        return cls(**{field.name: pick([getattr(fit, field.name) for fit in fits]) for field in fields(cls)})
 
     @property
     def converged(self) -> Tensor:
@@ -176,8 +190,8 @@ def fit_lm(
     """Damped Gauss-Newton on the clamped L1 (reweighted) and the prior, from several starts.
 
     Starts are tried on a few samples that stay the same, the hopeless ones dropped round by round. The best goes on
-    with samples drawn anew for each step, and twice as many each time: that comes as near as many steps on as many
-    samples as the last (docs/fitting.md).
+    with samples drawn anew, twice as many each time, and then with as many as `samples` that stay the same: with new
+    ones each time chance hides whether a step helps, and fits of a space whose field is rough wandered off.
 
     Args:
         candidates: codes (n, L), the nearest of which are starts.
@@ -193,19 +207,29 @@ def fit_lm(
         best, start_losses, tried = _trial(problem, starts, few, counts, steps // 2, _counted(on_step, 0, steps))
         weight = prior_weight(problem.losses(problem.prior.colour(best), few), counts)
         left = steps - tried
-        growth = min(GROWTH, left - 1)
+        growing = min(GROWTH, left - 1)
 
-        def linearise(place: Tensor, rows: Tensor, step: int) -> Quadratic:
-            drawn = Draw(*bank.spread(max(2, samples >> max(0, growth - step)), generator))
+        def on_more(place: Tensor, rows: Tensor, step: int) -> Quadratic:
+            drawn = Draw(*bank.spread(max(2, samples >> (growing - step)), generator))
             return problem.linearise(place, drawn[rows], weight[rows])
 
         end = minimise(
-            linearise,
+            on_more,
             best,
-            steps=left,
+            steps=growing,
+            tolerance=0.0,
+            slack=torch.where(counts > samples >> growing, CHANCE, 0.0),
+            damping=REFINING,
+            on_step=_counted(on_step, tried, steps),
+        )
+        tried += growing
+        drawn = Draw(*bank.spread(samples, generator))
+        end = minimise(
+            lambda place, rows, step: problem.linearise(place, drawn[rows], weight[rows]),
+            end.place,
+            steps=steps - tried,
             tolerance=CONVERGED,
-            earliest=growth + 1,
-            slack=torch.where(counts > samples >> growth, CHANCE, 0.0),
+            slack=torch.full_like(weight, ROUNDING if problem.bfloat16 else 0.0),
             damping=REFINING,
             on_step=_counted(on_step, tried, steps),
         )

@@ -115,7 +115,6 @@ def minimise(
     *,
     steps: int,
     tolerance: float,
-    earliest: int = 1,
     slack: Tensor | None = None,
     damping: float = DAMPING,
     retract: Callable[[Tensor, Tensor], Tensor] = torch.sub,
@@ -129,7 +128,6 @@ def minimise(
 
     Args:
         steps: at most.
-        earliest: no problem ends before this step.
         slack: (b,), shares by which a step may raise the objectives and still be kept: what chance makes of those that
             `linearise` takes from samples drawn anew at each step.
         damping: at the first step, as a share of the curvature.
@@ -154,7 +152,7 @@ def minimise(
         moved = retract(place[at], move)
         # What the quadratic loses by a step, if damping has little part in it.
         promise = 0.5 * (here.gradient * move).sum(dim=1)
-        settled = (promise <= tolerance * here.value) & (damped <= LITTLE_DAMPING) & (step >= earliest)
+        settled = (promise <= tolerance * here.value) & (damped <= LITTLE_DAMPING)
         last = at[settled]
         place, reason[last], active[last] = place.index_copy(0, last, moved[settled]), CONVERGED, False
         if len(at := at[~settled]):

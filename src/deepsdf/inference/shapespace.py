@@ -19,9 +19,11 @@ from deepsdf.errors import InputError
 from deepsdf.geometry.sampling import SDFSamples
 from deepsdf.inference.code_problem import CodeProblem, Draw
 from deepsdf.inference.fitting import FINAL_SAMPLES, LM_SAMPLES, Fit, OnStep, Optimizer, assess, fit_adam, fit_lm
+from deepsdf.inference.paths import Path, code_path
 from deepsdf.network.bank import SampleBank
 from deepsdf.network.codes import CodePrior
 from deepsdf.network.decoder import Decoder
+from deepsdf.network.mixture import CodeMixture, blend
 from deepsdf.workspace import Experiment
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from deepsdf.geometry.scanning import Scan
     from deepsdf.inference.alignment import Pose
     from deepsdf.inference.completion import Completion
+    from deepsdf.inference.constraints import Constraint
+    from deepsdf.inference.editing import Edit
 
 CHUNK = 32_768
 """Points evaluated at once: their activations stay in a processor's cache."""
@@ -36,8 +40,13 @@ CHUNK = 32_768
 GRADIENT_CHUNK = 16_384
 """As many with gradients, which keep every layer's activations."""
 
+MESH_TOLERANCE = 1 / 64
+"""Of a cell: finer than what a decoder knows of its shape; see `polygonize`."""
+
 MAX_CANDIDATES, RANDOM_CANDIDATES = 256, 32
 """Training codes, and draws from the prior, looked at for a start of a fit."""
+
+Draws = Literal["gaussian", "mixture", "nearest"]
 
 Observations = SDFSamples | np.ndarray | Tensor
 
@@ -88,6 +97,7 @@ class Shape:
         bound: float = 1.0,
         method: Literal["sparse", "dense"] = "sparse",
         vertices: Literal["exact", "linear"] = "exact",
+        tolerance: float = MESH_TOLERANCE,
         lipschitz: float | None = None,
         closed: bool = False,
     ) -> trimesh.Trimesh:
@@ -100,6 +110,7 @@ class Shape:
             bound=bound,
             method=method,
             vertices=vertices,
+            tolerance=tolerance,
             lipschitz=lipschitz,
             closed=closed,
         )
@@ -189,6 +200,7 @@ class ShapeSpace:
         optimizer: Optimizer = "lm",
         steps: int | None = None,
         samples: int | None = None,
+        best_of: int = 1,
         seed: int = 0,
         on_step: OnStep | None = None,
     ) -> Fit:
@@ -197,10 +209,12 @@ class ShapeSpace:
         Args:
             observations: SDFSamples, or points with distances (n, 4), unit frame; one or a list.
             optimizer: "lm" (Gauss-Newton, a few dozen steps) or "adam" (the original's).
-            steps: at most; by default 40 for "lm", 800 for "adam".
+            steps: at most; by default 60 for "lm", 800 for "adam".
             samples: of a shape a step; by default up to 16000 for "lm", 8000 for "adam".
+            best_of: fit so often, with seeds from `seed` on, and keep for each shape the fit of the lowest loss (the
+                better of two in the paper's table 3).
             seed: the same seed gives the same code on the CPU, whatever is fitted beside it (to rounding).
-            on_step: told the step and the number of steps.
+            on_step: told the step and the number of steps, of all fits together.
         Returns:
             Codes (b, L) and losses (b,), in the order given; b is 1 for a single observation.
         Raises:
@@ -216,25 +230,33 @@ class ShapeSpace:
         for name, least in (("steps", 1), ("samples", 2)):
             if chosen.get(name, least) < least:
                 raise InputError(f"{name} is {chosen[name]}; it must be at least {least}")
+        if best_of < 1:
+            raise InputError(f"best_of is {best_of}; it must be at least 1")
         if optimizer not in get_args(Optimizer):
             raise InputError(f"optimizer is {optimizer!r}; it may be 'lm' or 'adam'")
         bank = SampleBank.of([_sides(item, number) for number, item in enumerate(listed)]).to(self.device)
-        # One a shape: its code does not depend on which others are fitted beside it.
-        generator = [torch.Generator(self.device).manual_seed(seed) for _ in listed]
         # Its rounding is less than chance where samples are drawn anew; more than the last steps where they are not.
         bfloat16 = fast_bfloat16(self.device) and int(bank.counts.sum(dim=1).min()) > LM_SAMPLES
         problem = CodeProblem(self.decoder, self.prior, self.clamping_distance, bfloat16)
-        judged = Draw(*bank.spread(FINAL_SAMPLES, generator))
-        if optimizer == "adam":
-            # δ is 0.1 whatever the training's: the original has it as a literal.
-            found = fit_adam(self.decoder, bank, generator=generator, on_step=on_step, **chosen)
-        else:
-            every = -(-len(self.trained_codes) // MAX_CANDIDATES)
-            candidates, draws = self.trained_codes[::every], self._draws(RANDOM_CANDIDATES, seed)
-            found = fit_lm(
-                problem, bank, candidates=candidates, draws=draws, generator=generator, on_step=on_step, **chosen
-            )
-        return assess(problem, bank, found, judged)
+        judged: Draw | None = None
+        fits: list[Fit] = []
+        for run in range(best_of):
+            # One a shape: its code does not depend on which others are fitted beside it.
+            generator = [torch.Generator(self.device).manual_seed(seed + run) for _ in listed]
+            told = on_step and _shifted(on_step, run, best_of)
+            drawn = Draw(*bank.spread(FINAL_SAMPLES, generator))
+            judged = judged or drawn  # all fits by the same samples
+            if optimizer == "adam":
+                # δ is 0.1 whatever the training's: the original has it as a literal.
+                found = fit_adam(self.decoder, bank, generator=generator, on_step=told, **chosen)
+            else:
+                every = -(-len(self.trained_codes) // MAX_CANDIDATES)
+                candidates, draws = self.trained_codes[::every], self._draws(RANDOM_CANDIDATES, seed + run)
+                found = fit_lm(
+                    problem, bank, candidates=candidates, draws=draws, generator=generator, on_step=told, **chosen
+                )
+            fits.append(assess(problem, bank, found, judged))
+        return Fit.best(fits)
 
     def _draws(self, count: int, seed: int) -> Tensor:
         return self.prior.sample(count, torch.Generator().manual_seed(seed))
@@ -289,18 +311,58 @@ class ShapeSpace:
             seed=seed,
         )
 
-    def interpolate(self, code_a: Tensor, code_b: Tensor, steps: int = 8) -> list[Shape]:
-        """Shapes along the straight line between two codes, both ends included."""
-        if steps < 2:
-            raise InputError(f"steps is {steps}; an interpolation has at least its 2 ends")
-        a, b = self.shape(code_a).code, self.shape(code_b).code
-        return [self.shape(a + (b - a) * step / (steps - 1)) for step in range(steps)]
+    def interpolate(self, code_a: Tensor, code_b: Tensor, steps: int = 8, *, path: Path = "linear") -> list[Shape]:
+        """Shapes from one code to another, both ends included.
 
-    def sample(self, count: int, *, seed: int = 0) -> list[Shape]:
-        """Shapes drawn from the prior of the training codes."""
+        Args:
+            path: "linear", the straight line; "prior", over training codes that lie between, so that no shape on the
+                way is far from all training shapes (see `deepsdf.inference.paths`).
+        """
+        a, b = self.shape(code_a).code, self.shape(code_b).code
+        return [self.shape(code) for code in code_path(a, b, steps, path=path, codes=self.trained_codes)]
+
+    def edit(self, code: Tensor | np.ndarray | Sequence[float] | int, constraints: Sequence[Constraint]) -> Edit:
+        """The shape nearest to a code's, in the prior's standard deviations, that keeps constraints.
+
+        Args:
+            constraints: `Through`, `Box` and `Size` of `deepsdf.inference.constraints`, unit frame.
+        Returns:
+            The shape, and how well each constraint is kept. Where `doubt` is not None it is not what was asked for:
+            constraints that no shape of the space keeps together end in a compromise.
+        Raises:
+            InputError: constraints that are no constraints, or contradict each other in any space.
+            NoSurfaceError: the code has no surface.
+        """
+        from deepsdf.inference.editing import edit
+
+        return edit(self, self.shape(code), constraints)
+
+    def sample(self, count: int, *, prior: Draws = "gaussian", seed: int = 0) -> list[Shape]:
+        """New shapes.
+
+        Args:
+            prior: "gaussian": by the mean and covariance of the training codes. "mixture": a Gaussian half as wide
+                about each of them, with that mean and covariance in all. "nearest": random means of a training code
+                and the 2 nearest to it.
+        """
         if count < 1:
             raise InputError(f"count is {count}; at least 1 shape can be drawn")
-        return [self.shape(code) for code in self._draws(count, seed)]
+        generator = torch.Generator().manual_seed(seed)
+        if prior == "gaussian":
+            codes = self.prior.sample(count, generator)
+        elif prior == "mixture":
+            codes = CodeMixture.fit(self.trained_codes, self.prior).sample(count, generator)
+        elif prior == "nearest":
+            if not len(self.trained_codes):
+                raise InputError("this space has no training codes to draw from")
+            codes = blend(self.trained_codes, count, generator)
+        else:
+            raise InputError(f"prior is {prior!r}; it may be {', '.join(get_args(Draws))}")
+        return [self.shape(code) for code in codes]
+
+
+def _shifted(on_step: OnStep, run: int, runs: int) -> OnStep:
+    return lambda step, steps: on_step(run * steps + step, runs * steps)
 
 
 def _points(points: np.ndarray) -> np.ndarray:

@@ -1,82 +1,67 @@
-"""Moving through a trained space: interpolation and new shapes, as meshes and pictures."""
+"""Shapes of a trained space by name: what a user may call one, and its code."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import trimesh
 from torch import Tensor
 
 from deepsdf.checkpoints import load_code
-from deepsdf.errors import InputError, NoSurfaceError
+from deepsdf.errors import InputError, NoFacesError, NoSurfaceError
+from deepsdf.geometry.distance import MeshSDF
+from deepsdf.geometry.meshes import MESH_SUFFIXES, Normalization, load_mesh
+from deepsdf.geometry.sampling import SDFSamples, sample_sdf
 from deepsdf.inference.shapespace import Shape, ShapeSpace
-from deepsdf.pipeline.pictures import strip_picture
-from deepsdf.pipeline.reconstruct import save_mesh
 from deepsdf.splits import ShapeName, read_split
 from deepsdf.workspace import Experiment
 
+logger = logging.getLogger(__name__)
 
-def interpolate(
-    experiment: Experiment,
-    first: str,
-    second: str,
-    folder: Path,
-    *,
-    checkpoint: str | int = "latest",
-    steps: int = 7,
-    resolution: int = 128,
-    device: str = "auto",
-) -> Path:
-    """Mesh the shapes between two, into `folder`, and draw them in a strip.
+FITTED_SAMPLES = 100_000
+"""Of a mesh that is fitted on the way."""
 
-    Args:
-        first, second: an instance's name among the reconstructed or training shapes, or a code file.
-    Returns:
-        The path of the strip.
-    Raises:
-        InputError: a name that is neither, or stands for several shapes.
+SCAN_SUFFIXES = (".pcd", ".xyz", ".npy", ".json")
+
+OnStep = Callable[[int, int], None]
+"""Told how much is done, and of how much."""
+
+
+class Known(NamedTuple):
+    """A shape that has a code."""
+
+    shape: ShapeName
+    code: Tensor
+    trained: bool
+
+
+def known_shapes(experiment: Experiment, space: ShapeSpace) -> list[Known]:
+    """The training shapes, row by row, and after them the reconstructed ones that are none of those.
+
+    Training shapes without a split that fits have names made of their rows; those that could not be trained on
+    (codes of zeros) are left out.
     """
-    space = ShapeSpace.load(experiment, checkpoint, device)
-    a, b = (find_code(experiment, space, name) for name in (first, second))
-    shapes = space.interpolate(a, b, steps)
-    picture = folder / "strip.png"
-    _write(shapes, folder, "step", picture, resolution=resolution, columns=None)
-    return picture
+    names = training_names(experiment, space)
+    trained = [
+        Known(name, code, True) for name, code in zip(names, space.codes, strict=True) if bool(code.abs().sum() > 0)
+    ]
+    files = _reconstructed(experiment, space)
+    return trained + [
+        Known(shape, load_code(path, space.code_length).to(space.device), False)
+        for shape, path in sorted(files.items())
+        if shape not in names
+    ]
 
 
-def sample(
-    experiment: Experiment,
-    count: int,
-    folder: Path,
-    *,
-    checkpoint: str | int = "latest",
-    resolution: int = 128,
-    device: str = "auto",
-    seed: int = 0,
-) -> Path:
-    """Mesh new shapes drawn from the prior, into `folder`, and draw them; returns the picture's path."""
-    space = ShapeSpace.load(experiment, checkpoint, device)
-    picture = folder / "samples.png"
-    _write(space.sample(count, seed=seed), folder, "sample", picture, resolution=resolution, columns=4)
-    return picture
-
-
-def _write(
-    shapes: Sequence[Shape], folder: Path, stem: str, picture: Path, *, resolution: int, columns: int | None
-) -> None:
-    meshes: list[trimesh.Trimesh | None] = []
-    for number, shape in enumerate(shapes):
-        try:
-            mesh = shape.mesh(resolution)
-        except NoSurfaceError:
-            meshes.append(None)  # a gap in the picture
-            continue
-        meshes.append(mesh)
-        save_mesh(mesh, folder / f"{stem}_{number:02d}.ply")
-    if all(mesh is None for mesh in meshes):
-        raise NoSurfaceError("none of the shapes has a surface; is the network trained?")
-    strip_picture(meshes, picture, columns=columns)
+def training_names(experiment: Experiment, space: ShapeSpace) -> list[ShapeName]:
+    """One a row of the training codes."""
+    training = _training(experiment)
+    if len(training) == len(space.codes):
+        return training
+    return [ShapeName("training", "training", f"code_{row}") for row in range(len(space.codes))]
 
 
 def find_code(experiment: Experiment, space: ShapeSpace, name: str) -> Tensor:
@@ -88,19 +73,20 @@ def find_code(experiment: Experiment, space: ShapeSpace, name: str) -> Tensor:
         InputError: no such shape, several of that name, or a training split that does not fit the codes.
     """
     if name.endswith(".pth"):
-        return load_code(name, space.code_length)
-    codes = experiment.reconstructed_codes_folder(space.epoch)
-    found = {ShapeName(*path.relative_to(codes).with_suffix("").parts): path for path in codes.glob("*/*/*.pth")}
+        code = load_code(name, space.code_length)
+        if not bool(code.isfinite().all()):
+            raise InputError(f"{name} holds a code with numbers that are NaN or infinite")
+        return code
+    found = _reconstructed(experiment, space)
     matches: dict[ShapeName, Tensor] = {
         shape: load_code(path, space.code_length) for shape, path in found.items() if _is(shape, name)
     }
-    split = Path(experiment.specs.train_split)
-    training = read_split(split) if split.is_file() else []
+    training = _training(experiment)
     rows = {shape: row for row, shape in enumerate(training) if _is(shape, name)}
     if rows and len(training) != len(space.codes):
         raise InputError(
-            f"{split} names {len(training)} shapes, but the checkpoint holds {len(space.codes)} codes; "
-            "it is not the split that was trained on"
+            f"{experiment.specs.train_split} names {len(training)} shapes, but the checkpoint holds "
+            f"{len(space.codes)} codes; it is not the split that was trained on"
         )
     matches |= {shape: space.codes[row] for shape, row in rows.items()}
     if len(matches) > 1:
@@ -113,6 +99,80 @@ def find_code(experiment: Experiment, space: ShapeSpace, name: str) -> Tensor:
             f"known are {some or 'none'}, or give a code file (.pth)"
         )
     return next(iter(matches.values()))
+
+
+def find_or_fit(experiment: Experiment, space: ShapeSpace, name: str, *, seed: int = 0) -> Tensor:
+    """As `find_code`, or from a file that is fitted on the way.
+
+    A mesh (normalised by its own bounding box), or an .npz of SDF samples (unit frame), is fitted; a point cloud or
+    depth map is completed, its pose and scale found as well. What is doubtful about that is logged as a warning.
+
+    Raises:
+        InputError: as `find_code`; a file that cannot be read.
+    """
+    path, suffix = Path(name), Path(name).suffix.lower()
+    if suffix not in (*MESH_SUFFIXES, *SCAN_SUFFIXES, ".npz"):
+        return find_code(experiment, space, name).to(space.device)
+    if not path.is_file():
+        raise InputError(f"there is no file {name}; give a mesh, a scan, a code file (.pth) or a shape's name")
+    if suffix == ".npz":
+        return _fitted(space, path, SDFSamples.load(path), seed)
+    if suffix not in SCAN_SUFFIXES:
+        try:
+            mesh = load_mesh(path)
+        except NoFacesError:
+            pass  # a point cloud
+        else:
+            field = MeshSDF(Normalization.fit(mesh).apply_mesh(mesh), device=str(space.device))
+            return _fitted(space, path, sample_sdf(field, count=FITTED_SAMPLES, seed=seed), seed)
+    from deepsdf.geometry.scanning import Scan
+    from deepsdf.pipeline.complete import badly_explained
+
+    found = space.complete(Scan.load(path, seed=seed), pose="similarity", seed=seed)
+    if reason := badly_explained(found):
+        logger.warning("%s: %s", path, reason)
+    return found.code
+
+
+def _fitted(space: ShapeSpace, path: Path, samples: SDFSamples, seed: int) -> Tensor:
+    fit = space.fit(samples, seed=seed)
+    for warning in fit.warnings[0]:
+        logger.warning("%s: %s", path, warning)
+    return fit.codes[0]
+
+
+def short_name(name: str) -> str:
+    """Of what the user called a shape: for files and labels."""
+    path = Path(name)
+    return path.stem if path.suffix.lower() in (*MESH_SUFFIXES, *SCAN_SUFFIXES, ".npz", ".pth") else path.name
+
+
+def meshed(shapes: Sequence[Shape], resolution: int, told: Callable[[], None]) -> list[trimesh.Trimesh | None]:
+    """Their surfaces, None where there is none.
+
+    Raises:
+        NoSurfaceError: there is none anywhere.
+    """
+    found: list[trimesh.Trimesh | None] = []
+    for shape in shapes:
+        try:
+            found.append(shape.mesh(resolution))
+        except NoSurfaceError:
+            found.append(None)
+        told()
+    if all(mesh is None for mesh in found):
+        raise NoSurfaceError("none of the shapes has a surface; is the network trained?")
+    return found
+
+
+def _training(experiment: Experiment) -> list[ShapeName]:
+    split = Path(experiment.specs.train_split)
+    return read_split(split) if split.is_file() else []
+
+
+def _reconstructed(experiment: Experiment, space: ShapeSpace) -> dict[ShapeName, Path]:
+    codes = experiment.reconstructed_codes_folder(space.epoch)
+    return {ShapeName(*path.relative_to(codes).with_suffix("").parts): path for path in codes.glob("*/*/*.pth")}
 
 
 def _is(shape: ShapeName, name: str) -> bool:

@@ -33,6 +33,7 @@ class Reconstruction(NamedTuple):
 
     Attributes:
         seconds: of the batch's fit, divided by its shapes.
+        best_of: how many fits it is the best of.
     """
 
     shape: ShapeName
@@ -42,9 +43,10 @@ class Reconstruction(NamedTuple):
     uncertainty: float
     warnings: tuple[str, ...]
     seconds: float
+    best_of: int = 1
 
 
-COLUMNS = ("shape", "loss", "steps", "reason", "uncertainty", "warnings", "fit_seconds", "mesh_seconds")
+COLUMNS = ("shape", "loss", "steps", "reason", "uncertainty", "warnings", "fit_seconds", "mesh_seconds", "best_of")
 
 
 class Table:
@@ -64,7 +66,7 @@ class Table:
         meshed = "" if mesh_seconds is None else f"{mesh_seconds:.3f}"
         self._rows[str(fit.shape)] = [
             str(fit.shape), f"{fit.loss:.6g}", str(fit.steps), fit.reason, f"{fit.uncertainty:.4g}",
-            "; ".join(fit.warnings), f"{fit.seconds:.3f}", meshed,
+            "; ".join(fit.warnings), f"{fit.seconds:.3f}", meshed, str(fit.best_of),
         ]  # fmt: skip
 
     def write(self) -> None:
@@ -81,6 +83,7 @@ def reconstruct(
     checkpoint: str | int = "latest",
     optimizer: Optimizer = "lm",
     steps: int | None = None,
+    best_of: int = 1,
     resolution: int = 256,
     vertices: Vertices = "exact",
     method: Method = "sparse",
@@ -98,7 +101,7 @@ def reconstruct(
     Meshes are in the unit frame, as the original's.
 
     Args:
-        optimizer, steps: see `ShapeSpace.fit`.
+        optimizer, steps, best_of: see `ShapeSpace.fit`.
         resolution, vertices, method, closed: see `deepsdf.polygonize`.
         skip: leave shapes alone whose mesh is there.
         on_start: told the number of shapes to work on.
@@ -134,14 +137,14 @@ def reconstruct(
         if not named:
             continue
         began = time.perf_counter()
-        fit = space.fit(samples, optimizer=optimizer, steps=steps, seed=seed, on_step=on_step)
+        fit = space.fit(samples, optimizer=optimizer, steps=steps, best_of=best_of, seed=seed, on_step=on_step)
         seconds = (time.perf_counter() - began) / len(named)
         fitted += len(named)
         for k, shape in enumerate(named):
             save_code(experiment.reconstructed_code_path(space.epoch, shape), fit.codes[k])
             told = Reconstruction(
                 shape, float(fit.losses[k]), int(fit.steps[k]), fit.reasons[k], float(fit.uncertainty[k]),
-                fit.warnings[k], seconds,
+                fit.warnings[k], seconds, best_of,
             )  # fmt: skip
             if on_fit:
                 on_fit(told)

@@ -50,6 +50,10 @@ class EpochReport(NamedTuple):
     """Mean over the epoch's steps."""
     samples_per_second: float
     learning_rates: list[float]
+    code_magnitude: float
+    """Mean norm of the codes."""
+    saved: bool = False
+    """A checkpoint of this epoch was written."""
 
 
 def train(
@@ -229,7 +233,7 @@ class _Training:
             if names:
                 self._save(names)
                 saved = time.monotonic()
-            on_epoch(report)
+            on_epoch(report._replace(saved=bool(names)))
             if stopping:
                 break
 
@@ -309,7 +313,7 @@ class _Training:
         if told := self.signs.look(float(self.ranks.sum(self.stepper.negative)) / count, len(values)):
             logger.warning("%s", told)
         mean = sum(values) / len(values)
-        return EpochReport(epoch, specs.num_epochs, len(values), mean, count / seconds, rates)
+        return EpochReport(epoch, specs.num_epochs, len(values), mean, count / seconds, rates, float(magnitude))
 
 
 def _batch_size(there: int, named: int, experiment: Experiment, ranks: Ranks) -> int:

@@ -1,0 +1,33 @@
+"""Reconstruct a shape that the space never saw: fit its code to signed distances, then mesh the code.
+
+    python examples/01_reconstruct.py [EXPERIMENT] [--out PICTURE]
+
+EXPERIMENT is what `make demo` wrote, or any experiment with a data source and a test split.
+"""
+
+import argparse
+
+import deepsdf
+from deepsdf.geometry.rendering import grid_image, render_points, save_image
+from deepsdf.pipeline.pictures import unit_picture
+from deepsdf.splits import read_split
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("experiment", nargs="?", default="demo-output/experiment")
+parser.add_argument("--out", default="01_reconstruct.png")
+parser.add_argument("--resolution", type=int, default=128)
+args = parser.parse_args()
+
+experiment = deepsdf.Experiment.open(args.experiment)
+space = deepsdf.ShapeSpace.load(experiment)
+data = deepsdf.DataSource.open(experiment.specs.data_source)
+name = read_split(experiment.specs.test_split)[0]
+
+samples = data.load_samples(name)  # of `deepsdf preprocess`: points and their signed distances
+fit = space.fit(samples)
+print(f"{name}: loss {fit.losses[0]:.5f} after {fit.steps[0]} steps, {fit.reasons[0]}")
+
+mesh = space.shape(fit.codes[0]).mesh(args.resolution)
+inside = render_points(samples.neg[:, :3], size=320, bound=1.0)
+pictures = [[inside, unit_picture(mesh)]]
+save_image(args.out, grid_image(pictures, column_labels=["samples inside", "reconstruction"]))

@@ -1,0 +1,106 @@
+"""From shape to shape: meshes on the way, a strip and a film."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from deepsdf.errors import InputError, NoSurfaceError
+from deepsdf.geometry.render_film import check_film, save_film
+from deepsdf.inference.paths import Path as Way
+from deepsdf.inference.shapespace import Shape, ShapeSpace
+from deepsdf.pipeline.explore import OnStep, find_or_fit, meshed
+from deepsdf.pipeline.pictures import strip_picture, unit_picture
+from deepsdf.pipeline.reconstruct import save_mesh
+from deepsdf.workspace import Experiment
+
+FRAMES = 16
+"""Shapes of a film from one named shape to the next."""
+
+FILM_SIZE, FILM_RESOLUTION, FPS = 256, 96, 12.0
+
+
+def interpolate(
+    experiment: Experiment,
+    names: Sequence[str],
+    folder: Path,
+    *,
+    checkpoint: str | int = "latest",
+    path: Way = "linear",
+    steps: int = 7,
+    resolution: int = 128,
+    film: str | None = None,
+    frames: int = FRAMES,
+    device: str = "auto",
+    seed: int = 0,
+    on_step: OnStep | None = None,
+) -> list[Path]:
+    """Mesh the shapes from each of several to the next, into `folder`, and draw them in a strip.
+
+    Args:
+        names: see `explore.find_or_fit`.
+        path: see `deepsdf.inference.paths`.
+        steps: shapes from each name to the next, ends included.
+        film: "gif" or "mp4": loop.gif or loop.mp4 goes there and back, by `frames` shapes from each name to the next.
+        seed: of what is fitted.
+        on_step: told how many shapes are meshed, and frames drawn, of how many.
+    Returns:
+        The pictures: the strip, and the film where one was asked for.
+    Raises:
+        InputError: a name that is no shape, or of several; fewer than two names; a film that cannot be written.
+        NoSurfaceError: none of the shapes has one.
+    """
+    if len(names) < 2:
+        raise InputError(f"an interpolation goes from one shape to another; {len(names)} was named")
+    strip = folder / "strip.png"
+    loop = None if film is None else folder / f"loop.{film}"
+    if loop is not None:
+        check_film(loop)
+        if frames < 2:
+            raise InputError(f"frames is {frames}; a film goes from one shape to another in at least 2")
+    space = ShapeSpace.load(experiment, checkpoint, device)
+    codes = [find_or_fit(experiment, space, name, seed=seed) for name in names]
+    shapes = _way(space, codes, steps, path)
+    between = [] if loop is None else _way(space, codes, frames, path)
+    total, done = len(shapes) + len(between), 0
+
+    def told() -> None:
+        nonlocal done
+        done += 1
+        if on_step is not None:
+            on_step(done, total)
+
+    meshes = meshed(shapes, resolution, told)
+    for number, mesh in enumerate(meshes):
+        if mesh is not None:
+            save_mesh(mesh, folder / f"step_{number:02d}.ply")
+    strip_picture(meshes, strip)
+    if loop is None:
+        return [strip]
+
+    def drawn() -> Iterator[np.ndarray]:
+        for shape in between:
+            yield _frame(shape, min(resolution, FILM_RESOLUTION))
+            told()
+
+    ahead = list(drawn())
+    save_film(loop, [*ahead, *ahead[-2:0:-1]], fps=FPS)
+    return [strip, loop]
+
+
+def _way(space: ShapeSpace, codes: Sequence[Tensor], steps: int, path: Way) -> list[Shape]:
+    shapes = [space.shape(codes[0])]
+    for a, b in pairwise(codes):
+        shapes += space.interpolate(a, b, steps, path=path)[1:]
+    return shapes
+
+
+def _frame(shape: Shape, resolution: int) -> np.ndarray:
+    try:
+        return unit_picture(shape.mesh(resolution, vertices="linear"), FILM_SIZE)
+    except NoSurfaceError:
+        return np.full((FILM_SIZE, FILM_SIZE, 3), 255, np.uint8)
