@@ -182,5 +182,9 @@ def test_the_verb_says_what_it_cannot_do(world: World) -> None:
         (["--through", "1,2"], "'1,2' is not 3 numbers; say X,Y,Z"),
         (["--empty", "0,0,0,1"], "is not 6 numbers; say two corners"),
         (["--size", "x=1", "-o", "no.png"], "end the name in .ply"),
+        (["--size", "x=1", "--picture", "-o", "no.xyz"], "end the name in .ply"),
+        (["--size", "x=1", "-o", "exp/specs.json/no.ply"], "specs.json is a file; a folder is needed there"),
+        (["--through", "exp/specs.json"], "specs.json holds no points that can be read; give a point cloud (.ply)"),
     ):
         assert message in run(*common, *wrong, status=2).stderr
+    assert not list(world.root.glob("no.*"))

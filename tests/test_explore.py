@@ -110,6 +110,19 @@ def test_samples_are_those_of_the_seed(world: World) -> None:
         assert torch.equal(load_code(world.root / "new" / codes[number]), shape.code)
 
 
+def test_a_file_where_a_folder_is_to_be_is_told_before_the_work(world: World) -> None:
+    (world.root / "note").write_text("mine")
+    for verb in (("interpolate", "cube", "flat"), ("sample",)):
+        said = run(*verb, "-e", "exp", "-o", "note", status=2).stderr
+        assert "note is a file; a folder is needed there" in said
+    assert (world.root / "note").read_text() == "mine"
+
+
+def test_shapes_of_all_priors_are_counted(world: World) -> None:
+    result = run("sample", "-e", "exp", "-n", 1, "--prior", "all", "--resolution", 24, "-o", "new")
+    assert "Wrote 3 shapes and new/gaussian/samples.png, new/mixture/samples.png" in result.stdout
+
+
 def test_a_shape_without_surface_is_a_gap(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     mesh = Shape.mesh
     calls: list[Shape] = []

@@ -108,7 +108,7 @@ def _pickled(path: Path) -> None:
     ("spoil", "words"),
     [
         (_cut, "expected an .npz"),
-        (_text, "expected an .npz"),
+        (_text, "is no .npz, or was cut short; expected an .npz"),
         (_pickled, "expected an .npz"),
         (lambda path: path.write_bytes(b""), "expected an .npz"),
         (lambda path: path.unlink(), "no such file"),

@@ -20,6 +20,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     The temporary name keeps the suffix, because writers choose their format by it.
     """
     path = Path(path)
+    check_folder(path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem[:80]}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
     try:
@@ -28,6 +29,18 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def check_folder(path: str | os.PathLike[str]) -> None:
+    """Whether a folder is there or can be made, to know before the work.
+
+    Raises:
+        InputError: a file stands in its place.
+    """
+    path = Path(path)
+    there = next((place for place in (path, *path.parents) if place.exists()), path)
+    if there.exists() and not there.is_dir():
+        raise InputError(f"{there} is a file; a folder is needed there: name another one, or move the file away")
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from zipfile import is_zipfile
 
 import numpy as np
 import trimesh
@@ -30,7 +31,11 @@ def read_normalization(path: Path) -> Normalization:
     """Raises InputError where the file is missing or broken."""
     again = "make it again with `deepsdf preprocess --surface`"
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with path.open("rb") as file:
+            if not is_zipfile(file):  # numpy's own advice is to trust the file
+                raise InputError("it is no .npz, or was cut short")
+            file.seek(0)
+            arrays = np.load(file, allow_pickle=False)
             offset, scale = (arrays[name].astype(np.float64).reshape(size) for name, size in _NORMALIZATION)
     except FileNotFoundError:
         raise InputError(f"there are no normalization parameters at {path}; {again}") from None

@@ -88,7 +88,7 @@ def edit(
         if Path(text).is_file():
             wishes += through_file(text)
         else:
-            x, y, z = _numbers(text, 3, "--through", "X,Y,Z, as 0,0.2,-0.1, or a file of points")
+            x, y, z = _numbers(text, 3, "--through", "X,Y,Z, as 0,0.2,-0.1, or a file of points that is there")
             wishes.append(Through((x, y, z)))
     for option, kind, texts in (("--empty", "empty", empty), ("--full", "full", full)):
         for text in texts:

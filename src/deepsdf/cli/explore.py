@@ -178,7 +178,8 @@ def sample(
             seed=seed,
             on_step=bar.at,
         )
-    say(f"Wrote {count(number, 'shape')} and {', '.join(str(path) for path in made.pictures)}")
+    written = sum(row.shapes for row in made.rows[: len(made.pictures)])
+    say(f"Wrote {count(written, 'shape')} and {', '.join(str(path) for path in made.pictures)}")
     if measured is not None:
         say(f"Wrote {folder / 'generation.csv'}")
         if not Quiet.on:

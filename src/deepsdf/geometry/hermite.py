@@ -27,6 +27,8 @@ def values_and_gradients(field: Field, points: np.ndarray, step: float) -> tuple
     more evaluations of each point.
     """
     points = points.astype(np.float32)
+    if not len(points):  # a field need not know what to do with none
+        return np.zeros(0), np.zeros((0, 3))
     if isinstance(field, GradientField):
         values, gradients = field.sdf_and_gradient(points)
         return np.asarray(values, np.float64).reshape(-1), np.asarray(gradients, np.float64)

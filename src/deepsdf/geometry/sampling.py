@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import is_zipfile
 
 import numpy as np
 import trimesh
@@ -85,6 +86,8 @@ class SDFSamples:
         if not path.is_file():
             raise InputError(f"{path}: no such file; expected {wanted}; {advice}")
         try:
+            if not is_zipfile(path):  # numpy's own advice is to trust the file
+                raise InputError("is no .npz, or was cut short")
             with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 missing = [name for name in ("pos", "neg") if name not in archive.files]
                 if missing:

@@ -11,6 +11,7 @@ import trimesh
 
 from deepsdf.checkpoints import save_code
 from deepsdf.errors import InputError, NoSurfaceError
+from deepsdf.files import check_folder
 from deepsdf.geometry.points import load_points
 from deepsdf.geometry.rendering import CLAY, Colour, grid_image, render_mesh, save_image
 from deepsdf.inference.constraints import AXES, Box, Constraint, Size, Through, check, extent
@@ -18,7 +19,7 @@ from deepsdf.inference.editing import Edit
 from deepsdf.inference.shapespace import Shape, ShapeSpace
 from deepsdf.pipeline.explore import find_or_fit
 from deepsdf.pipeline.pictures import FRAME
-from deepsdf.pipeline.reconstruct import save_mesh
+from deepsdf.pipeline.reconstruct import WRITTEN_SUFFIXES, save_mesh
 from deepsdf.workspace import Experiment
 
 POINT, EMPTY, FULL = (214, 39, 40), (224, 130, 20), (44, 140, 60)
@@ -59,8 +60,9 @@ def edit(
         NoSurfaceError: the shape has none, before or after.
     """
     out = Path(out)
-    if out.suffix.lower() in (".png", ".pth", ""):
-        raise InputError(f"{out}: the edited mesh is written there; end the name in .ply, .obj, .stl, .off or .glb")
+    if out.suffix.lower() not in WRITTEN_SUFFIXES:
+        raise InputError(f"{out}: the edited mesh is written there; end the name in {', '.join(WRITTEN_SUFFIXES)}")
+    check_folder(out.parent)
     space = ShapeSpace.load(experiment, checkpoint, device)
     start = space.shape(find_or_fit(experiment, space, name, seed=seed))
     constraints = [wish(start) if callable(wish) else wish for wish in wishes]
@@ -85,7 +87,10 @@ def edit(
 
 def through_file(path: str | os.PathLike[str]) -> list[Through]:
     """A point cloud's points (unit frame) to pass through."""
-    points = load_points(path)
+    try:
+        points = load_points(path)
+    except InputError:
+        raise InputError(f"{path} holds no points that can be read; give a point cloud (.ply), or X,Y,Z") from None
     if len(points) > MOST_POINTS:
         raise InputError(f"{path} has {len(points)} points; up to {MOST_POINTS} can be passed through")
     return [Through((float(x), float(y), float(z))) for x, y, z in points]

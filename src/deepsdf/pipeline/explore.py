@@ -92,7 +92,7 @@ def find_code(experiment: Experiment, space: ShapeSpace, name: str) -> Tensor:
     if len(matches) > 1:
         raise InputError(f"{name!r} is the name of {', '.join(map(str, matches))}; give dataset/class/instance")
     if not matches:
-        known = [*found, *training]
+        known = sorted({*found, *training})
         some = ", ".join(shape.instance for shape in known[:6]) + (", ..." if len(known) > 6 else "")
         raise InputError(
             f"no shape {name!r} has a code in {experiment.root} (checkpoint {space.epoch}); "

@@ -13,7 +13,7 @@ import trimesh
 
 from deepsdf.checkpoints import save_code
 from deepsdf.errors import InputError
-from deepsdf.files import write_text
+from deepsdf.files import check_folder, write_text
 from deepsdf.geometry.generation import ShapeDistance, generation_metrics
 from deepsdf.geometry.rendering import grid_image, render_mesh, save_image
 from deepsdf.geometry.sampling import sample_surface
@@ -129,6 +129,7 @@ def sample(
         InputError: no such prior, or a reference that cannot be read.
         NoSurfaceError: none of a prior's shapes has one.
     """
+    check_folder(folder)
     space = ShapeSpace.load(experiment, checkpoint, device)
     held_out = [] if reference is None else reference.surfaces(seed)
     drawn = {prior: space.sample(count, prior=prior, seed=seed) for prior in priors}

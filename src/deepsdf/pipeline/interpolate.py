@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from deepsdf.errors import InputError, NoSurfaceError
+from deepsdf.files import check_folder
 from deepsdf.geometry.render_film import check_film, save_film
 from deepsdf.inference.paths import Path as Way
 from deepsdf.inference.shapespace import Shape, ShapeSpace
@@ -56,6 +57,7 @@ def interpolate(
     """
     if len(names) < 2:
         raise InputError(f"an interpolation goes from one shape to another; {len(names)} was named")
+    check_folder(folder)
     strip = folder / "strip.png"
     loop = None if film is None else folder / f"loop.{film}"
     if loop is not None:

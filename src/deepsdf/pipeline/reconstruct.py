@@ -244,6 +244,8 @@ def _trained(shape: Shape) -> Shape:
     return shape
 
 
+WRITTEN_SUFFIXES = (".ply", ".obj", ".stl", ".off", ".glb")
+
 _NORMALS = {".ply": "vertex_normal", ".obj": "include_normals", ".glb": "include_normals"}
 """The formats that hold normals, and their writers' option."""
 
@@ -259,4 +261,4 @@ def save_mesh(mesh: trimesh.Trimesh, path: str | os.PathLike[str], *, normals: b
             option = _NORMALS.get(Path(path).suffix.lower()) if normals else None
             mesh.export(temporary, None, **({option: True} if option else {}))
     except (ValueError, KeyError) as error:
-        raise InputError(f"{path}: meshes are written as .ply, .obj, .stl, .off or .glb ({error})") from None
+        raise InputError(f"{path}: meshes are written as {', '.join(WRITTEN_SUFFIXES)} ({error})") from None

@@ -168,7 +168,7 @@ def _code(path: Path, space: ShapeSpace) -> Tensor:
     code = load_code(path, space.code_length)
     if not torch.isfinite(code).all():
         raise InputError(f"{path} holds a code that is not finite")
-    return code
+    return code.to(space.device)
 
 
 def _completion(path: Path, space: ShapeSpace) -> Entry | None:
@@ -188,7 +188,7 @@ def _completion(path: Path, space: ShapeSpace) -> Entry | None:
 def _of_length(code: Tensor, space: ShapeSpace, path: Path) -> Tensor:
     if len(code) != space.code_length:
         raise InputError(f"{path} holds a code of {len(code)} numbers; this space has codes of {space.code_length}")
-    return code
+    return code.to(space.device)
 
 
 def _file(path: Path, space: ShapeSpace) -> Entry:

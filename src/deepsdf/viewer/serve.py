@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import logging
 import socket
@@ -49,11 +50,23 @@ def check_port(host: str, port: int) -> None:
         with socket.socket(family, kind, protocol) as trial:
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             trial.bind(address)
+    except UnicodeError:
+        raise InputError(f"{host[:80]!r} is no host; say 127.0.0.1, for this machine alone, or 0.0.0.0") from None
     except OSError as error:
-        raise InputError(
-            f"{host}:{port} cannot be used: {error.strerror or error}; is another viewer running? Choose another port "
-            f"with --port, as --port {port + 1 if port < 65535 else PORT}"
-        ) from None
+        advice = "--host is an address of this machine: 127.0.0.1, for it alone, or 0.0.0.0"
+        if error.errno in (errno.EADDRINUSE, errno.EACCES):
+            other = PORT if port < 1024 or port == 65535 else port + 1
+            advice = f"is another viewer running? Choose another port with --port, as --port {other}"
+        raise InputError(f"{host}:{port} cannot be used: {error.strerror or error}; {advice}") from None
+
+
+def _is_ours(origin: str, host: str | None) -> bool:
+    """Whether a page is the viewer's; a name that its owner lets point to this machine is not (DNS rebinding)."""
+    try:
+        parts = urlsplit(origin)
+    except ValueError:
+        return False
+    return parts.netloc == host and parts.hostname in LOOPBACK
 
 
 class Server:
@@ -119,7 +132,7 @@ class Server:
             return False
         headers = connection.request.headers
         origin = headers.get("Origin")
-        if origin is None or urlsplit(origin).netloc == headers.get("Host"):
+        if origin is None or _is_ours(origin, headers.get("Host")):
             return False
         logger.warning("a page of %s asked for the viewer and was given nothing; use %s", origin[:200], self.url)
         return True
