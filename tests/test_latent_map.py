@@ -88,6 +88,15 @@ def test_the_verb(reconstructed: World) -> None:
     np.testing.assert_allclose([(float(r["x"]), float(r["y"])) for r in rows], positions(codes), atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["a.docx", "a.csv", "a"])
+def test_a_name_that_is_no_pictures_is_told_before_the_work(world: World, name: str) -> None:
+    result = run("map", "-e", "exp", "-o", name, status=2)
+    assert f"{name} cannot be written: pictures end in .png" in result.stderr
+    assert "Drawing" not in result.stderr
+    assert not list(world.root.glob("*a*.png"))
+    assert not (world.root / name).exists()
+
+
 def test_colours_by_a_column(reconstructed: World) -> None:
     Path("ages.csv").write_text("name, age, kind\ncube, 3, a\ntoys/box/tall, 5.5, b\negg/long, , a\n")
     space = ShapeSpace.load(reconstructed.experiment, device="cpu")

@@ -616,9 +616,9 @@ def test_wrong_commands_say_what_to_do(tmp_path: Path, experiment: Experiment, m
         said = run("view", "-e", experiment.root, "--device", "cpu", "--port", port, status=2).output
     assert f"127.0.0.1:{port} cannot be used" in said
     assert f"--port {port + 1 if port < 65535 else 8080}" in said
-    with pytest.raises(InputError, match="cannot be used.*--host is an address of this machine"):
+    with pytest.raises(InputError, match=r"cannot be used.*--host is an address of this machine"):
         check_port("no.such.host.invalid", 8080)
-    with pytest.raises(InputError, match="is no host; say 127.0.0.1"):
+    with pytest.raises(InputError, match=r"is no host; say 127\.0\.0\.1"):
         check_port("a" * 80, 8080)
     monkeypatch.setitem(sys.modules, "viser", None)
     with pytest.raises(InputError, match=r"pip install deepsdf\[viewer\]"):

@@ -20,7 +20,7 @@ from deepsdf.geometry.rendering import render_mesh
 from deepsdf.inference.shapespace import ShapeSpace
 from deepsdf.pipeline.explore import Known, OnStep, known_shapes
 from deepsdf.pipeline.pictures import FRAME
-from deepsdf.pipeline.plots import save_figure
+from deepsdf.pipeline.plots import check_figure, save_figure
 from deepsdf.splits import ShapeName
 from deepsdf.workspace import Experiment
 
@@ -196,9 +196,10 @@ def latent_map(
         thumbnails: pictures at most; of more shapes those that are farthest apart are shown.
         on_step: told how many thumbnails are drawn, of how many.
     Raises:
-        InputError: fewer than 3 shapes, or what `positions` and `colouring` refuse.
+        InputError: fewer than 3 shapes, a name that is no picture's, or what `positions` and `colouring` refuse.
     """
     out = Path(out)
+    check_figure(out)
     space = ShapeSpace.load(experiment, checkpoint, device)
     shapes = known_shapes(experiment, space)
     codes = np.stack([one.code.cpu().numpy() for one in shapes]) if shapes else np.zeros((0, space.code_length))

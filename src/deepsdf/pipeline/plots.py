@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from deepsdf.errors import InputError
-from deepsdf.files import atomic_path
+from deepsdf.files import atomic_path, check_folder
 from deepsdf.training.logs import TrainingLogs, running_mean
 from deepsdf.workspace import Experiment
 
@@ -87,14 +88,26 @@ def plot_logs(experiment: Experiment, kind: str = "loss") -> Figure:
     return figure
 
 
+def check_figure(path: str | os.PathLike[str]) -> None:
+    """Whether `save_figure` can write there, to know before the work.
+
+    Raises:
+        InputError: a suffix that matplotlib does not know, or none; a file where a folder is to be.
+    """
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    known = sorted(f".{kind}" for kind in FigureCanvasBase.get_supported_filetypes())
+    if Path(path).suffix.lower() not in known:
+        raise InputError(f"{path} cannot be written: pictures end in .png, or another of {', '.join(known)}")
+    check_folder(Path(path).parent)
+
+
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write a figure, in the format of the path's suffix.
 
     Raises:
-        InputError: a suffix that matplotlib does not know.
+        InputError: as `check_figure`.
     """
-    try:
-        with atomic_path(path) as temporary:
-            figure.savefig(temporary, dpi=150)
-    except ValueError as error:
-        raise InputError(f"{path} cannot be written: {error}") from None
+    check_figure(path)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=150)
