@@ -78,7 +78,7 @@ class TensorBoard:
         drawn = []
         for row in rows:
             try:
-                drawn.append(unit_picture(space.shape(space.codes[row]).mesh(RESOLUTION), SIZE))
+                drawn.append(unit_picture(space.shape(space.codes[row]).mesh(RESOLUTION, vertices="linear"), SIZE))
             except DeepSDFError:
                 drawn.append(None)  # no surface yet
         image = grid_image([drawn], column_labels=[f"shape {row}" for row in rows])
