@@ -107,7 +107,8 @@ class MapLayer:
     def stand(self) -> None:
         """The ball to where one stands."""
         chart, ball = self.chart, self._ball
-        if chart is not None and ball is not None:
+        # A later checkpoint may have longer codes; its map is on the way then.
+        if chart is not None and ball is not None and len(chart.mean) == len(self.at.code):
             ball.position = tuple(self.spot(chart))
 
     def spot(self, chart: Chart) -> np.ndarray:
