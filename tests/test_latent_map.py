@@ -14,7 +14,17 @@ from helpers import TRAIN, World, is_picture, run
 from deepsdf.errors import InputError
 from deepsdf.inference.shapespace import ShapeSpace
 from deepsdf.pipeline.explore import known_shapes
-from deepsdf.pipeline.latent_map import colouring, positions, slots, spread_out, variance_shares
+from deepsdf.pipeline.latent_map import (
+    GREY,
+    Colouring,
+    colouring,
+    painted,
+    positions,
+    principal_plane,
+    slots,
+    spread_out,
+    variance_shares,
+)
 
 pytest_plugins = ("helpers",)
 
@@ -33,6 +43,31 @@ def test_pca_finds_the_plane_that_codes_lie_in() -> None:
     assert variance_shares(codes).sum() == pytest.approx(1)
     order = rng.permutation(30)
     np.testing.assert_allclose(positions(codes[order] - 3), found[order], atol=1e-9)
+
+
+def test_any_code_has_a_place_in_the_plane() -> None:
+    codes = np.random.default_rng(1).normal(size=(20, 5))
+    mean, directions = principal_plane(codes)
+    np.testing.assert_allclose(directions @ directions.T, np.eye(2), atol=1e-12)
+    np.testing.assert_allclose([directions @ (code - mean) for code in codes], positions(codes), atol=1e-12)
+
+
+def test_colours_of_values() -> None:
+    numbers = painted(Colouring("x", [3.0, 1.0, float("nan"), 2.0]))
+    assert numbers.ends == (1.0, 3.0)
+    assert numbers.colours[2] == GREY
+    assert painted(Colouring("x", [30.0, 10.0, 0.0])).colours[:2] != numbers.colours[:2]
+    assert painted(Colouring("x", [1.0, 2.0, 3.0])).colours == [numbers.colours[k] for k in (1, 3, 0)]
+    assert painted(Colouring("x", [5.0, 5.0])).ends[0] == 5.0
+    words = painted(Colouring("x", ["b", "a", "", "b"]))
+    assert list(words.names) == ["a", "b"]
+    assert words.colours == [words.names["b"], words.names["a"], GREY, words.names["b"]]
+    many = painted(Colouring("x", [*map(str, range(12)), "11"]))
+    assert len(many.names) == 10
+    assert many.colours.count(GREY) == 2
+    assert many.colours[11] == many.names["11"] != GREY
+    assert many.others
+    assert not painted(Colouring("x", ["a"])).others
 
 
 def test_wrong_codes_and_methods(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -229,6 +229,39 @@ def test_layers_are_drawn(visitor: Visitor) -> None:
     visitor.until(lambda: difference(plain, visitor.settled()) < SAME)
 
 
+def test_a_point_of_the_map_is_a_shape(visitor: Visitor) -> None:
+    tab, page = visitor.tab, visitor.page
+    plain = visitor.settled()
+    visitor.open("Map")
+    tab.get_by_label("Show the map").check()
+    visitor.until(lambda: page.map.chart is not None and page.map.jobs.wait(0))
+    np.testing.assert_allclose(page.map._ball.position, page.map.spot(page.map.chart))
+    assert len(page.map._pictures) > 1
+    # Where the points are in the window: the lowest is not below viser's own messages, nor the ball.
+    camera = page.client.camera
+    visitor.settled(camera.image_width, camera.image_height)
+    eye, at = np.array(camera.position), np.array(camera.look_at)
+    ahead = (at - eye) / np.linalg.norm(at - eye)
+    right = np.cross(ahead, [0, 1, 0]) / np.linalg.norm(np.cross(ahead, [0, 1, 0]))
+    off = page.map.points - eye
+    pixels = (off @ np.column_stack([right, -np.cross(right, ahead)])) / (off @ ahead)[:, None]
+    pixels = pixels * camera.image_height / 2 / np.tan(camera.fov / 2) + (
+        camera.image_width / 2,
+        camera.image_height / 2,
+    )
+    lowest = int(pixels[:, 1].argmax())
+    chosen = page.map.chart.entries[lowest]
+    assert chosen is not page.entry
+    tab.mouse.click(*pixels[lowest])
+    visitor.until(lambda: page.entry is chosen)
+    assert page.choice.value == chosen.label
+    np.testing.assert_allclose(page.map._ball.position, page.map.points[lowest], atol=0.04)
+    page.pick("training", "b0")
+    tab.get_by_label("Show the map").uncheck()
+    visitor.until(lambda: page.map.chart is None and page.map.jobs.wait(0))
+    visitor.until(lambda: difference(plain, visitor.settled()) < SAME)
+
+
 def test_a_mesh_that_is_dropped_in_is_fitted_and_saved(visitor: Visitor, tmp_path: Path) -> None:
     cube = trimesh.creation.box((2, 2, 2))
     visitor.drop("my cube.obj", obj(cube))

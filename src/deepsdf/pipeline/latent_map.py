@@ -37,6 +37,9 @@ COVERED = 0.5
 
 GREY = "#b9b9b9"
 
+RAMP = "viridis"
+"""Matplotlib's colours of numbers."""
+
 Values = list[float] | list[str]
 
 
@@ -59,10 +62,19 @@ def positions(codes: np.ndarray, method: Method = "pca", *, seed: int = 0) -> np
         raise InputError(f"{int((~np.isfinite(codes)).any(axis=1).sum())} codes are NaN or infinite")
     if method == "umap":
         return _umap(codes, seed)
-    centred = codes - codes.mean(axis=0)
-    directions = np.linalg.svd(centred, full_matrices=False)[2][:2]
+    mean, directions = principal_plane(codes)
+    return (codes - mean) @ directions.T
+
+
+def principal_plane(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (L,) and two directions (2, L) of the "pca" map of codes (n, L).
+
+    A code stands at `directions @ (code - mean)`.
+    """
+    mean = codes.mean(axis=0)
+    directions = np.linalg.svd(codes - mean, full_matrices=False)[2][:2]
     greatest = directions[np.arange(2), np.abs(directions).argmax(axis=1)]
-    return centred @ (directions * np.sign(greatest)[:, None]).T
+    return mean, directions * np.sign(greatest)[:, None]
 
 
 def variance_shares(codes: np.ndarray) -> np.ndarray:
@@ -171,6 +183,42 @@ def _column(path: Path, column: str, shapes: Sequence[Known]) -> Colouring:
     return Colouring(column, values)
 
 
+@dataclass(frozen=True)
+class Paint:
+    """Colours of shapes by their values, as "#rrggbb".
+
+    Attributes:
+        names: of words, what each of the ten most frequent is painted with; others, and what is not known, are grey.
+        others: whether any is grey.
+        ends: of numbers, those at the ends of the colours `RAMP`.
+    """
+
+    colours: list[str]
+    names: dict[str, str]
+    others: bool
+    ends: tuple[float, float] = (0.0, 1.0)
+
+
+def painted(colours: Colouring) -> Paint:
+    """A colour of each shape."""
+    import matplotlib
+    from matplotlib.colors import to_hex
+
+    if colours.numeric:
+        values = np.array(colours.values, float)
+        known = values[np.isfinite(values)]
+        low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
+        high = high if high > low else low + 1e-9
+        ramp = matplotlib.colormaps[RAMP]
+        found = [to_hex(ramp((value - low) / (high - low))) if np.isfinite(value) else GREY for value in values]
+        return Paint(found, {}, GREY in found, (low, high))
+    palette = [to_hex(rgb) for rgb in matplotlib.colormaps["tab10"].colors]  # pyright: ignore[reportAttributeAccessIssue]
+    often = [word for word, _ in Counter(word for word in colours.values if word).most_common(len(palette))]
+    names = dict(zip(sorted(map(str, often)), palette, strict=False))
+    found = [names.get(str(value), GREY) for value in colours.values]
+    return Paint(found, names, GREY in found)
+
+
 def _names(shape: ShapeName) -> tuple[str, str, str]:
     return str(shape), f"{shape.category}/{shape.instance}", shape.instance
 
@@ -254,11 +302,11 @@ def _figure(
     margin = 0.06
     at = (margin + (1 - 2 * margin) * (places - low) / span) * (width, height)
     axes.set(xlim=(0, width), ylim=(0, height), xticks=[], yticks=[], xlabel=labels[0], ylabel=labels[1])
-    painted = _painted(figure, axes, colours)
+    shades = _painted(figure, axes, colours)
     if len(shown):
         side = min(1.4, float(np.sqrt(COVERED * width * height / len(shown))))
         for one, (x, y), picture in zip(shown, slots(at[shown], side, width, height), pictures, strict=True):
-            axes.plot([at[one, 0], x], [at[one, 1], y], color=painted[one], linewidth=0.7, alpha=0.7, zorder=1)
+            axes.plot([at[one, 0], x], [at[one, 1], y], color=shades[one], linewidth=0.7, alpha=0.7, zorder=1)
             if picture is not None:
                 box = (x - side / 2, x + side / 2, y - side / 2, y + side / 2)
                 axes.imshow(picture, extent=box, zorder=2, aspect="auto", interpolation="antialiased")
@@ -266,7 +314,7 @@ def _figure(
     edge: dict[str, Any] = {"edgecolors": "#303030", "linewidths": 0.5, "zorder": 3}
     for marker, which, size in (("o", trained, 26), ("D", ~trained, 34)):
         some = np.flatnonzero(which)
-        axes.scatter(*at[some].T, s=size, c=[painted[k] for k in some], marker=marker, **edge)
+        axes.scatter(*at[some].T, s=size, c=[shades[k] for k in some], marker=marker, **edge)
     if trained.any() and not trained.all():
         axes.set_title("● training   ◆ reconstructed", fontsize=9, loc="right")
     return figure
@@ -274,23 +322,16 @@ def _figure(
 
 def _painted(figure: Any, axes: Any, colours: Colouring) -> list[Any]:
     """A colour of each shape, and the legend."""
-    import matplotlib
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
     from matplotlib.lines import Line2D
 
+    paint = painted(colours)
     if colours.numeric:
-        values = np.array(colours.values, float)
-        known = values[np.isfinite(values)]
-        low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
-        scale = ScalarMappable(Normalize(low, high if high > low else low + 1e-9), "viridis")
+        scale = ScalarMappable(Normalize(*paint.ends), RAMP)
         figure.colorbar(scale, cax=figure.add_axes((0.875, 0.2, 0.018, 0.6)), label=colours.title)
-        return [scale.to_rgba(value) if np.isfinite(value) else GREY for value in values]
-    palette = matplotlib.colormaps["tab10"].colors  # pyright: ignore[reportAttributeAccessIssue]
-    often = [word for word, _ in Counter(word for word in colours.values if word).most_common(len(palette))]
-    names = dict(zip(sorted(map(str, often)), palette, strict=False))
-    handles = [Line2D([], [], linestyle="", marker="o", color=rgb, label=name) for name, rgb in names.items()]
-    if any(value not in names for value in colours.values):
-        handles.append(Line2D([], [], linestyle="", marker="o", color=GREY, label="others"))
+        return paint.colours
+    named = [*paint.names.items(), *([("others", GREY)] if paint.others else [])]
+    handles = [Line2D([], [], linestyle="", marker="o", color=colour, label=name) for name, colour in named]
     axes.legend(handles=handles, title=colours.title, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
-    return [names.get(str(value), GREY) for value in colours.values]
+    return paint.colours

@@ -22,6 +22,7 @@ from deepsdf.viewer.exports import code_bytes, file_stem, mesh_bytes, png_bytes
 from deepsdf.viewer.facts import Facts
 from deepsdf.viewer.follow import Follower
 from deepsdf.viewer.layers import Layers
+from deepsdf.viewer.map_layer import MapLayer
 from deepsdf.viewer.pad import Pad
 from deepsdf.viewer.place import Place
 from deepsdf.viewer.redraw import COARSE, FINE, MIDDLE, Cancelled, Drawn, Jobs, Redraw, mesh_of
@@ -94,6 +95,11 @@ class SpacePage:
             self.layers = Layers(client, self.stage, self.jobs)
             self.finest = gui.add_dropdown("Finest mesh", FINEST, initial_value=str(world.finest))
             self.camera = gui.add_button("Camera home")
+        with tabs.add_tab("Map"):
+            self.map = MapLayer(
+                client, self.stage, world.follower.experiment, world.follower.checkpoint, self.catalogue, self.place,
+                lambda entry: self.pick(entry.kind, entry.label),
+            )  # fmt: skip
         with tabs.add_tab("Facts"):
             self.facts = Facts(client, self._go_to_row)
         with tabs.add_tab("Files"):
@@ -218,6 +224,7 @@ class SpacePage:
             self.redraw.ask(self.place.shape, [n for n in (COARSE, MIDDLE, FINE, finest) if n < finest] + [finest])
             if sliders:
                 self.sliders.put(self.place.sliders)
+        self.map.stand()
 
     def _show(self, drawn: Drawn) -> None:
         """A mesh is there; called by the redrawing thread."""
@@ -287,6 +294,7 @@ class SpacePage:
             self.place.follow(space, code)
             self.sliders.name(self.place.directions)
         self._say_head()
+        self.map.again()
         self.ask()
 
     # Files
@@ -326,6 +334,7 @@ class SpacePage:
         names = tuple(self.names())
         self.between.offer(names)
         self.blend.offer(names)
+        self.map.again()
         self.pick(kind, entry.label)
         tell(self.client, "In the space now", f"{entry.label}: {fitted.how}", wrong=False)
 
@@ -356,5 +365,6 @@ class SpacePage:
         """The visitor is gone."""
         self._unsubscribe()
         self.fits.close()
+        self.map.close()
         self.jobs.close()
         self.redraw.close()

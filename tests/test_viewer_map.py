@@ -1,0 +1,156 @@
+"""The viewer's map without a browser: where codes stand, what they are coloured by, and which one is clicked."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import FIELDS
+
+from deepsdf.checkpoints import load_code
+from deepsdf.errors import InputError
+from deepsdf.inference.shapespace import ShapeSpace
+from deepsdf.pipeline.explore import known_shapes
+from deepsdf.pipeline.latent_map import GREY, Colouring, painted, positions, variance_shares
+from deepsdf.splits import ShapeName
+from deepsdf.viewer.catalogue import OWN, RECONSTRUCTED, TRAINING, Catalogue, Entry, catalogue_of
+from deepsdf.viewer.chart import HALF, MIDDLE, Chart, coloured, met, tables
+from deepsdf.viewer.exports import code_bytes
+from deepsdf.viewer.map_layer import legend
+from deepsdf.viewer.place import Place
+from deepsdf.viewer.stage import upright
+from deepsdf.workspace import Experiment
+
+
+@pytest.fixture(scope="module")
+def space(trained: Experiment) -> ShapeSpace:
+    return ShapeSpace.load(trained, device="cpu")
+
+
+@pytest.fixture
+def experiment(trained: Experiment, space: ShapeSpace, tmp_path: Path) -> Experiment:
+    """A copy, with two reconstructed shapes, of which one was trained on."""
+    shutil.copytree(trained.root, tmp_path / "exp")
+    experiment = Experiment.open(tmp_path / "exp")
+    for instance, code in (("b0", space.codes[0] + 0.1), ("new", 3 * space.codes[4])):
+        path = experiment.reconstructed_code_path(space.epoch, ShapeName("toys", "ball", instance))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(code_bytes(code))
+    return experiment
+
+
+def labels(chart: Chart) -> list[tuple[str, str]]:
+    return [(entry.kind, entry.label) for entry in chart.entries]
+
+
+def test_shapes_stand_where_the_picture_of_the_map_has_them(experiment: Experiment, space: ShapeSpace) -> None:
+    catalogue = catalogue_of(experiment, space)
+    catalogue.add(Entry(OWN, "mine", lambda space: 10 * space.codes[1]))
+    catalogue.add(Entry(OWN, "gone", lambda space: load_code(experiment.root / "gone.pth")))
+    chart = Chart.of(catalogue, space)
+    assert labels(chart)[6:] == [(RECONSTRUCTED, "b0"), (RECONSTRUCTED, "new"), (OWN, "mine")]
+    known = known_shapes(experiment, space)
+    codes = np.stack([one.code.numpy() for one in known])
+    assert [one.shape for one in known] == [chart.entries[k].shape for k in (0, 1, 2, 3, 4, 5, 7)]
+    np.testing.assert_allclose(chart.places[[0, 1, 2, 3, 4, 5, 7]], positions(codes), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(chart.shares, variance_shares(codes))
+
+
+def test_one_stands_on_the_point_of_the_shape_that_is_shown(space: ShapeSpace, trained: Experiment) -> None:
+    chart, place = Chart.of(catalogue_of(trained, space), space), Place(space)
+    for row in range(len(space.codes)):
+        place.pick(space.codes[row])
+        np.testing.assert_allclose(chart.place(place.code), chart.places[row], atol=1e-12)
+    half = chart.place((space.codes[0].double() + space.codes[5].double()) / 2)
+    np.testing.assert_allclose(half, (chart.places[0] + chart.places[5]) / 2, atol=1e-9)
+    # The first slider moves along the map's first axis, by as much.
+    start = chart.place(place.code)
+    place.move(0, place.sliders[0] + (1.0 if place.sliders[0] < 0 else -1.0))
+    moved = chart.place(place.code) - start
+    assert abs(moved[0]) == pytest.approx(float(space.prior.std[0]), rel=1e-3)
+    assert abs(moved[1]) < 1e-3 * abs(moved[0])
+
+
+@pytest.mark.parametrize("up", ["x", "y", "z"])
+def test_the_board_keeps_distances_and_a_click_finds_its_shape(up: Any, trained: Experiment, space: ShapeSpace) -> None:
+    chart, frame = Chart.of(catalogue_of(trained, space), space), upright(up)
+    points = chart.on_board(chart.places, frame)
+    here = points @ frame - MIDDLE
+    np.testing.assert_allclose(here[:, 2], 0, atol=1e-12)
+    assert np.ptp(here, axis=0).max() == pytest.approx(2 * HALF)
+    assert np.abs(here).max() == pytest.approx(HALF)
+    ways, flat = points[:, None] - points, chart.places[:, None] - chart.places
+    np.testing.assert_allclose(
+        np.linalg.norm(ways, axis=-1), HALF * chart.scale * np.linalg.norm(flat, axis=-1), atol=1e-9
+    )
+    before = chart.on_board(chart.places[2], frame, 0.3)[0] - points[2]
+    np.testing.assert_allclose(before, 0.3 * frame[:, 2], atol=1e-12)
+    eye = frame @ np.array([0.5, 1.0, 6.0])
+    nudge = 0.01 * frame[:, 0]
+    assert [met(points, eye, 3 * (point + nudge - eye)) for point in points] == list(range(len(points)))  # pyright: ignore
+
+
+def test_small_shapes_do_not_cover_each_other(trained: Experiment, space: ShapeSpace) -> None:
+    chart = Chart.of(catalogue_of(trained, space), space)
+    assert len(chart.apart(40, 0.0)) == len(chart.entries)
+    assert len(chart.apart(2, 0.0)) == 2
+    for side in (0.3, 1.0):
+        chosen = chart.apart(40, side)
+        gaps = np.linalg.norm(chart.places[chosen][:, None] - chart.places[chosen], axis=-1) * chart.scale
+        assert (gaps + 9 * np.eye(len(chosen))).min() >= side
+    assert len(chart.apart(40, 1.0)) < len(chart.entries)
+
+
+def test_too_few_codes_are_told(space: ShapeSpace) -> None:
+    catalogue = Catalogue()
+    for row in range(2):
+        catalogue.add(Entry(TRAINING, str(row), lambda space, row=row: space.codes[row], row=row))
+    catalogue.add(Entry(OWN, "mine", lambda space: torch.ones(space.code_length)))
+    with pytest.raises(InputError, match="2 codes make no map; it needs at least 3"):
+        Chart.of(catalogue, space)
+
+
+def test_colours_by_set_class_error_and_column(experiment: Experiment, space: ShapeSpace) -> None:
+    catalogue = catalogue_of(experiment, space)
+    catalogue.add(Entry(OWN, "b1", lambda space: space.codes[1]))  # named as a shape of the split, and another one
+    entries = Chart.of(catalogue, space).entries
+    folder = experiment.evaluation_folder("latest")
+    folder.mkdir(parents=True)
+    (folder / "metrics.csv").write_text("shape,status,chamfer\ntoys/ball/b1,ok,0.5\ntoys/ball/new,ok,2\ngone,ok,9\n")
+    (experiment.root / "notes.csv").write_text("name,age ,empty\nb0,old,\nb2,young,\n")
+    (experiment.root / "others.csv").write_text("name,x\nnobody,1\nnone,2\n")
+    (experiment.root / "noise.csv").write_bytes(b"\xff\xfe\x00" * 50)
+    (experiment.root / "nothing.csv").write_bytes(b"")
+    assert tables(experiment, entries) == ["Evaluation/latest/metrics.csv:chamfer", "notes.csv:age"]
+    of = {by: coloured(experiment, entries, by, "latest") for by in ("set", "class", "error", "notes.csv:age")}
+    assert of["set"].values == [TRAINING] * 6 + [RECONSTRUCTED] * 2 + [OWN]
+    assert of["class"].values == [shape.category for shape in FIELDS] + ["ball", "ball", ""]
+    known = {k: value for k, value in enumerate(of["error"].values) if value == value}
+    assert known == {1: 0.5, 7: 2.0}
+    assert of["notes.csv:age"].values == ["old", "", "young", "", "", "", "old", "", ""]
+    same = coloured(experiment, entries, "Evaluation/latest/metrics.csv:chamfer", "latest")
+    np.testing.assert_array_equal(same.values, of["error"].values)
+
+
+def test_the_legend_tells_colours_and_no_html_of_files() -> None:
+    names = Colouring("class", ["<img src=x>", "a", ""])
+    paint = painted(names)
+    said = legend(names, paint)
+    assert "<img" not in said
+    assert "&lt;img src=x&gt;" in said
+    assert re.findall('<span style="color:(#[0-9a-f]{6})', said) == [
+        *(paint.names[name] for name in ("<img src=x>", "a")),
+        GREY,
+    ]
+    numbers = Colouring("<b>", [0.25, float("nan"), 4.0])
+    paint = painted(numbers)
+    said = legend(numbers, paint)
+    assert "<b>" not in said
+    assert "<span>0.25</span><span>4</span>" in said
+    assert said.index(paint.colours[0]) < said.index(paint.colours[2])
+    assert "not known" in said
