@@ -9,8 +9,9 @@ OUT ?= demo-output
 demo: install
 	$(BIN)/deepsdf demo --out $(OUT)
 
+# A worker for each core, of one thread each: threads of several processes on the same cores get in each other's way.
 test: install
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 slow: install
 	$(BIN)/python -m pytest -m slow
