@@ -255,7 +255,7 @@ def test_a_point_of_the_map_is_a_shape(visitor: Visitor) -> None:
     tab.mouse.click(*pixels[lowest])
     visitor.until(lambda: page.entry is chosen)
     assert page.choice.value == chosen.label
-    np.testing.assert_allclose(page.map._ball.position, page.map.points[lowest], atol=0.04)
+    visitor.until(lambda: np.allclose(page.map._ball.position, page.map.points[lowest], atol=0.04))
     page.pick("training", "b0")
     tab.get_by_label("Show the map").uncheck()
     visitor.until(lambda: page.map.chart is None and page.map.jobs.wait(0))
@@ -319,7 +319,9 @@ def test_two_browsers_do_not_disturb_one_another(browser: Any, server: Server, v
     assert visitor.number in server.pages
 
 
-def test_the_blend_follows_the_ball(visitor: Visitor) -> None:
+def test_the_blend_follows_the_ball(browser: Any, server: Server) -> None:
+    """In a tab of its own: messages of earlier tests could lie over the ball."""
+    visitor = Visitor(browser, server)
     tab, page = visitor.tab, visitor.page
     visitor.settled()
     tab.get_by_text("Blend of four").click()
@@ -341,6 +343,7 @@ def test_the_blend_follows_the_ball(visitor: Visitor) -> None:
     across, away = page.pad.at
     weights = torch.tensor([(1 - across) * (1 - away), across * (1 - away), (1 - across) * away, across * away])
     torch.testing.assert_close(page.place.code, weights @ codes, rtol=1e-4, atol=1e-4)
+    visitor.close()
 
 
 def test_a_later_checkpoint_is_shown(visitor: Visitor, world: World) -> None:
