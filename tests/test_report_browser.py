@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import trimesh
+from browser import launched, need_chromium
 from helpers import EXTENTS
 from PIL import Image
 from report_helpers import SHAPES, page_once, unpack
@@ -24,34 +23,14 @@ from deepsdf.pipeline.summary import METRICS
 
 pytest_plugins = ("helpers", "report_helpers")
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+playwright = need_chromium("report")
 
-if CHROMIUM is None:
-    if os.environ.get("CI"):
-        raise RuntimeError("the report is tested in Chromium, which .ci/run installs, and it is not there")
-    pytest.skip("needs Chromium (Debian's package `chromium`), which is not installed", allow_module_level=True)
-playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install deepsdf[test]")
-
-FLAGS = [
-    "--no-sandbox",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--use-gl=angle",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-]
 DESK, PHONE = {"width": 1000, "height": 640}, {"width": 390, "height": 700}
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
+    yield from launched(playwright)
 
 
 class Visit:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import shutil
 import socket
 import time
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from browser import launched, need_chromium
 from conftest import ball, draw
 from PIL import Image
 from test_viewer import obj, rewrite
@@ -34,28 +34,11 @@ from deepsdf.viewer.serve import Server
 
 pytest_plugins = ["helpers"]
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-if CHROMIUM is None:
-    if os.environ.get("CI"):
-        raise RuntimeError("the viewer is tested in Chromium, which .ci/run installs, and it is not there")
-    pytest.skip("needs Chromium (Debian's package `chromium`), which is not installed", allow_module_level=True)
-playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install deepsdf[test]")
+playwright = need_chromium("viewer")
 
 PATIENCE = 60.0
 """Seconds; a browser that draws by software on a busy core needs some."""
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--use-gl=angle",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-]
 DESK = {"width": 800, "height": 640}
 
 pytestmark = pytest.mark.filterwarnings("ignore:Queued a .* on a closed connection:UserWarning")
@@ -63,12 +46,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:Queued a .* on a closed connecti
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as running:
-        playwright.expect.set_options(timeout=1000 * PATIENCE)
-        browser = running.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-        playwright.expect.set_options(timeout=5000)
+    playwright.expect.set_options(timeout=1000 * PATIENCE)
+    yield from launched(playwright)
+    playwright.expect.set_options(timeout=5000)
 
 
 def free_port() -> int:

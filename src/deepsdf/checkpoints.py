@@ -151,6 +151,11 @@ def load_code(path: str | os.PathLike[str], length: int | None = None) -> Tensor
     return code.detach().float().reshape(-1)
 
 
+def code_content(code: Tensor) -> Tensor:
+    """What a file of one code (L,) holds: a tensor (1, 1, L), the original's form."""
+    return code.detach().cpu().float().reshape(1, 1, -1).clone()
+
+
 def save_code(path: Path, code: Tensor) -> None:
-    """Write one code (L,) in the original's form, a tensor (1, 1, L)."""
-    write_pth({path: code.detach().cpu().float().reshape(1, 1, -1).clone()})
+    """Write one code (L,) in the original's form."""
+    write_pth({path: code_content(code)})

@@ -56,6 +56,12 @@ def read_split(path: str | os.PathLike[str]) -> list[ShapeName]:
     return shapes
 
 
+def shapes_in(folder: Path, suffix: str) -> dict[ShapeName, Path]:
+    """The files of a folder that are called as `ShapeName.path` calls them, sorted by name."""
+    files = folder.glob(f"*/*/*{suffix}")
+    return dict(sorted((ShapeName(*path.relative_to(folder).with_suffix("").parts), path) for path in files))
+
+
 def write_split(path: str | os.PathLike[str], shapes: Iterable[ShapeName]) -> None:
     """Write shapes as a split file."""
     content: dict[str, dict[str, list[str]]] = {}

@@ -129,6 +129,12 @@ def checkpoint_option(verb: F) -> F:
     )(verb)
 
 
+def resolution_option(default: int) -> Callable[[F], F]:
+    return click.option(
+        "--resolution", default=default, show_default=True, type=click.IntRange(min=8), help="Grid samples an axis."
+    )
+
+
 def data_option(verb: F) -> F:
     return click.option(
         "--data", "-d", required=True, type=click.Path(path_type=Path), help="The data source: the folder of samples."
@@ -196,6 +202,13 @@ def report_failures(failures: Sequence[Failure], shown: int = 20) -> None:
         logger.error("... and %d more", len(failures) - shown)
 
 
+def finish_empty(names: Sequence[str]) -> None:
+    """End a verb that draws: say which shapes have no surface, and set the exit status."""
+    if names:
+        logging.getLogger("deepsdf").error("without a surface, so their places are empty: %s", ", ".join(names))
+        sys.exit(SOME_FAILED)
+
+
 def finish(failures: Sequence[Failure], next_step: str = "") -> None:
     """End a verb: list what failed, say the likely next command, and set the exit status."""
     report_failures(failures)
@@ -215,6 +228,13 @@ def chamfer_table(values: Any, *, title: str = "Chamfer distance × 10³, unit f
         table.add_column(column, justify="right")
     table.add_row(str(len(values)), *(f"{figure:.3f}" for figure in figures.values()))
     return table
+
+
+def print_wide(table: Table) -> None:
+    """A table as wide as it is, whatever the terminal: no figure is cut short."""
+    width = console.measure(table, options=console.options.update(width=10_000)).maximum
+    lines = console.render_lines(table, console.options.update(width=width))
+    say("\n".join("".join(piece.text for piece in line).rstrip() for line in lines))
 
 
 def command(*words: object) -> str:

@@ -17,12 +17,13 @@ from deepsdf.cli.common import (
     Quiet,
     checkpoint_option,
     common_options,
-    console,
     count,
     device_option,
     experiment_option,
     finish,
     interruptible,
+    print_wide,
+    resolution_option,
     say,
     seed_option,
 )
@@ -72,7 +73,7 @@ class _Place(click.ParamType):
 @click.option("--noise", type=float, help="Standard deviation of the points, their own lengths.  [default: found]")
 @click.option("--free-space", default=1.0, show_default=True, help="Weight of a point that was seen through; 0: none.")
 @click.option("--points", default=500, show_default=True, help="Of the scan, that the fit asks.")
-@click.option("--resolution", default=128, show_default=True, type=click.IntRange(min=8), help="Grid samples an axis.")
+@resolution_option(128)
 @click.option("--picture/--no-picture", default=True, show_default=True, help="Draw scan and completion.")
 @device_option
 @seed_option
@@ -164,10 +165,3 @@ def _table(result: CompletionEvaluation) -> Table:
     for number, method in enumerate(METHODS):
         table.add_row(method, *(column[number] for column in cells))
     return table
-
-
-def print_wide(table: Table) -> None:
-    """A table as wide as it is, whatever the terminal: no figure is cut short."""
-    width = console.measure(table, options=console.options.update(width=10_000)).maximum
-    lines = console.render_lines(table, console.options.update(width=width))
-    say("\n".join("".join(piece.text for piece in line).rstrip() for line in lines))

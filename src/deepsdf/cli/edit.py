@@ -17,10 +17,11 @@ from deepsdf.cli.common import (
     common_options,
     device_option,
     experiment_option,
+    print_wide,
+    resolution_option,
     say,
     seed_option,
 )
-from deepsdf.cli.complete import print_wide
 
 
 def _numbers(text: str, count: int, option: str, form: str) -> tuple[float, ...]:
@@ -48,7 +49,7 @@ def _numbers(text: str, count: int, option: str, form: str) -> tuple[float, ...]
 @click.option("--size", multiple=True, metavar="AXIS=LENGTH|AXIS=PERCENT%", help="Extent along x, y or z.")
 @click.option("--out", "-o", default="edited.ply", show_default=True, type=click.Path(path_type=Path), help="The mesh.")
 @click.option("--anyway", is_flag=True, help="Write the mesh and code of a doubtful result, too.")
-@click.option("--resolution", default=128, show_default=True, type=click.IntRange(min=8), help="Grid samples an axis.")
+@resolution_option(128)
 @click.option("--picture/--no-picture", default=True, show_default=True, help="Draw before and after.")
 @device_option
 @seed_option

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,6 @@ import click
 from rich.table import Table
 
 from deepsdf.cli.common import (
-    SOME_FAILED,
     Bar,
     Quiet,
     checkpoint_option,
@@ -20,14 +17,12 @@ from deepsdf.cli.common import (
     count,
     device_option,
     experiment_option,
+    finish_empty,
     interruptible,
+    print_wide,
+    resolution_option,
     say,
     seed_option,
-)
-from deepsdf.cli.complete import print_wide
-
-resolution_option = click.option(
-    "--resolution", default=128, show_default=True, type=click.IntRange(min=8), help="Grid samples an axis."
 )
 
 
@@ -54,7 +49,7 @@ resolution_option = click.option(
 )
 @click.option("--frames", default=16, show_default=True, type=click.IntRange(min=2), help="Of the film, a way.")
 @click.option("--out", "-o", type=click.Path(path_type=Path), help="Folder.  [default: EXP/Interpolations/A-B]")
-@resolution_option
+@resolution_option(128)
 @device_option
 @seed_option
 @common_options
@@ -127,7 +122,7 @@ def interpolate(
 )
 @click.option("--points", default=2048, show_default=True, type=click.IntRange(min=8), help="Of each surface compared.")
 @click.option("--out", "-o", type=click.Path(path_type=Path), help="Folder to write to.  [default: EXP/Samples]")
-@resolution_option
+@resolution_option(128)
 @device_option
 @seed_option
 @common_options
@@ -184,9 +179,7 @@ def sample(
         say(f"Wrote {folder / 'generation.csv'}")
         if not Quiet.on:
             print_wide(_table(made.rows, distance))
-    if made.empty:
-        logging.getLogger("deepsdf").error("without a surface, so their places are empty: %s", ", ".join(made.empty))
-        sys.exit(SOME_FAILED)
+    finish_empty(made.empty)
     say(f"Next: {command('deepsdf', 'edit', '-e', experiment, _first_code(made.pictures[0]), '--size', 'x=90%')}")
 
 

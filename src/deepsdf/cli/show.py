@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
 import click
 
 from deepsdf.cli.common import (
-    SOME_FAILED,
     Bar,
     checkpoint_option,
     common_options,
     device_option,
+    finish_empty,
     interruptible,
     say,
 )
@@ -105,9 +104,7 @@ def render(
             on_step=bar.at,
         )
     say(f"Wrote {out}")
-    if empty:
-        logging.getLogger("deepsdf").error("without a surface, so their places are empty: %s", ", ".join(empty))
-        raise SystemExit(SOME_FAILED)
+    finish_empty(empty)
 
 
 def _plane(text: str) -> Any:

@@ -19,13 +19,10 @@ from deepsdf.cli.common import (
     device_option,
     experiment_option,
     finish,
+    resolution_option,
     say,
     seed_option,
     split_option,
-)
-
-resolution_option = click.option(
-    "--resolution", default=256, show_default=True, type=click.IntRange(min=8), help="Grid samples an axis."
 )
 
 linear_option = click.option(
@@ -56,7 +53,7 @@ dense_option = click.option("--dense", is_flag=True, help="Evaluate every sample
     help="Fit so often, from other seeds, and keep the lowest loss.",
 )
 @click.option("--skip", is_flag=True, help="Leave shapes alone that were reconstructed before.")
-@resolution_option
+@resolution_option(256)
 @linear_option
 @closed_option
 @dense_option
@@ -131,7 +128,7 @@ def reconstruct(
 @checkpoint_option
 @click.option("--keep-normalization", is_flag=True, help="Leave meshes in the unit frame.")
 @click.option("--skip", is_flag=True, help="Leave meshes alone that are there.")
-@resolution_option
+@resolution_option(256)
 @linear_option
 @closed_option
 @dense_option

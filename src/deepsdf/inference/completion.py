@@ -283,7 +283,7 @@ def nearest_training_shape(
     sigma = _sigma(scan.noise)
     problem = ScanProblem(space.decoder, space.prior, observed, Freedom("none"), eta, sigma, 1.0)
     here = Alignment.of(np.eye(4)[None], space.device)
-    trained = (space.codes.abs().sum(dim=1) > 0).tolist()
+    trained = space.is_trained.tolist()
     unfit = torch.full((1,), torch.inf, device=space.device)
     # The prior says nothing here: every training shape is as likely as any other.
     losses = [

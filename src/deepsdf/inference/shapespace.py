@@ -171,9 +171,14 @@ class ShapeSpace:
         return self.decoder.code_length
 
     @cached_property
+    def is_trained(self) -> Tensor:
+        """(scenes,), which rows of `codes` are not all zero: those belong to shapes that could not be trained on."""
+        return self.codes.abs().sum(dim=1) > 0
+
+    @cached_property
     def trained_codes(self) -> Tensor:
-        """Rows of `codes` that are not all zero: those belong to shapes that could not be trained on."""
-        return self.codes[self.codes.abs().sum(dim=1) > 0]
+        """The rows of `codes` that are trained."""
+        return self.codes[self.is_trained]
 
     @cached_property
     def prior(self) -> CodePrior:

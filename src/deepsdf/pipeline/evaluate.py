@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
 from collections import Counter
@@ -17,7 +16,7 @@ import numpy as np
 
 from deepsdf.checkpoints import resolve_epoch
 from deepsdf.errors import InputError
-from deepsdf.files import safe_name, write_text
+from deepsdf.files import csv_text, safe_name, write_text
 from deepsdf.geometry.metrics import (
     ACCURACY_SHARE,
     COMPLETION_DELTA,
@@ -186,13 +185,11 @@ def _row(shape: ShapeName, measured: Measured | None, reason: str) -> Row:
 
 def _table(rows: Sequence[Row]) -> str:
     """The text of metrics.csv. Floats are written as Python does, so that none loses a digit."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["shape", "status", "reason", *METRICS])
-    for row in rows:
-        reason = " ".join(row.reason.split())
-        writer.writerow([str(row.shape), row.status, reason, *(row.metrics.get(name) for name in METRICS)])
-    return text.getvalue()
+    lines = [
+        [str(row.shape), row.status, " ".join(row.reason.split()), *(row.metrics.get(name) for name in METRICS)]
+        for row in rows
+    ]
+    return csv_text([["shape", "status", "reason", *METRICS], *lines])
 
 
 def read_rows(path: str | os.PathLike[str]) -> list[Row]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import zlib
@@ -15,7 +13,7 @@ import numpy as np
 import trimesh
 
 from deepsdf.errors import DeepSDFError, InputError
-from deepsdf.files import write_text
+from deepsdf.files import csv_text, write_text
 from deepsdf.geometry.depth_camera import DepthCamera
 from deepsdf.geometry.distance import MeshSDF
 from deepsdf.geometry.meshes import load_mesh
@@ -196,13 +194,9 @@ def _metrics(score: Mapping[str, Any]) -> dict[str, float | None]:
 
 def table(rows: Sequence[CompletionRow]) -> str:
     """The text of completion.csv: shape, method, then every metric of `SurfaceMetrics`."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     names = [name for name in METRICS if any(name in row.metrics for row in rows)]
-    writer.writerow(["shape", "method", *names])
-    for row in rows:
-        writer.writerow([str(row.shape), row.method, *(row.metrics.get(name) for name in names)])
-    return text.getvalue()
+    lines = [[str(row.shape), row.method, *(row.metrics.get(name) for name in names)] for row in rows]
+    return csv_text([["shape", "method", *names], *lines])
 
 
 def _summary(result: CompletionEvaluation) -> dict[str, Any]:

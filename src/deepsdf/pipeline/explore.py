@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from deepsdf.geometry.distance import MeshSDF
 from deepsdf.geometry.meshes import MESH_SUFFIXES, Normalization, load_mesh
 from deepsdf.geometry.sampling import SDFSamples, sample_sdf
 from deepsdf.inference.shapespace import Shape, ShapeSpace
-from deepsdf.splits import ShapeName, read_split
+from deepsdf.splits import ShapeName, read_split, shapes_in
 from deepsdf.workspace import Experiment
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,20 @@ SCAN_SUFFIXES = (".pcd", ".xyz", ".npy", ".json")
 
 OnStep = Callable[[int, int], None]
 """Told how much is done, and of how much."""
+
+
+@dataclass
+class Progress:
+    """Counts what is done, and tells `on_step` where there is one."""
+
+    total: int
+    on_step: OnStep | None
+    done: int = 0
+
+    def told(self) -> None:
+        self.done += 1
+        if self.on_step is not None:
+            self.on_step(self.done, self.total)
 
 
 class Known(NamedTuple):
@@ -46,12 +61,14 @@ def known_shapes(experiment: Experiment, space: ShapeSpace) -> list[Known]:
     """
     names = training_names(experiment, space)
     trained = [
-        Known(name, code, True) for name, code in zip(names, space.codes, strict=True) if bool(code.abs().sum() > 0)
+        Known(name, code, True)
+        for name, code, is_trained in zip(names, space.codes, space.is_trained.tolist(), strict=True)
+        if is_trained
     ]
-    files = _reconstructed(experiment, space)
+    files = reconstructed_files(experiment, space)
     return trained + [
         Known(shape, load_code(path, space.code_length).to(space.device), False)
-        for shape, path in sorted(files.items())
+        for shape, path in files.items()
         if shape not in names
     ]
 
@@ -77,7 +94,7 @@ def find_code(experiment: Experiment, space: ShapeSpace, name: str) -> Tensor:
         if not bool(code.isfinite().all()):
             raise InputError(f"{name} holds a code with numbers that are NaN or infinite")
         return code
-    found = _reconstructed(experiment, space)
+    found = reconstructed_files(experiment, space)
     matches: dict[ShapeName, Tensor] = {
         shape: load_code(path, space.code_length) for shape, path in found.items() if _is(shape, name)
     }
@@ -170,9 +187,9 @@ def _training(experiment: Experiment) -> list[ShapeName]:
     return read_split(split) if split.is_file() else []
 
 
-def _reconstructed(experiment: Experiment, space: ShapeSpace) -> dict[ShapeName, Path]:
-    codes = experiment.reconstructed_codes_folder(space.epoch)
-    return {ShapeName(*path.relative_to(codes).with_suffix("").parts): path for path in codes.glob("*/*/*.pth")}
+def reconstructed_files(experiment: Experiment, space: ShapeSpace) -> dict[ShapeName, Path]:
+    """The code files of reconstructed shapes, sorted by name."""
+    return shapes_in(experiment.reconstructed_codes_folder(space.epoch), ".pth")
 
 
 def _is(shape: ShapeName, name: str) -> bool:

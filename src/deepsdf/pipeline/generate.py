@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +11,12 @@ import trimesh
 
 from deepsdf.checkpoints import save_code
 from deepsdf.errors import InputError
-from deepsdf.files import check_folder, write_text
+from deepsdf.files import check_folder, csv_text, write_text
 from deepsdf.geometry.generation import ShapeDistance, generation_metrics
 from deepsdf.geometry.rendering import grid_image, render_mesh, save_image
 from deepsdf.geometry.sampling import sample_surface
 from deepsdf.inference.shapespace import Draws, Shape, ShapeSpace
-from deepsdf.pipeline.explore import OnStep, meshed, training_names
+from deepsdf.pipeline.explore import OnStep, Progress, meshed, training_names
 from deepsdf.pipeline.neighbours import Neighbour, TrainingSurfaces
 from deepsdf.pipeline.pictures import FRAME, unit_picture
 from deepsdf.pipeline.reconstruct import save_mesh
@@ -93,18 +91,6 @@ class Samples:
     empty: list[str]
 
 
-@dataclass
-class _Progress:
-    total: int
-    on_step: OnStep | None
-    done: int = 0
-
-    def told(self) -> None:
-        self.done += 1
-        if self.on_step is not None:
-            self.on_step(self.done, self.total)
-
-
 def sample(
     experiment: Experiment,
     count: int,
@@ -135,7 +121,7 @@ def sample(
     drawn = {prior: space.sample(count, prior=prior, seed=seed) for prior in priors}
     training = TrainingSurfaces(space, 2048 if reference is None else reference.points, seed)
     rows_drawn = [] if reference is None else _some_rows(space, count, seed)
-    progress = _Progress(2 * count * len(priors) + len(rows_drawn) + len(held_out), on_step)
+    progress = Progress(2 * count * len(priors) + len(rows_drawn) + len(held_out), on_step)
     names = [name.instance for name in training_names(experiment, space)]
     rows, pictures, empty = [], [], []
     for prior, shapes in drawn.items():
@@ -162,7 +148,7 @@ def _for_comparison(
     drawn: Sequence[int],
     held_out: Sequence[np.ndarray],
     reference: Reference,
-    progress: _Progress,
+    progress: Progress,
 ) -> list[Row]:
     """Training shapes as if they were samples, and how far held-out shapes are from training shapes."""
     surfaces = []
@@ -180,7 +166,7 @@ def _for_comparison(
 
 
 def _some_rows(space: ShapeSpace, count: int, seed: int) -> list[int]:
-    trained = np.flatnonzero(space.codes.abs().sum(dim=1).cpu().numpy() > 0)
+    trained = np.flatnonzero(space.is_trained.cpu().numpy())
     return [int(row) for row in np.random.default_rng(seed).permutation(trained)[:count]]
 
 
@@ -226,7 +212,7 @@ def _write(
         save_code(folder / f"sample_{number:02d}.pth", shape.code)
         known = ["", ""] if neighbour is None else [names[neighbour.row], f"{neighbour.chamfer:.6g}"]
         lines.append([f"sample_{number:02d}", *known])
-    _write_csv(folder / "samples.csv", lines)
+    write_text(folder / "samples.csv", csv_text(lines))
 
 
 def _write_rows(path: Path, rows: Sequence[Row], reference: Reference) -> None:
@@ -237,13 +223,7 @@ def _write_rows(path: Path, rows: Sequence[Row], reference: Reference) -> None:
         told = ["" if figure is None else f"{figure:.6g}" for figure in figures]
         count = "" if row.references is None else str(row.references)
         lines.append([row.source, str(row.shapes), count, *told, reference.distance, str(reference.points)])
-    _write_csv(path, lines)
-
-
-def _write_csv(path: Path, lines: Sequence[Sequence[str]]) -> None:
-    with io.StringIO() as text:
-        csv.writer(text, lineterminator="\n").writerows(lines)
-        write_text(path, text.getvalue())
+    write_text(path, csv_text(lines))
 
 
 def _picture(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from deepsdf.files import check_folder
 from deepsdf.geometry.render_film import check_film, save_film
 from deepsdf.inference.paths import Path as Way
 from deepsdf.inference.shapespace import Shape, ShapeSpace
-from deepsdf.pipeline.explore import OnStep, find_or_fit, meshed
+from deepsdf.pipeline.explore import OnStep, Progress, find_or_fit, meshed
 from deepsdf.pipeline.pictures import strip_picture, unit_picture
 from deepsdf.pipeline.reconstruct import save_mesh
 from deepsdf.workspace import Experiment
@@ -68,28 +68,18 @@ def interpolate(
     codes = [find_or_fit(experiment, space, name, seed=seed) for name in names]
     shapes = _way(space, codes, steps, path)
     between = [] if loop is None else _way(space, codes, frames, path)
-    total, done = len(shapes) + len(between), 0
-
-    def told() -> None:
-        nonlocal done
-        done += 1
-        if on_step is not None:
-            on_step(done, total)
-
-    meshes = meshed(shapes, resolution, told)
+    progress = Progress(len(shapes) + len(between), on_step)
+    meshes = meshed(shapes, resolution, progress.told)
     for number, mesh in enumerate(meshes):
         if mesh is not None:
             save_mesh(mesh, folder / f"step_{number:02d}.ply")
     strip_picture(meshes, strip)
     if loop is None:
         return [strip]
-
-    def drawn() -> Iterator[np.ndarray]:
-        for shape in between:
-            yield _frame(shape, min(resolution, FILM_RESOLUTION))
-            told()
-
-    ahead = list(drawn())
+    ahead = []
+    for shape in between:
+        ahead.append(_frame(shape, min(resolution, FILM_RESOLUTION)))
+        progress.told()
     save_film(loop, [*ahead, *ahead[-2:0:-1]], fps=FPS)
     return [strip, loop]
 

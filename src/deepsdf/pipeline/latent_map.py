@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from deepsdf.errors import InputError, NoSurfaceError
-from deepsdf.files import write_text
+from deepsdf.files import csv_text, write_text
 from deepsdf.geometry.rendering import render_mesh
 from deepsdf.inference.shapespace import ShapeSpace
 from deepsdf.pipeline.explore import Known, OnStep, known_shapes
@@ -276,13 +275,11 @@ def _thumbnail(space: ShapeSpace, one: Known) -> np.ndarray | None:
 
 
 def _write_csv(path: Path, shapes: Sequence[Known], places: np.ndarray, colours: Colouring) -> None:
-    with io.StringIO() as text:
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow(["shape", "set", "x", "y", colours.title])
-        for one, (x, y), value in zip(shapes, places, colours.values, strict=True):
-            told = "" if value != value else value  # NaN
-            table.writerow([one.shape, "training" if one.trained else "reconstructed", f"{x:.6g}", f"{y:.6g}", told])
-        write_text(path, text.getvalue())
+    lines: list[list[Any]] = [["shape", "set", "x", "y", colours.title]]
+    for one, (x, y), value in zip(shapes, places, colours.values, strict=True):
+        told = "" if value != value else value  # NaN
+        lines.append([one.shape, "training" if one.trained else "reconstructed", f"{x:.6g}", f"{y:.6g}", told])
+    write_text(path, csv_text(lines))
 
 
 def _figure(

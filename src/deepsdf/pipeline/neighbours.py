@@ -72,7 +72,7 @@ class TrainingSurfaces:
         return min(found, key=lambda one: one.chamfer, default=None)
 
     def _rows(self) -> np.ndarray:
-        return np.flatnonzero(self.space.codes.abs().sum(dim=1).cpu().numpy() > 0)
+        return np.flatnonzero(self.space.is_trained.cpu().numpy())
 
     @torch.no_grad()
     def _misses(self, rows: np.ndarray, points: np.ndarray) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from deepsdf.errors import MeshError
-from deepsdf.files import locked, write_text
+from deepsdf.files import csv_text, locked, write_text
 from deepsdf.geometry.distance import MeshSDF
 from deepsdf.geometry.sampling import SDFSamples
 from deepsdf.geometry.visibility import face_normals
@@ -169,11 +168,7 @@ class QualityFile:
         if self._waiting:
             with locked(self.path.parent):
                 rows = self._rows() | self._waiting
-                text = io.StringIO()
-                writer = csv.writer(text, lineterminator="\n")
-                writer.writerow(Quality._fields)
-                writer.writerows(rows[shape] for shape in sorted(rows))
-                write_text(self.path, text.getvalue())
+                write_text(self.path, csv_text([Quality._fields, *(rows[shape] for shape in sorted(rows))]))
         self._waiting = {}
         self._written = time.monotonic()
 

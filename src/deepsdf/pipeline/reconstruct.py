@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +14,7 @@ import trimesh
 
 from deepsdf.checkpoints import save_code
 from deepsdf.errors import DeepSDFError, InputError
-from deepsdf.files import atomic_path, write_text
+from deepsdf.files import atomic_path, csv_text, write_text
 from deepsdf.geometry.polygonize import Method, Vertices
 from deepsdf.geometry.sampling import SDFSamples
 from deepsdf.inference.fitting import OnStep, Optimizer
@@ -70,9 +69,7 @@ class Table:
         ]  # fmt: skip
 
     def write(self) -> None:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([COLUMNS, *self._rows.values()])
-        write_text(self._path, text.getvalue())
+        write_text(self._path, csv_text([COLUMNS, *self._rows.values()]))
 
 
 def reconstruct(

@@ -19,6 +19,7 @@ from deepsdf.files import read_json
 from deepsdf.geometry.sampling import SDFSamples
 from deepsdf.inference.shapespace import ShapeSpace
 from deepsdf.pipeline.evaluate_completion import true_mesh
+from deepsdf.pipeline.explore import reconstructed_files
 from deepsdf.splits import ShapeName, read_split
 from deepsdf.workspace import DataSource, Experiment
 
@@ -136,7 +137,7 @@ def _training(experiment: Experiment, space: ShapeSpace) -> list[Entry]:
     if len(shapes) != len(space.codes):
         shapes = []
     labels = labels_of(shapes)
-    trained = (space.codes.abs().sum(dim=1) > 0).tolist()
+    trained = space.is_trained.tolist()
     entries = []
     for row in range(len(space.codes)):
         if trained[row]:
@@ -153,18 +154,16 @@ def _row(space: ShapeSpace, row: int) -> Tensor:
 
 
 def _reconstructed(experiment: Experiment, space: ShapeSpace) -> list[Entry]:
-    folder = experiment.reconstructed_codes_folder(space.epoch)
-    paths = {
-        ShapeName(*path.relative_to(folder).with_suffix("").parts): path for path in sorted(folder.glob("*/*/*.pth"))
-    }
+    paths = reconstructed_files(experiment, space)
     labels = labels_of(paths)
     return [
-        Entry(RECONSTRUCTED, labels[shape], lambda space, path=path: _code(path, space), shape)
+        Entry(RECONSTRUCTED, labels[shape], lambda space, path=path: read_code(path, space), shape)
         for shape, path in paths.items()
     ]
 
 
-def _code(path: Path, space: ShapeSpace) -> Tensor:
+def read_code(path: Path, space: ShapeSpace) -> Tensor:
+    """A code file's code, on the space's device. Raises InputError: broken, of another length, or not finite."""
     code = load_code(path, space.code_length)
     if not torch.isfinite(code).all():
         raise InputError(f"{path} holds a code that is not finite")
@@ -193,7 +192,7 @@ def _of_length(code: Tensor, space: ShapeSpace, path: Path) -> Tensor:
 
 def _file(path: Path, space: ShapeSpace) -> Entry:
     if path.suffix == ".pth":
-        code = _code(path, space)
+        code = read_code(path, space)
         return Entry(COMPLETED, path.stem, lambda space: _of_length(code, space, path))
     entry = _completion(path, space) if path.suffix == ".json" else None
     if entry is None:

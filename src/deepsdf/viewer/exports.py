@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from trimesh.exchange.gltf import export_glb
 
-from deepsdf.checkpoints import pth_bytes
+from deepsdf.checkpoints import code_content, pth_bytes
 from deepsdf.errors import InputError
 from deepsdf.geometry.render_camera import CLAY
 
@@ -53,7 +53,7 @@ def glb_bytes(mesh: trimesh.Trimesh, colours: np.ndarray | None = None) -> bytes
 
 def code_bytes(code: Tensor) -> bytes:
     """A code (L,) as the original's file, a tensor (1, 1, L)."""
-    return pth_bytes(code.detach().cpu().float().reshape(1, 1, -1).clone())
+    return pth_bytes(code_content(code))
 
 
 def png_bytes(picture: np.ndarray) -> bytes:

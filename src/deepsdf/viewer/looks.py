@@ -20,7 +20,7 @@ from deepsdf.geometry.scanning import Scan
 from deepsdf.pipeline.evaluate_completion import true_mesh
 from deepsdf.pipeline.quality import Quality, QualityFile
 from deepsdf.pipeline.subjects import of_file as subject_of
-from deepsdf.splits import ShapeName
+from deepsdf.splits import ShapeName, shapes_in
 from deepsdf.viewer.widgets import many
 from deepsdf.workspace import DataSource
 
@@ -127,8 +127,8 @@ def shapes_of(data: DataSource) -> dict[ShapeName, Quality | None]:
             continue  # a row of no shape
     folders = ((data.root / "SdfSamples", ".npz"), (data.root / "SurfaceSamples", ".ply"))
     for folder, suffix in folders:
-        for path in folder.glob(f"*/*/*{suffix}"):
-            found.setdefault(ShapeName(*path.relative_to(folder).with_suffix("").parts), None)
+        for shape in shapes_in(folder, suffix):
+            found.setdefault(shape, None)
     if not found:
         raise InputError(
             f"there are no samples in {data.root} (SdfSamples/<dataset>/<class>/<instance>.npz); "

@@ -122,7 +122,7 @@ class Place:
 
         The distance is the codes' own; 0 is the shape itself.
         """
-        trained = self.space.codes.abs().sum(dim=1) > 0
+        trained = self.space.is_trained
         away = torch.linalg.vector_norm(self.space.codes - self.code, dim=1)
         away = torch.where(trained, away, torch.full_like(away, torch.inf))
         order = away.argsort()[: min(count, int(trained.sum()))]

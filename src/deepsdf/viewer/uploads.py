@@ -12,13 +12,13 @@ import numpy as np
 import trimesh
 from torch import Tensor
 
-from deepsdf.checkpoints import load_code
 from deepsdf.errors import InputError, NoFacesError
 from deepsdf.geometry.distance import MeshSDF
 from deepsdf.geometry.meshes import MESH_SUFFIXES, Normalization, load_mesh
 from deepsdf.geometry.sampling import SDFSamples, sample_sdf
 from deepsdf.geometry.scanning import Scan
 from deepsdf.inference.shapespace import ShapeSpace
+from deepsdf.viewer.catalogue import read_code
 from deepsdf.viewer.redraw import Cancelled
 from deepsdf.viewer.widgets import many
 
@@ -108,10 +108,7 @@ def _fit(
 ) -> Fitted:
     suffix = path.suffix
     if suffix == ".pth":
-        code = load_code(path, space.code_length)
-        if not bool(code.isfinite().all()):
-            raise InputError(f"{path} holds a code that is not finite")
-        return Fitted(label, code.to(space.device), "the code of the file")
+        return Fitted(label, read_code(path, space), "the code of the file")
     if suffix == ".npz":
         samples = SDFSamples.load(path)
         return _whole(space, label, samples, None, progress, wanted, seed)
