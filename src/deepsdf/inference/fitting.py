@@ -26,8 +26,9 @@ Optimizer = Literal["lm", "adam"]
 ADAM_STEPS, ADAM_SAMPLES = 800, 8000
 """The original's, samples a step."""
 
-LM_STEPS, LM_SAMPLES = 60, 16_000
-"""At most; the first steps look at fewer samples."""
+LM_STEPS, LM_SAMPLES = 60, 32_000
+"""At most; the first steps look at fewer samples. With 16 000 the codes of 256 numbers fitted those, and all samples by
+some percent worse."""
 
 FINAL_SAMPLES = 8000
 """From which a fit's loss and its doubts are told."""
@@ -42,7 +43,10 @@ TRIAL_SAMPLES, TRIAL_STEPS = 500, (3, 2)
 """Steps that starts are tried for; after each of these rounds the better half of them goes on, in the end the best."""
 
 GROWTH = 4
-"""Doublings of the samples, a step each, from the first after the trial to `LM_SAMPLES`."""
+"""Doublings of the samples, a step each, from the first after the trial to `NEARING` of `LM_SAMPLES`."""
+
+NEARING, ENDING = 4, 8
+"""A part of the samples until a step on them promises less than `NEARED`, then so many steps at most on all."""
 
 CHANCE = 0.15
 """Share by which an objective may rise because its samples are drawn anew: 3 standard deviations at 1000."""
@@ -53,7 +57,7 @@ ROUNDING = 5e-3
 REFINING = 1e-4
 """Damping after the trial."""
 
-CONVERGED = 5e-4
+NEARED, CONVERGED = 5e-3, 5e-4
 """A fit ends when a step on all its samples promises to lower its objective by less than this share."""
 
 ADAM_CHUNK = 131_072
@@ -106,6 +110,19 @@ class Fit:
             return torch.stack(chosen) if isinstance(chosen[0], Tensor) else tuple(chosen)
 
         return cls(**{field.name: pick([getattr(fit, field.name) for fit in fits]) for field in fields(cls)})
+
+    @classmethod
+    def joined(cls, fits: Sequence[Fit], members: Sequence[Sequence[int]]) -> Fit:
+        """Several fits as one; `members` are the places of each one's shapes in it."""
+        places = [place for own in members for place in own]
+        order = [places.index(place) for place in range(len(places))]
+
+        def join(values: Sequence[Any]) -> Any:
+            every = [value for own in values for value in own]
+            ordered = [every[place] for place in order]
+            return torch.stack(ordered) if isinstance(ordered[0], Tensor) else tuple(ordered)
+
+        return cls(**{field.name: join([getattr(fit, field.name) for fit in fits]) for field in fields(cls)})
 
     @property
     def converged(self) -> Tensor:
@@ -190,8 +207,9 @@ def fit_lm(
     """Damped Gauss-Newton on the clamped L1 (reweighted) and the prior, from several starts.
 
     Starts are tried on a few samples that stay the same, the hopeless ones dropped round by round. The best goes on
-    with samples drawn anew, twice as many each time, and then with as many as `samples` that stay the same: with new
-    ones each time chance hides whether a step helps, and fits of a space whose field is rough wandered off.
+    with samples drawn anew, twice as many each time, then with a quarter of `samples` that stay the same, and in the
+    end with all: with new ones each time chance hides whether a step helps, and fits of a space whose field is rough
+    wandered off.
 
     Args:
         candidates: codes (n, L), the nearest of which are starts.
@@ -206,36 +224,38 @@ def fit_lm(
         starts = _starts(problem, candidates, draws, Draw(*bank.spread(START_SAMPLES, generator)))
         best, start_losses, tried = _trial(problem, starts, few, counts, steps // 2, _counted(on_step, 0, steps))
         weight = prior_weight(problem.losses(problem.prior.colour(best), few), counts)
-        left = steps - tried
-        growing = min(GROWTH, left - 1)
+        few_steps = min(GROWTH, steps - tried - 1)
+        part = max(2, samples // NEARING)
 
         def on_more(place: Tensor, rows: Tensor, step: int) -> Quadratic:
-            drawn = Draw(*bank.spread(max(2, samples >> (growing - step)), generator))
+            drawn = Draw(*bank.spread(max(2, part >> (few_steps - step)), generator))
             return problem.linearise(place, drawn[rows], weight[rows])
 
         end = minimise(
             on_more,
             best,
-            steps=growing,
+            steps=few_steps,
             tolerance=0.0,
-            slack=torch.where(counts > samples >> growing, CHANCE, 0.0),
+            slack=torch.where(counts > part >> few_steps, CHANCE, 0.0),
             damping=REFINING,
             on_step=_counted(on_step, tried, steps),
         )
-        tried += growing
-        drawn = Draw(*bank.spread(samples, generator))
-        end = minimise(
-            lambda place, rows, step: problem.linearise(place, drawn[rows], weight[rows]),
-            end.place,
-            steps=steps - tried,
-            tolerance=CONVERGED,
-            slack=torch.full_like(weight, ROUNDING if problem.bfloat16 else 0.0),
-            damping=REFINING,
-            on_step=_counted(on_step, tried, steps),
-        )
+        taken = end.steps + tried
+        for count, most, tolerance in ((part, steps, NEARED), (samples, ENDING, CONVERGED)):
+            drawn = Draw(*bank.spread(count, generator))
+            end = minimise(
+                lambda place, rows, step, drawn=drawn: problem.linearise(place, drawn[rows], weight[rows]),
+                end.place,
+                steps=(steps - taken).clamp_max(most),
+                tolerance=tolerance,
+                slack=torch.full_like(weight, ROUNDING if problem.bfloat16 else 0.0),
+                damping=end.damping,
+                on_step=_counted(on_step, int(taken.max()), steps),
+            )
+            taken = taken + end.steps
     return Found(
         problem.prior.colour(end.place),
-        end.steps + tried,
+        taken,
         tuple(REASONS[reason] for reason in end.reason.tolist()),
         start_losses,
         end.near.curvature - penalty(end.place, weight).curvature,

@@ -101,22 +101,24 @@ class Minimum:
         near: the objectives there; of one that converged, a step before.
         steps: (b,), tried.
         reason: (b,), an index of `REASONS`.
+        damping: (b,), that the next step would have.
     """
 
     place: Tensor
     near: Quadratic
     steps: Tensor
     reason: Tensor
+    damping: Tensor
 
 
 def minimise(
     linearise: Linearise,
     start: Tensor,
     *,
-    steps: int,
+    steps: int | Tensor,
     tolerance: float,
     slack: Tensor | None = None,
-    damping: float = DAMPING,
+    damping: float | Tensor = DAMPING,
     retract: Callable[[Tensor, Tensor], Tensor] = torch.sub,
     on_step: Callable[[int], None] | None = None,
 ) -> Minimum:
@@ -127,23 +129,25 @@ def minimise(
     `tolerance`, as a share of it; whether that one keeps its promise is not looked at.
 
     Args:
-        steps: at most.
+        steps: at most; one for all or (b,).
         slack: (b,), shares by which a step may raise the objectives and still be kept: what chance makes of those that
             `linearise` takes from samples drawn anew at each step.
-        damping: at the first step, as a share of the curvature.
+        damping: at the first step, as a share of the curvature; one for all or (b,).
         retract: a place (k, ...) and a step (k, p) to the place that lies the step back; of a rotation no difference.
         on_step: told each step.
     """
     place = start.clone()
     every = torch.arange(len(place), device=place.device)
     near = linearise(place, every, 0)
-    damp = torch.full_like(near.value, damping)
+    damp = torch.ones_like(near.value) * damping
     slack = torch.zeros_like(near.value) if slack is None else slack
     taken = torch.zeros_like(every)
     reason = torch.full_like(every, STEPS_RAN_OUT)
     active = torch.ones_like(every, dtype=torch.bool)
-    for step in range(1, steps + 1):
-        at = active.nonzero().squeeze(1)  # waits for the device, once a step: what has ended costs nothing more
+    limit = torch.as_tensor(steps, device=place.device).expand(len(place))
+    for step in range(1, int(limit.max()) + 1):
+        # Waits for the device, once a step: what has ended costs nothing more.
+        at = (active & (taken < limit)).nonzero().squeeze(1)
         if not len(at):
             break
         taken[at] += 1
@@ -152,6 +156,7 @@ def minimise(
         moved = retract(place[at], move)
         # What the quadratic loses by a step, if damping has little part in it.
         promise = 0.5 * (here.gradient * move).sum(dim=1)
+        expected = 2 * promise - 0.5 * (move * (here.curvature @ move.unsqueeze(-1)).squeeze(-1)).sum(dim=1)
         settled = (promise <= tolerance * here.value) & (damped <= LITTLE_DAMPING)
         last = at[settled]
         place, reason[last], active[last] = place.index_copy(0, last, moved[settled]), CONVERGED, False
@@ -159,14 +164,22 @@ def minimise(
             moved, damped = moved[~settled], damped[~settled]
             found = linearise(moved, at, step)
             kept = found.value <= near.value[at] * (1.0 + slack[at])
+            gain = (near.value[at] - found.value) / expected[~settled]
             place = place.index_copy(0, at[kept], moved[kept])
             near = near.replaced(at[kept], found[kept])
-            damp[at] = torch.where(kept, damped * 0.3, damped * 5.0).clamp_min(LEAST_DAMPING)
+            damp[at] = torch.where(kept, damped * _eased(gain), damped * 5.0).clamp_min(LEAST_DAMPING)
             stuck = at[~kept & (damped > MOST_DAMPING)]
             reason[stuck], active[stuck] = STUCK, False
         if on_step:
             on_step(step)
-    return Minimum(place, near, taken, reason)
+    return Minimum(place, near, taken, reason, damp)
+
+
+def _eased(gain: Tensor) -> Tensor:
+    """What a kept step's damping is multiplied by: 0.3 where it gained what the quadratic expected, 2 where it gained
+    nothing (after H. B. Nielsen, 1999). Lowered after any gain at all, the damping of a rough objective goes up and
+    down between steps too long and steps refused."""
+    return (1.0 - (2.0 * gain - 1.0).clamp(-1.0, 1.0) ** 3).clamp_min(0.3)
 
 
 def _solve(near: Quadratic, damping: Tensor) -> Tensor:

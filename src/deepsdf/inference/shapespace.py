@@ -18,7 +18,7 @@ from deepsdf.devices import fast_bfloat16, resolve_device
 from deepsdf.errors import InputError
 from deepsdf.geometry.sampling import SDFSamples
 from deepsdf.inference.code_problem import CodeProblem, Draw
-from deepsdf.inference.fitting import FINAL_SAMPLES, LM_SAMPLES, Fit, OnStep, Optimizer, assess, fit_adam, fit_lm
+from deepsdf.inference.fitting import FINAL_SAMPLES, Fit, OnStep, Optimizer, assess, fit_adam, fit_lm
 from deepsdf.inference.paths import Path, code_path
 from deepsdf.network.bank import SampleBank
 from deepsdf.network.codes import CodePrior
@@ -45,6 +45,9 @@ MESH_TOLERANCE = 1 / 64
 
 MAX_CANDIDATES, RANDOM_CANDIDATES = 256, 32
 """Training codes, and draws from the prior, looked at for a start of a fit."""
+
+ROUGH_SAMPLES = 16_000
+"""Shapes of more are fitted in bfloat16, where the device is quick at it."""
 
 Draws = Literal["gaussian", "mixture", "nearest"]
 
@@ -215,7 +218,7 @@ class ShapeSpace:
             observations: SDFSamples, or points with distances (n, 4), unit frame; one or a list.
             optimizer: "lm" (Gauss-Newton, a few dozen steps) or "adam" (the original's).
             steps: at most; by default 60 for "lm", 800 for "adam".
-            samples: of a shape a step; by default up to 16000 for "lm", 8000 for "adam".
+            samples: of a shape a step; by default up to 32000 for "lm", 8000 for "adam".
             best_of: fit so often, with seeds from `seed` on, and keep for each shape the fit of the lowest loss (the
                 better of two in the paper's table 3).
             seed: the same seed gives the same code on the CPU, whatever is fitted beside it (to rounding).
@@ -239,15 +242,35 @@ class ShapeSpace:
             raise InputError(f"best_of is {best_of}; it must be at least 1")
         if optimizer not in get_args(Optimizer):
             raise InputError(f"optimizer is {optimizer!r}; it may be 'lm' or 'adam'")
-        bank = SampleBank.of([_sides(item, number) for number, item in enumerate(listed)]).to(self.device)
+        rows = [_sides(item, number) for number, item in enumerate(listed)]
         # Its rounding is less than chance where samples are drawn anew; more than the last steps where they are not.
-        bfloat16 = fast_bfloat16(self.device) and int(bank.counts.sum(dim=1).min()) > LM_SAMPLES
-        problem = CodeProblem(self.decoder, self.prior, self.clamping_distance, bfloat16)
+        rough = [fast_bfloat16(self.device) and sum(map(len, sides)) > ROUGH_SAMPLES for sides in rows]
+        kinds = [kind for kind in (False, True) if kind in rough]
+        members = [[number for number, own in enumerate(rough) if own == kind] for kind in kinds]
+        fits: list[Fit] = []
+        for place, (kind, own) in enumerate(zip(kinds, members, strict=True)):
+            problem = CodeProblem(self.decoder, self.prior, self.clamping_distance, kind)
+            bank = SampleBank.of([rows[number] for number in own]).to(self.device)
+            told = on_step and _shifted(on_step, place, len(kinds))
+            fits.append(self._best_fit(problem, bank, optimizer, best_of, seed, told, chosen))
+        return fits[0] if len(fits) == 1 else Fit.joined(fits, members)
+
+    def _best_fit(
+        self,
+        problem: CodeProblem,
+        bank: SampleBank,
+        optimizer: Optimizer,
+        best_of: int,
+        seed: int,
+        on_step: OnStep | None,
+        chosen: dict[str, Any],
+    ) -> Fit:
+        """Of a bank's shapes, each the best of so many fits."""
         judged: Draw | None = None
         fits: list[Fit] = []
         for run in range(best_of):
             # One a shape: its code does not depend on which others are fitted beside it.
-            generator = [torch.Generator(self.device).manual_seed(seed + run) for _ in listed]
+            generator = [torch.Generator(self.device).manual_seed(seed + run) for _ in range(len(bank))]
             told = on_step and _shifted(on_step, run, best_of)
             drawn = Draw(*bank.spread(FINAL_SAMPLES, generator))
             judged = judged or drawn  # all fits by the same samples
