@@ -176,7 +176,7 @@ def test_no_samples_at_all(world: World) -> None:
 
 
 def test_many_shapes_are_fitted_in_parts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FIT_BATCH", 1)
+    monkeypatch.setattr(module, "FIT_BATCH", {"cpu": 1})
     assert again(world).done == TEST
 
 

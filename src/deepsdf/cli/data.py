@@ -104,6 +104,13 @@ def split(
     metavar="EPS",
     help="Subtract EPS (unit frame, as 0.02) from every distance: open sheets, fins and planes become plates.",
 )
+@click.option(
+    "--variants",
+    default=0,
+    show_default=True,
+    type=click.IntRange(min=0, max=1000),
+    help="Of each shape, so many more that are stretched and bent at random: for classes of few shapes.",
+)
 @click.option("--pictures/--no-pictures", default=True, show_default=True, help="Draw the contact sheet.")
 @device_option
 @seed_option
@@ -146,10 +153,14 @@ def preprocess(
     skipped = f", {len(result.skipped)} were there already" if result.skipped else ""
     say(f"Wrote {count(len(result.done), 'shape')} to {data_dir / what}{skipped}, {len(result.failures)} failed")
     _tell_verdicts(result, data_dir)
+    if result.varied:
+        say(f"Wrote {result.varied}: the shapes and their variants, to learn from")
     following = (
         command("deepsdf", "evaluate", "-e", "EXP", "-d", data_dir, "-s", split_file)
         if surface
-        else command("deepsdf", "train", "-e", "EXP", "--preset", "fast", "-d", data_dir, "-s", "TRAIN.json")
+        else command(
+            "deepsdf", "train", "-e", "EXP", "--preset", "fast", "-d", data_dir, "-s", result.varied or "TRAIN.json"
+        )
     )
     finish(result.failures, following if result.done or result.skipped else "")
 

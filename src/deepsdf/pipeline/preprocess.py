@@ -27,13 +27,17 @@ from deepsdf.geometry.sampling import (
     sample_surface,
 )
 from deepsdf.geometry.signs import SIGNS
+from deepsdf.geometry.variants import vary
 from deepsdf.geometry.warp_runtime import resolve_device
 from deepsdf.pipeline.batch import BatchResult, OnShape, OnStart, describe, run_batch
 from deepsdf.pipeline.contact import contact_sheet, shape_picture
 from deepsdf.pipeline.quality import Quality, QualityFile, assess
 from deepsdf.pipeline.sources import dataset_name, find_mesh
-from deepsdf.splits import Failure, ShapeName, read_split
+from deepsdf.splits import Failure, ShapeName, read_split, write_split
 from deepsdf.workspace import DataSource
+
+VARIANT_SHARE = 4
+"""A variant gets a shape's samples divided by this: there are many variants, and all are seen as often."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class Sampling:
         samples: how many a shape; by default 500 000 SDF samples, 250 000 for testing, 30 000 on the surface.
         sign, keep_cavities, thicken: see `MeshSDF`; the thickness is in the unit frame.
         device: "auto", "cpu" or a CUDA device, for Warp.
+        variants: of each shape, so many more that are stretched and bent at random, each with a quarter of the samples.
         pictures: draw each shape and its signed field for the contact sheet.
         seed: with the shape's name it decides its samples, whatever the order of work.
     """
@@ -57,11 +62,15 @@ class Sampling:
     keep_cavities: bool = False
     thicken: float = 0.0
     device: str = "auto"
+    variants: int = 0
     pictures: bool = True
     seed: int = 0
 
     def check(self) -> None:
-        """Raises InputError: an unknown sign or device, or a thickness that is none in the unit frame."""
+        """Raises InputError: an unknown sign or device, a thickness that is none in the unit frame, or variants of
+        anything but training samples."""
+        if self.variants < 0 or (self.variants and (self.surface or self.test)):
+            raise InputError("variants are made of training samples only: leave --surface and --test away")
         if self.sign not in SIGNS:
             raise InputError(f"sign {self.sign!r} is not known; choose one of {', '.join(SIGNS)}")
         if not 0 <= self.thicken < 0.5:
@@ -78,10 +87,12 @@ class Preprocessed(BatchResult):
     Attributes:
         qualities: of the shapes whose SDF samples were asked for, also of those that were there already or failed.
         sheets: pages of the contact sheet.
+        varied: the split file of shapes and variants, where variants were asked for.
     """
 
     qualities: dict[ShapeName, Quality] = field(default_factory=dict)
     sheets: list[Path] = field(default_factory=list)
+    varied: Path | None = None
 
 
 def preprocess(
@@ -100,6 +111,8 @@ def preprocess(
     """Write the samples of a split's shapes into a data source, made where it is not there.
 
     An interruption leaves whole files, and rows of what was done in preprocess.csv; `skip` goes on from there.
+    Variants of a shape are shapes of their own, called as it with "~1", "~2" and so on behind; a split file beside the
+    given one, its name ending in "_varied", names both.
 
     Args:
         data: the data source's folder.
@@ -125,7 +138,7 @@ def preprocess(
     tasks = _tasks(target, folder, shapes, sampling, skip, result)
     threads = workers // max(1, min(workers, len(tasks))) or cpu_threads()
     tasks = {shape: (*arguments, threads) for shape, arguments in tasks.items()}
-    if len(result.failures) == len(shapes):
+    if result.failures and not tasks and not result.skipped:
         raise InputError(
             f"none of the {len(shapes)} shapes of {split} is in {folder}; first: {result.failures[0].reason}"
         )
@@ -153,6 +166,8 @@ def preprocess(
         record.flush()
     known = record.read()
     result.qualities |= {shape: known[str(shape)] for shape in result.skipped if str(shape) in known}
+    if sampling.variants:
+        result.varied = _split_of_all(Path(split), shapes, sampling.variants, {*result.done, *result.skipped})
     if sampling.pictures:
         result.sheets = contact_sheet(target, Path(split).stem, result.qualities)
     return result
@@ -177,23 +192,43 @@ def _tasks(
     """Arguments of the work on each shape; those that need none, or have no mesh, go into the result."""
     tasks = {}
     for shape in shapes:
-        path = target.surface_path(shape) if sampling.surface else target.samples_path(shape)
-        if skip and path.is_file():
-            result.skipped.append(shape)
-            continue
         try:
-            tasks[shape] = (target, shape, find_mesh(folder, shape), sampling)
+            mesh = find_mesh(folder, shape)
         except (InputError, OSError) as error:
-            result.failures.append(Failure(shape, describe(error)))
+            mesh = error
+        for number in range(sampling.variants + 1):
+            own = _variant(shape, number)
+            path = target.surface_path(own) if sampling.surface else target.samples_path(own)
+            if skip and path.is_file():
+                result.skipped.append(own)
+            elif isinstance(mesh, Path):
+                tasks[own] = (target, own, mesh, sampling, number)
+            elif not number:
+                result.failures.append(Failure(shape, describe(mesh)))
     return tasks
+
+
+def _variant(shape: ShapeName, number: int) -> ShapeName:
+    """The name of a shape's variant; number 0 is the shape itself."""
+    return shape._replace(instance=f"{shape.instance}~{number}") if number else shape
+
+
+def _split_of_all(split: Path, shapes: list[ShapeName], variants: int, there: set[ShapeName]) -> Path:
+    """A split file of shapes and then their variants, those that could not be made left out."""
+    path = split.with_name(f"{split.stem}_varied{split.suffix}")
+    made = (_variant(shape, number) for number in range(1, variants + 1) for shape in shapes)
+    write_split(path, [*shapes, *(shape for shape in made if shape in there)])
+    return path
 
 
 def _seed(shape: ShapeName, seed: int) -> int:
     return zlib.crc32(str(shape).encode()) + (seed << 32)
 
 
-def _field(path: Path, sampling: Sampling) -> tuple[Normalization, MeshSDF]:
+def _field(path: Path, sampling: Sampling, shape: ShapeName, variant: int) -> tuple[Normalization, MeshSDF]:
     mesh = load_mesh(path)
+    if variant:
+        mesh = vary(mesh, seed=_seed(shape, sampling.seed))
     normalization = Normalization.fit(mesh)
     return normalization, MeshSDF(
         normalization.apply_mesh(mesh),
@@ -204,23 +239,27 @@ def _field(path: Path, sampling: Sampling) -> tuple[Normalization, MeshSDF]:
     )
 
 
-def _write_surface(data: DataSource, shape: ShapeName, path: Path, sampling: Sampling, threads: int) -> None:
+def _write_surface(
+    data: DataSource, shape: ShapeName, path: Path, sampling: Sampling, variant: int, threads: int
+) -> None:
     with limited_threads(threads):
-        normalization, surface = _field(path, sampling)
+        normalization, surface = _field(path, sampling, shape, variant)
         points = sample_surface(surface, sampling.samples or POINTS, seed=_seed(shape, sampling.seed))
     data.save_normalization(shape, normalization)
     data.save_surface(shape, normalization.invert(points))
 
 
-def _write_samples(data: DataSource, shape: ShapeName, path: Path, sampling: Sampling, threads: int) -> Quality:
+def _write_samples(
+    data: DataSource, shape: ShapeName, path: Path, sampling: Sampling, variant: int, threads: int
+) -> Quality:
     start = time.perf_counter()
     picture = data.picture_path(shape)
     picture.unlink(missing_ok=True)  # of an earlier mesh, perhaps
     with limited_threads(threads):
-        normalization, signed = _field(path, sampling)
+        normalization, signed = _field(path, sampling, shape, variant)
         if sampling.pictures:
             save_image(picture, shape_picture(signed))
-        samples = _sdf_samples(signed, sampling, _seed(shape, sampling.seed))
+        samples = _sdf_samples(signed, sampling, _seed(shape, sampling.seed), VARIANT_SHARE if variant else 1)
         try:
             quality = assess(shape, signed, samples)
         except MeshError as error:
@@ -230,10 +269,11 @@ def _write_samples(data: DataSource, shape: ShapeName, path: Path, sampling: Sam
     return quality._replace(seconds=round(time.perf_counter() - start, 3))
 
 
-def _sdf_samples(signed: MeshSDF, sampling: Sampling, seed: int) -> SDFSamples:
+def _sdf_samples(signed: MeshSDF, sampling: Sampling, seed: int, share: int) -> SDFSamples:
     count, variance, second = (
         (TEST_COUNT, TEST_VARIANCE, TEST_SECOND_FACTOR)
         if sampling.test
         else (TRAIN_COUNT, TRAIN_VARIANCE, TRAIN_SECOND_FACTOR)
     )
-    return sample_sdf(signed, sampling.samples or count, variance=variance, second_variance_factor=second, seed=seed)
+    count = (sampling.samples or count) // share
+    return sample_sdf(signed, count, variance=variance, second_variance_factor=second, seed=seed)

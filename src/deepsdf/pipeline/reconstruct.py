@@ -6,11 +6,13 @@ import csv
 import os
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import trimesh
+from torch import Tensor
 
 from deepsdf.checkpoints import save_code
 from deepsdf.errors import DeepSDFError, InputError
@@ -20,11 +22,13 @@ from deepsdf.geometry.sampling import SDFSamples
 from deepsdf.inference.fitting import OnStep, Optimizer
 from deepsdf.inference.shapespace import Shape, ShapeSpace
 from deepsdf.pipeline.batch import BatchResult, OnShape, OnStart
+from deepsdf.pipeline.side_by_side import SideBySide
 from deepsdf.splits import Failure, ShapeName, read_split
 from deepsdf.workspace import DataSource, Experiment
 
-FIT_BATCH = 16
-"""Shapes fitted together: enough to fill the machine, few enough to keep their samples in memory."""
+FIT_BATCH = {"cpu": 2, "cuda": 16}
+"""Shapes fitted together, while those before are meshed: on a GPU enough to fill it; on a CPU they are fitted one after
+the other anyway."""
 
 
 class Reconstruction(NamedTuple):
@@ -128,34 +132,49 @@ def reconstruct(
 
     mesh_of = partial(Shape.mesh, resolution=resolution, vertices=vertices, method=method, closed=closed)
     table = Table(experiment.reconstruction_table_path(space.epoch))
-    fitted = 0
-    for start in range(0, len(shapes), FIT_BATCH):
-        named, samples = _read(data, shapes[start : start + FIT_BATCH], finish)
-        if not named:
-            continue
+
+    def mesh(shape: ShapeName, code: Tensor) -> float:
         began = time.perf_counter()
-        fit = space.fit(samples, optimizer=optimizer, steps=steps, best_of=best_of, seed=seed, on_step=on_step)
-        seconds = (time.perf_counter() - began) / len(named)
-        fitted += len(named)
-        for k, shape in enumerate(named):
-            save_code(experiment.reconstructed_code_path(space.epoch, shape), fit.codes[k])
-            told = Reconstruction(
-                shape, float(fit.losses[k]), int(fit.steps[k]), fit.reasons[k], float(fit.uncertainty[k]),
-                fit.warnings[k], seconds, best_of,
-            )  # fmt: skip
-            if on_fit:
-                on_fit(told)
-            error, began = None, time.perf_counter()
-            path = experiment.reconstructed_mesh_path(space.epoch, shape)
-            try:
-                # A mesh of an earlier code must not stand for this one if meshing fails.
-                path.unlink(missing_ok=True)
-                save_mesh(mesh_of(space.shape(fit.codes[k])), path, normals=vertices == "exact")
-            except DeepSDFError as failure:
-                error = failure
-            table.put(told, None if error else time.perf_counter() - began)
-            table.write()
-            finish(shape, error)
+        path = experiment.reconstructed_mesh_path(space.epoch, shape)
+        # A mesh of an earlier code must not stand for this one if meshing fails.
+        path.unlink(missing_ok=True)
+        save_mesh(mesh_of(space.shape(code)), path, normals=vertices == "exact")
+        return time.perf_counter() - began
+
+    def meshed(told: Reconstruction, seconds: Future[float]) -> None:
+        error = seconds.exception()
+        if error and not isinstance(error, DeepSDFError):
+            raise error
+        table.put(told, None if error else seconds.result())
+        table.write()
+        finish(told.shape, error)
+
+    fitted = 0
+    batch = FIT_BATCH[space.device.type]
+    with SideBySide(mesh, meshed, alone=len(shapes) <= batch) as meshes:
+        for start in range(0, len(shapes), batch):
+            named, samples = _read(data, shapes[start : start + batch], finish)
+            if not named:
+                continue
+
+            def stepped(step: int, steps: int) -> None:
+                meshes.settle()
+                if on_step:
+                    on_step(step, steps)
+
+            began = time.perf_counter()
+            fit = space.fit(samples, optimizer=optimizer, steps=steps, best_of=best_of, seed=seed, on_step=stepped)
+            seconds = (time.perf_counter() - began) / len(named)
+            fitted += len(named)
+            for k, shape in enumerate(named):
+                save_code(experiment.reconstructed_code_path(space.epoch, shape), fit.codes[k])
+                told = Reconstruction(
+                    shape, float(fit.losses[k]), int(fit.steps[k]), fit.reasons[k], float(fit.uncertainty[k]),
+                    fit.warnings[k], seconds, best_of,
+                )  # fmt: skip
+                if on_fit:
+                    on_fit(told)
+                meshes.begin(told, shape, fit.codes[k])
     if shapes and not fitted:
         raise InputError(
             f"none of the {len(shapes)} shapes of {split} has samples in {data.root}; {result.failures[0].reason}"
