@@ -19,6 +19,7 @@ from helpers import TEST, TRAIN, World, few_samples, is_picture, run
 
 from deepsdf import __version__
 from deepsdf.cli import VERBS, main
+from deepsdf.inference.shapespace import ShapeSpace
 from deepsdf.splits import ShapeName, read_split, write_split
 
 pytest_plugins = ("helpers",)
@@ -385,6 +386,30 @@ def test_training_continues(world: World) -> None:
     assert "Next: deepsdf reconstruct -e exp -d data -s test.json" in result.stdout
     assert torch.load("exp/ModelParameters/latest.pth", weights_only=True)["epoch"] == 210
     assert world.experiment.checkpoints() == ["100", "200", "latest"]
+
+
+def test_samples_beyond_memory_are_mapped(world: World) -> None:
+    world.specs(NumEpochs=2)
+    run("train", "-e", "exp", "--overwrite", "--memory", 1)
+    assert not Path("data/.packed").exists()
+    run("train", "-e", "exp", "--overwrite", "--memory", 1e-6)
+    samples = sum(len(world.data.load_samples(shape)) for shape in read_split("train.json"))
+    assert [path.stat().st_size for path in Path("data/.packed").glob("*.rows")] == [16 * samples]
+
+
+def test_variants_to_learn_from(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    few_samples(monkeypatch)
+    meshes = ("preprocess", "-s", "meshes", "-n", "toys", "-d", "varied", "--threads", 1, "--no-pictures")
+    result = run(*meshes, "--split", "train.json", "--variants", 2)
+    assert world.root.is_dir()
+    assert f"Wrote {3 * len(TRAIN)} shapes to varied/SdfSamples, 0 failed" in result.stdout
+    assert "Wrote train_varied.json: the shapes and their variants, to learn from" in result.stdout
+    assert "Next: deepsdf train -e EXP --preset fast -d varied -s train_varied.json" in result.stdout
+    result = run("train", "-e", "varied_exp", "-d", "varied", "-s", "train_varied.json", "--epochs", 1)
+    assert "Trained to epoch 1" in result.stdout
+    assert len(ShapeSpace.load("varied_exp", device="cpu").codes) == 3 * len(TRAIN)
+    told = run(*meshes, "--split", "test.json", "--test", "--variants", 1, status=2).stderr
+    assert "variants are made of training samples only: leave --surface and --test away" in told
 
 
 def test_show_opens_the_picture(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
