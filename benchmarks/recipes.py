@@ -54,6 +54,11 @@ RECIPES: dict[str, dict[str, Any]] = {
     "64 samples a scene": {"SamplesPerScene": 64},
     "32 samples a scene": {"SamplesPerScene": 32},
     "64 samples a scene, 2 octaves": {"SamplesPerScene": 64, "net": {"octaves": 2}},
+    "64 samples a scene, 2 octaves, codes of 128": {
+        "SamplesPerScene": 64,
+        "net": {"octaves": 2},
+        "CodeLength": 128,
+    },
     "512 samples a scene": {"SamplesPerScene": 512},
     "half the scenes a step": {"batch": 0.5},
     # loss

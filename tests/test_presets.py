@@ -27,7 +27,9 @@ def test_a_preset_is_a_valid_file(name: str, scenes: int, tmp_path: Path) -> Non
     build_decoder(specs.network_arch, specs.code_length, specs.network_specs)
 
 
-@pytest.mark.parametrize(("scenes", "steps"), [(2, 6000), (60, 6000), (128, 6000), (3281, 117 * 51), (64_000, 100_000)])
+@pytest.mark.parametrize(
+    ("scenes", "steps"), [(2, 10_000), (60, 10_000), (128, 10_000), (3281, 196 * 51), (64_000, 100_000)]
+)
 def test_fast_makes_as_many_steps_whatever_the_data(scenes: int, steps: int) -> None:
     specs = PRESETS["fast"](**WHERE, scenes=scenes)
     assert specs.num_epochs * (scenes // specs.scenes_per_batch) == steps

@@ -23,7 +23,7 @@ SAMPLES = 100_000
     "--train", "training", default=280, show_default=True, type=click.IntRange(min=2), help="Training chairs."
 )
 @click.option("--test", "held_out", default=8, show_default=True, type=click.IntRange(min=1), help="Held-out chairs.")
-@click.option("--epochs", default=360, show_default=True, type=click.IntRange(min=1), help="Of training.")
+@click.option("--epochs", default=640, show_default=True, type=click.IntRange(min=1), help="Of training.")
 @click.option("--resolution", default=160, show_default=True, type=click.IntRange(min=8), help="Of the meshes.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1), help="Same seed, same chairs.")
 @common_options
