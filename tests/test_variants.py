@@ -131,6 +131,14 @@ def test_a_shape_without_a_mesh_is_told_once_and_has_no_variants(source: Path) -
         work(source, absent, variants=2)
 
 
+def test_other_datasets_of_the_split_stay(source: Path) -> None:
+    work(source, BALL, variants=1)
+    other = ShapeName("others", "toys", "ball")
+    result = work(source, BRICK, other, BALL, variants=1, skip=True)
+    assert result.failures == []
+    assert read_split(source.parent / "train_varied.json") == [BRICK, BALL, variant(BRICK, 1), variant(BALL, 1), other]
+
+
 @pytest.mark.parametrize("options", [{"surface": True}, {"test": True}])
 def test_variants_are_to_learn_from_alone(source: Path, options: dict[str, bool]) -> None:
     with pytest.raises(InputError, match="variants are made of training samples only: leave --surface and --test"):

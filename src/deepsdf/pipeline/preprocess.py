@@ -167,7 +167,7 @@ def preprocess(
     known = record.read()
     result.qualities |= {shape: known[str(shape)] for shape in result.skipped if str(shape) in known}
     if sampling.variants:
-        result.varied = _split_of_all(Path(split), shapes, sampling.variants, {*result.done, *result.skipped})
+        result.varied = _split_of_all(target, Path(split), sampling.variants)
     if sampling.pictures:
         result.sheets = contact_sheet(target, Path(split).stem, result.qualities)
     return result
@@ -213,11 +213,12 @@ def _variant(shape: ShapeName, number: int) -> ShapeName:
     return shape._replace(instance=f"{shape.instance}~{number}") if number else shape
 
 
-def _split_of_all(split: Path, shapes: list[ShapeName], variants: int, there: set[ShapeName]) -> Path:
-    """A split file of shapes and then their variants, those that could not be made left out."""
+def _split_of_all(data: DataSource, split: Path, variants: int) -> Path:
+    """A split file of a split's shapes and then of their variants, of all its datasets, as far as they were made."""
     path = split.with_name(f"{split.stem}_varied{split.suffix}")
+    shapes = read_split(split)
     made = (_variant(shape, number) for number in range(1, variants + 1) for shape in shapes)
-    write_split(path, [*shapes, *(shape for shape in made if shape in there)])
+    write_split(path, [*shapes, *(shape for shape in made if data.samples_path(shape).is_file())])
     return path
 
 
