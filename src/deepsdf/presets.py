@@ -34,13 +34,13 @@ def fast(
         return CosineSchedule(initial=initial, warmup=min(50, epochs // 10), length=epochs + 1)
 
     return Specs(
-        description="Made by the preset `fast`: 8 x 256, codes of 64 numbers, 2 octaves, Muon.",
+        description="Made by the preset `fast`: 8 x 256, codes of 128 numbers, 2 octaves, Muon.",
         data_source=data_source,
         train_split=train_split,
         test_split=test_split,
         network_arch="encoded_decoder",
         network_specs={"dims": [256] * 8, "latent_in": [4], "octaves": 2},
-        code_length=64,
+        code_length=128,
         num_epochs=epochs,
         snapshot_frequency=epochs,
         log_frequency=min(100, epochs),
@@ -107,7 +107,7 @@ def quality(
     epochs: int | None = None,
     seed: int = 0,
 ) -> Specs:
-    """`fast` with twice the width, twice the code and twice the steps: about eight times its work."""
+    """`fast` with twice the width and twice the steps: about eight times its work."""
     specs = fast(
         data_source=data_source,
         train_split=train_split,
@@ -120,7 +120,6 @@ def quality(
         update={
             "description": "Made by the preset `quality`: 8 x 512, codes of 128 numbers, 2 octaves, Muon.",
             "network_specs": {"dims": [512] * 8, "latent_in": [4], "octaves": 2},
-            "code_length": 128,
         }
     )
 
