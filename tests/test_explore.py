@@ -46,9 +46,11 @@ def test_interpolation_goes_from_end_to_end(reconstructed: World) -> None:
     space = ShapeSpace.load(reconstructed.experiment, device="cpu")
     first = space.codes[TRAIN.index(ShapeName("toys", "box", "cube"))]
     last = find_code(reconstructed.experiment, space, "wide")
-    for number, code in enumerate((first, (first + last) / 2, last)):
+    shapes = space.interpolate(first, last, 3)  # of the same bits: where to split a triangle is a threshold
+    for number, (shape, code) in enumerate(zip(shapes, (first, (first + last) / 2, last), strict=True)):
+        torch.testing.assert_close(shape.code, code, rtol=0, atol=1e-6)
         mesh = load_mesh(reconstructed.root / f"exp/Interpolations/cube-wide/step_{number:02d}.ply")
-        np.testing.assert_allclose(mesh.vertices, space.shape(code).mesh(32).vertices, atol=1e-4)
+        np.testing.assert_allclose(mesh.vertices, shape.mesh(32).vertices, atol=1e-4)
 
 
 def test_names_and_code_files(reconstructed: World) -> None:
