@@ -39,7 +39,7 @@ START_SAMPLES = 128
 NEAREST, DRAWN = 3, 2
 """So many training codes and draws from the prior are starts, beside the prior's mean."""
 
-TRIAL_SAMPLES, TRIAL_STEPS = 500, (3, 2)
+TRIAL_SAMPLES, TRIAL_STEPS = 500, (3, 2, 4)
 """Steps that starts are tried for; after each of these rounds the better half of them goes on, in the end the best."""
 
 GROWTH = 4
