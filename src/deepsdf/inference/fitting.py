@@ -104,25 +104,23 @@ class Fit:
     def best(cls, fits: Sequence[Fit]) -> Fit:
         """Of several fits of the same shapes, for each shape the one of the lowest loss, the first of equals."""
         first = torch.stack([fit.losses for fit in fits]).argmin(dim=0).tolist()
-
-        def pick(values: Sequence[Any]) -> Any:
-            chosen = [values[fit][shape] for shape, fit in enumerate(first)]
-            return torch.stack(chosen) if isinstance(chosen[0], Tensor) else tuple(chosen)
-
-        return cls(**{field.name: pick([getattr(fit, field.name) for fit in fits]) for field in fields(cls)})
+        return cls._of([(fits[fit], shape) for shape, fit in enumerate(first)])
 
     @classmethod
     def joined(cls, fits: Sequence[Fit], members: Sequence[Sequence[int]]) -> Fit:
         """Several fits as one; `members` are the places of each one's shapes in it."""
-        places = [place for own in members for place in own]
-        order = [places.index(place) for place in range(len(places))]
+        rows = {place: (fit, row) for fit, own in zip(fits, members, strict=True) for row, place in enumerate(own)}
+        return cls._of([rows[place] for place in range(len(rows))])
 
-        def join(values: Sequence[Any]) -> Any:
-            every = [value for own in values for value in own]
-            ordered = [every[place] for place in order]
-            return torch.stack(ordered) if isinstance(ordered[0], Tensor) else tuple(ordered)
+    @classmethod
+    def _of(cls, rows: Sequence[tuple[Fit, int]]) -> Fit:
+        """For each shape a fit and the shape's row in it."""
 
-        return cls(**{field.name: join([getattr(fit, field.name) for fit in fits]) for field in fields(cls)})
+        def pick(name: str) -> Any:
+            values = [getattr(fit, name)[row] for fit, row in rows]
+            return torch.stack(values) if isinstance(values[0], Tensor) else tuple(values)
+
+        return cls(**{field.name: pick(field.name) for field in fields(cls)})
 
     @property
     def converged(self) -> Tensor:

@@ -32,13 +32,12 @@ class SideBySide(Generic[Told, P, Result]):
         """
         self._work, self._ended = work, ended
         self._all = torch.get_num_threads()
-        self._half = self._all if alone else max(1, self._all // 2)
-        self._both = not alone
+        self._share = self._all if alone else max(1, self._all // 2)
         self._waiting: deque[tuple[Told, Future[Result]]] = deque()
 
     def __enter__(self) -> SideBySide[Told, P, Result]:
         self._pool = ThreadPoolExecutor(1)
-        torch.set_num_threads(self._half)
+        torch.set_num_threads(self._share)
         return self
 
     def begin(self, told: Told, *args: P.args, **kwargs: P.kwargs) -> None:
@@ -46,7 +45,7 @@ class SideBySide(Generic[Told, P, Result]):
         self._waiting.append((told, self._pool.submit(self._run, *args, **kwargs)))
 
     def _run(self, *args: P.args, **kwargs: P.kwargs) -> Result:
-        torch.set_num_threads(self._half if self._both else self._all)  # each thread has a number of its own
+        torch.set_num_threads(self._share)  # each thread has a number of its own
         return self._work(*args, **kwargs)
 
     def settle(self, wait: bool = False) -> None:
@@ -58,7 +57,7 @@ class SideBySide(Generic[Told, P, Result]):
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            self._both = False
+            self._share = self._all
             if kind is None:
                 self.settle(wait=True)
         finally:
