@@ -19,7 +19,7 @@ from deepsdf.errors import DeepSDFError, InputError
 from deepsdf.files import atomic_path, csv_text, write_text
 from deepsdf.geometry.polygonize import Method, Vertices
 from deepsdf.geometry.sampling import SDFSamples
-from deepsdf.inference.fitting import OnStep, Optimizer
+from deepsdf.inference.fitting import Fit, OnStep, Optimizer
 from deepsdf.inference.shapespace import Shape, ShapeSpace
 from deepsdf.pipeline.batch import BatchResult, OnShape, OnStart
 from deepsdf.pipeline.side_by_side import SideBySide
@@ -47,6 +47,13 @@ class Reconstruction(NamedTuple):
     warnings: tuple[str, ...]
     seconds: float
     best_of: int = 1
+
+    @classmethod
+    def of(cls, shape: ShapeName, fit: Fit, row: int, seconds: float, best_of: int) -> Reconstruction:
+        return cls(
+            shape, float(fit.losses[row]), int(fit.steps[row]), fit.reasons[row], float(fit.uncertainty[row]),
+            fit.warnings[row], seconds, best_of,
+        )  # fmt: skip
 
 
 COLUMNS = ("shape", "loss", "steps", "reason", "uncertainty", "warnings", "fit_seconds", "mesh_seconds", "best_of")
@@ -152,26 +159,23 @@ def reconstruct(
     fitted = 0
     batch = FIT_BATCH[space.device.type]
     with SideBySide(mesh, meshed, alone=len(shapes) <= batch) as meshes:
+
+        def stepped(step: int, steps: int) -> None:
+            meshes.settle()
+            if on_step:
+                on_step(step, steps)
+
         for start in range(0, len(shapes), batch):
             named, samples = _read(data, shapes[start : start + batch], finish)
             if not named:
                 continue
-
-            def stepped(step: int, steps: int) -> None:
-                meshes.settle()
-                if on_step:
-                    on_step(step, steps)
-
             began = time.perf_counter()
             fit = space.fit(samples, optimizer=optimizer, steps=steps, best_of=best_of, seed=seed, on_step=stepped)
             seconds = (time.perf_counter() - began) / len(named)
             fitted += len(named)
             for k, shape in enumerate(named):
                 save_code(experiment.reconstructed_code_path(space.epoch, shape), fit.codes[k])
-                told = Reconstruction(
-                    shape, float(fit.losses[k]), int(fit.steps[k]), fit.reasons[k], float(fit.uncertainty[k]),
-                    fit.warnings[k], seconds, best_of,
-                )  # fmt: skip
+                told = Reconstruction.of(shape, fit, k, seconds, best_of)
                 if on_fit:
                     on_fit(told)
                 meshes.begin(told, shape, fit.codes[k])
