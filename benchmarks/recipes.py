@@ -56,10 +56,17 @@ RECIPES: dict[str, dict[str, Any]] = {
     "64 samples a scene": {"SamplesPerScene": 64},
     "32 samples a scene": {"SamplesPerScene": 32},
     "64 samples a scene, 2 octaves": {"SamplesPerScene": 64, "net": {"octaves": 2}},
-    "fast": {
+    "fast": {"SamplesPerScene": 64, "net": {"octaves": 2}, "CodeLength": 128},
+    # where the code comes in again, its numbers take the place of hidden ones, unless the layer is as much wider
+    "fast, the code beside 256": {
         "SamplesPerScene": 64,
-        "net": {"octaves": 2},
+        "net": {"octaves": 2, "dims": [256, 256, 256, 399, 256, 256, 256, 256]},
         "CodeLength": 128,
+    },
+    "fast, codes of 256 beside 256": {
+        "SamplesPerScene": 64,
+        "net": {"octaves": 2, "dims": [256, 256, 256, 527, 256, 256, 256, 256]},
+        "CodeLength": 256,
     },
     "512 samples a scene": {"SamplesPerScene": 512},
     "half the scenes a step": {"batch": 0.5},

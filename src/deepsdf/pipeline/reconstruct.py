@@ -128,37 +128,11 @@ def reconstruct(
         shapes = [shape for shape in shapes if shape not in there]
     if on_start:
         on_start(len(shapes))
-
-    def finish(shape: ShapeName, error: DeepSDFError | None) -> None:
-        if error is None:
-            result.done.append(shape)
-        else:
-            result.failures.append(Failure(shape, str(error)))
-        if on_shape:
-            on_shape(shape, None if error is None else str(error))
-
     mesh_of = partial(Shape.mesh, resolution=resolution, vertices=vertices, method=method, closed=closed)
-    table = Table(experiment.reconstruction_table_path(space.epoch))
-
-    def mesh(shape: ShapeName, code: Tensor) -> float:
-        began = time.perf_counter()
-        path = experiment.reconstructed_mesh_path(space.epoch, shape)
-        # A mesh of an earlier code must not stand for this one if meshing fails.
-        path.unlink(missing_ok=True)
-        save_mesh(mesh_of(space.shape(code)), path, normals=vertices == "exact")
-        return time.perf_counter() - began
-
-    def meshed(told: Reconstruction, seconds: Future[float]) -> None:
-        error = seconds.exception()
-        if error and not isinstance(error, DeepSDFError):
-            raise error
-        table.put(told, None if error else seconds.result())
-        table.write()
-        finish(told.shape, error)
-
-    fitted = 0
+    run = _Run(experiment, space, mesh_of, vertices == "exact", result, on_shape)
     batch = FIT_BATCH[space.device.type]
-    with SideBySide(mesh, meshed, alone=len(shapes) <= batch) as meshes:
+    fitted = 0
+    with SideBySide(run.mesh, run.meshed, alone=len(shapes) <= batch) as meshes:
 
         def stepped(step: int, steps: int) -> None:
             meshes.settle()
@@ -166,7 +140,7 @@ def reconstruct(
                 on_step(step, steps)
 
         for start in range(0, len(shapes), batch):
-            named, samples = _read(data, shapes[start : start + batch], finish)
+            named, samples = run.read(data, shapes[start : start + batch])
             if not named:
                 continue
             began = time.perf_counter()
@@ -186,21 +160,61 @@ def reconstruct(
     return result
 
 
-def _read(
-    data: DataSource, shapes: Sequence[ShapeName], finish: Callable[[ShapeName, DeepSDFError | None], None]
-) -> tuple[list[ShapeName], list[SDFSamples]]:
-    named, samples = [], []
-    for shape in shapes:
-        try:
-            found = data.load_samples(shape)
-            if not len(found):  # rows that are not finite were left out
-                path = data.samples_path(shape)
-                raise InputError(f"{path} is empty or holds infinite values; `deepsdf preprocess` makes it again")
-            samples.append(found)
-            named.append(shape)
-        except InputError as error:
-            finish(shape, error)
-    return named, samples
+class _Run:
+    """What one run of `reconstruct` does with each shape, and tells of it."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        space: ShapeSpace,
+        mesh_of: Callable[[Shape], trimesh.Trimesh],
+        normals: bool,
+        result: BatchResult,
+        on_shape: OnShape | None,
+    ) -> None:
+        self.space, self.mesh_of, self.normals, self.result, self.on_shape = space, mesh_of, normals, result, on_shape
+        self.table = Table(experiment.reconstruction_table_path(space.epoch))
+        self.path = partial(experiment.reconstructed_mesh_path, space.epoch)
+
+    def read(self, data: DataSource, shapes: Sequence[ShapeName]) -> tuple[list[ShapeName], list[SDFSamples]]:
+        """The samples of those shapes that have some."""
+        named, samples = [], []
+        for shape in shapes:
+            try:
+                found = data.load_samples(shape)
+                if not len(found):  # rows that are not finite were left out
+                    path = data.samples_path(shape)
+                    raise InputError(f"{path} is empty or holds infinite values; `deepsdf preprocess` makes it again")
+                samples.append(found)
+                named.append(shape)
+            except InputError as error:
+                self.finish(shape, error)
+        return named, samples
+
+    def mesh(self, shape: ShapeName, code: Tensor) -> float:
+        """Write a code's mesh; returns how many seconds it took."""
+        began = time.perf_counter()
+        path = self.path(shape)
+        # A mesh of an earlier code must not stand for this one if meshing fails.
+        path.unlink(missing_ok=True)
+        save_mesh(self.mesh_of(self.space.shape(code)), path, normals=self.normals)
+        return time.perf_counter() - began
+
+    def meshed(self, told: Reconstruction, seconds: Future[float]) -> None:
+        error = seconds.exception()
+        if error and not isinstance(error, DeepSDFError):
+            raise error
+        self.table.put(told, None if error else seconds.result())
+        self.table.write()
+        self.finish(told.shape, error)
+
+    def finish(self, shape: ShapeName, error: DeepSDFError | None) -> None:
+        if error is None:
+            self.result.done.append(shape)
+        else:
+            self.result.failures.append(Failure(shape, str(error)))
+        if self.on_shape:
+            self.on_shape(shape, None if error is None else str(error))
 
 
 def training_meshes(
