@@ -31,7 +31,8 @@ SAFETY = 1.1
 
 _QUANTILE = 0.99
 _RAISE = 2.0  # A field that jumps is steeper than any slope: following its surface must do.
-_LOCAL = 2  # levels before the grid's own whose cells are opened by the slope around them
+_LOCAL = 2  # levels before the grid's own whose cells are opened by the slope around them,
+_LAST = 0.9  # and the last of them by less: what hangs together with the surface is found by following it
 _CHUNK = 1 << 17  # cells worked on at once
 _MANY = 0.4  # share of the samples near the surface that is worth a warning,
 _LARGE = 2_000_000  # where that is so many
@@ -247,11 +248,14 @@ class _Search:
         """The critical slope up to which octants of a level are opened.
 
         In the last levels that is the slope around each cell: what is lost by it would have to be within a few of the
-        grid's cells, apart from all surface that was found.
+        grid's cells, in the last within two, apart from all surface that was found.
         """
-        if self.lipschitz is not None or number < len(self.levels) - 1 - _LOCAL:
+        last = len(self.levels) - 2
+        if self.lipschitz is not None or number <= last - _LOCAL:
             return self.slope
-        return np.clip(SAFETY * self.levels[number].steep, self.usual, self.slope)[:, None]
+        share = _LAST if number == last and number > 1 else SAFETY  # of few levels all are large
+        least = self.usual * share / SAFETY
+        return np.clip(share * self.levels[number].steep, least, self.slope)[:, None]
 
     def _add(self, number: int, cells: np.ndarray, steep: np.ndarray | None = None) -> None:
         """Evaluate the corners of cells of a level, and how steep the field must be for a zero in their octants.
