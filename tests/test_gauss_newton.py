@@ -51,6 +51,17 @@ def test_linear_problems_end_at_their_closed_form() -> None:
     assert int(end.steps.max()) < 15
 
 
+def test_coordinates_of_other_units_take_the_same_steps() -> None:
+    matrix, target, start = random(3, 40, 6), random(3, 40, seed=1), random(3, 6, seed=2)
+    units = torch.tensor([0.01, 0.1, 1.0, 1.0, 10.0, 100.0])
+    plain = minimise(linear(matrix, target, ridge=0.0), start, steps=2, tolerance=0.0)
+    scaled = linear(matrix * units, target, ridge=0.0)
+    end = minimise(scaled, start / units, steps=2, tolerance=0.0, units=units)
+    torch.testing.assert_close(end.place * units, plain.place, rtol=1e-4, atol=1e-5)
+    other = minimise(scaled, start / units, steps=2, tolerance=0.0)
+    assert (other.place * units - plain.place).abs().max() > 0.1
+
+
 def test_without_damping_one_step_is_enough() -> None:
     matrix, target = random(3, 40, 6), random(3, 40, seed=1)
     end = minimise(linear(matrix, target), torch.zeros(3, 6), steps=1, tolerance=0.0, damping=1e-7)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from deepsdf.inference.code_problem import CodeProblem, Draw, frozen, penalty
 from deepsdf.inference.doubts import Figures, contradicting, unexplained
-from deepsdf.inference.gauss_newton import REASONS, STEPS_RAN_OUT, OnStep, Quadratic, minimise
+from deepsdf.inference.gauss_newton import DAMPING, REASONS, STEPS_RAN_OUT, OnStep, Quadratic, minimise
 from deepsdf.inference.posterior import posterior, surface_spread
 from deepsdf.network.bank import Generators, SampleBank
 from deepsdf.network.decoder import Decoder
@@ -53,9 +53,6 @@ CHANCE = 0.15
 
 ROUNDING = 5e-3
 """Share by which bfloat16 may raise an objective of the same samples."""
-
-REFINING = 1e-4
-"""Damping after the trial."""
 
 NEARED, CONVERGED = 5e-3, 5e-4
 """A fit ends when a step on all its samples promises to lower its objective by less than this share."""
@@ -220,7 +217,9 @@ def fit_lm(
     with frozen(problem.decoder):
         few = Draw(*bank.spread(TRIAL_SAMPLES, generator))
         starts = _starts(problem, candidates, draws, Draw(*bank.spread(START_SAMPLES, generator)))
-        best, start_losses, tried = _trial(problem, starts, few, counts, steps // 2, _counted(on_step, 0, steps))
+        best, damping, start_losses, tried = _trial(
+            problem, starts, few, counts, steps // 2, _counted(on_step, 0, steps)
+        )
         weight = prior_weight(problem.losses(problem.prior.colour(best), few), counts)
         few_steps = min(GROWTH, steps - tried - 1)
         part = max(2, samples // NEARING)
@@ -235,7 +234,8 @@ def fit_lm(
             steps=few_steps,
             tolerance=0.0,
             slack=torch.where(counts > part >> few_steps, CHANCE, 0.0),
-            damping=REFINING,
+            damping=damping,
+            units=problem.prior.std,
             on_step=_counted(on_step, tried, steps),
         )
         taken = end.steps + tried
@@ -248,6 +248,7 @@ def fit_lm(
                 tolerance=tolerance,
                 slack=torch.full_like(weight, ROUNDING if problem.bfloat16 else 0.0),
                 damping=end.damping,
+                units=problem.prior.std,
                 on_step=_counted(on_step, int(taken.max()), steps),
             )
             taken = taken + end.steps
@@ -271,12 +272,14 @@ def _starts(problem: CodeProblem, candidates: Tensor, draws: Tensor, few: Draw) 
 
 def _trial(
     problem: CodeProblem, starts: Tensor, few: Draw, counts: Tensor, steps: int, on_step: Callable[[int], None]
-) -> tuple[Tensor, Tensor, int]:
-    """Of k starts for each of b shapes: the best (b, L), what each came to (b, k), and how many steps that took."""
+) -> tuple[Tensor, Tensor, Tensor, int]:
+    """Of k starts for each of b shapes: the best (b, L), its damping (b,), what each came to (b, k), and how many steps
+    that took."""
     shapes, count, length = starts.shape
     weight = prior_weight(few.weights.new_full((shapes,), LEAST_ERROR), counts.clamp_max(TRIAL_SAMPLES))
     place, followed = starts, torch.arange(count, device=starts.device).expand(shapes, -1)
     reached = starts.new_empty(shapes, count)
+    damping = starts.new_full((shapes, count), DAMPING)
     taken = 0
     for wanted in TRIAL_STEPS:
         count = followed.shape[1]
@@ -291,6 +294,8 @@ def _trial(
             place.flatten(0, 1),
             steps=more,
             tolerance=0.0,
+            damping=damping.flatten(),
+            units=problem.prior.std,
             on_step=lambda step, before=taken: on_step(before + step),
         )
         taken += more
@@ -298,7 +303,8 @@ def _trial(
         better = reached.gather(1, followed).topk((count + 1) // 2, dim=1, largest=False).indices
         followed = followed.gather(1, better)
         place = end.place.reshape(shapes, count, length).gather(1, better.unsqueeze(-1).expand(-1, -1, length))
-    return place[:, 0], reached, taken
+        damping = end.damping.reshape(shapes, count).gather(1, better)
+    return place[:, 0], damping[:, 0], reached, taken
 
 
 def prior_weight(errors: Tensor, counts: Tensor) -> Tensor:

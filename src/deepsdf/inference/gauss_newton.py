@@ -119,6 +119,7 @@ def minimise(
     tolerance: float,
     slack: Tensor | None = None,
     damping: float | Tensor = DAMPING,
+    units: Tensor | None = None,
     retract: Callable[[Tensor, Tensor], Tensor] = torch.sub,
     on_step: Callable[[int], None] | None = None,
 ) -> Minimum:
@@ -133,6 +134,8 @@ def minimise(
         slack: (b,), shares by which a step may raise the objectives and still be kept: what chance makes of those that
             `linearise` takes from samples drawn anew at each step.
         damping: at the first step, as a share of the curvature; one for all or (b,).
+        units: (p,), how long a unit of each coordinate is, where they are not alike: a step's length is damped as it is
+            there, whatever the coordinates.
         retract: a place (k, ...) and a step (k, p) to the place that lies the step back; of a rotation no difference.
         on_step: told each step.
     """
@@ -152,7 +155,7 @@ def minimise(
             break
         taken[at] += 1
         here, damped = near[at], damp[at]
-        move = _solve(here, damped)
+        move = _solve(here, damped, units)
         moved = retract(place[at], move)
         # What the quadratic loses by a step, if damping has little part in it.
         promise = 0.5 * (here.gradient * move).sum(dim=1)
@@ -182,10 +185,11 @@ def _eased(gain: Tensor) -> Tensor:
     return (1.0 - (2.0 * gain - 1.0).clamp(-1.0, 1.0) ** 3).clamp_min(0.3)
 
 
-def _solve(near: Quadratic, damping: Tensor) -> Tensor:
+def _solve(near: Quadratic, damping: Tensor, units: Tensor | None) -> Tensor:
     """The damped step (b, p), to be subtracted; in float64, for directions that hardly change the objective."""
     diagonal = near.curvature.diagonal(dim1=1, dim2=2)
-    extra = damping.unsqueeze(1) * (diagonal + diagonal.mean(dim=1, keepdim=True))
+    square = torch.ones_like(diagonal) if units is None else units.square()
+    extra = damping.unsqueeze(1) * (diagonal + square * (diagonal / square).mean(dim=1, keepdim=True))
     damped = (near.curvature + torch.diag_embed(extra)).double()
     factor, _ = torch.linalg.cholesky_ex(damped)  # of a matrix that is none, not finite: then the step is refused
     step = torch.cholesky_solve(near.gradient.double().unsqueeze(-1), factor)
