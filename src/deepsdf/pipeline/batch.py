@@ -55,6 +55,15 @@ class BatchResult:
     failures: list[Failure] = field(default_factory=list)
     returned: dict[ShapeName, Any] = field(default_factory=dict)
 
+    def finish(self, shape: ShapeName, reason: str | None, on_shape: OnShape | None) -> None:
+        """Note a finished shape, with the reason where it failed, and tell of it."""
+        if reason is None:
+            self.done.append(shape)
+        else:
+            self.failures.append(Failure(shape, reason))
+        if on_shape:
+            on_shape(shape, reason)
+
 
 OnShape = Callable[[ShapeName, str | None], None]
 """Told each finished shape, and the reason where it failed."""
@@ -88,12 +97,8 @@ def run_batch(
 
     def finish(shape: ShapeName, reason: str | None, returned: Any = None) -> None:
         if reason is None:
-            result.done.append(shape)
             result.returned[shape] = returned
-        else:
-            result.failures.append(Failure(shape, reason))
-        if on_shape:
-            on_shape(shape, reason)
+        result.finish(shape, reason, on_shape)
 
     if workers < 1:
         for shape, arguments in tasks.items():

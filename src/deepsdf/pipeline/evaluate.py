@@ -167,12 +167,10 @@ def _run(
     tasks = {}
     for shape in shapes:
         reason = missing(experiment, settings.epoch, shape)
-        if not reason:
+        if reason:
+            result.finish(shape, reason, on_shape)
+        else:
             tasks[shape] = (experiment, data, shape, settings)
-            continue
-        result.failures.append(Failure(shape, reason))
-        if on_shape:
-            on_shape(shape, reason)
     run_batch(measure, tasks, result, workers=workers, on_shape=on_shape)
     return result
 

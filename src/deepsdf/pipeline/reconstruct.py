@@ -23,7 +23,7 @@ from deepsdf.inference.fitting import Fit, OnStep, Optimizer
 from deepsdf.inference.shapespace import Shape, ShapeSpace
 from deepsdf.pipeline.batch import BatchResult, OnShape, OnStart
 from deepsdf.pipeline.side_by_side import SideBySide
-from deepsdf.splits import Failure, ShapeName, read_split
+from deepsdf.splits import ShapeName, read_split
 from deepsdf.workspace import DataSource, Experiment
 
 FIT_BATCH = {"cpu": 2, "cuda": 16}
@@ -209,12 +209,7 @@ class _Run:
         self.finish(told.shape, error)
 
     def finish(self, shape: ShapeName, error: DeepSDFError | None) -> None:
-        if error is None:
-            self.result.done.append(shape)
-        else:
-            self.result.failures.append(Failure(shape, str(error)))
-        if self.on_shape:
-            self.on_shape(shape, None if error is None else str(error))
+        self.result.finish(shape, None if error is None else str(error), self.on_shape)
 
 
 def training_meshes(
@@ -263,12 +258,9 @@ def training_meshes(
             save_mesh(
                 data.load_normalization(shapes[index]).invert_mesh(mesh) if data else mesh, paths[index], normals=exact
             )
-            result.done.append(shapes[index])
         except DeepSDFError as error:
             reason = str(error)
-            result.failures.append(Failure(shapes[index], reason))
-        if on_shape:
-            on_shape(shapes[index], reason)
+        result.finish(shapes[index], reason, on_shape)
     return result
 
 
