@@ -190,6 +190,18 @@ def test_a_lock_left_behind_does_not_block(toys: Toys) -> None:
     assert experiment.checkpoints() == ["1", "latest"]
 
 
+def test_a_file_system_without_locks_is_told(
+    toys: Toys, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def acquire(*_: object, **__: object) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr("filelock.FileLock.acquire", acquire)
+    experiment = train(toys.experiment(NumEpochs=1), device="cpu")
+    assert experiment.checkpoints() == ["1", "latest"]
+    assert f"{experiment.root} is on a file system without locks" in caplog.text
+
+
 # A disk that is full or cannot be written
 
 

@@ -46,19 +46,37 @@ def check_folder(path: str | os.PathLike[str]) -> None:
 
 
 @contextmanager
-def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Alone among the programs that work on a folder, until the block ends. For files that several of them amend."""
+def held(path: str | os.PathLike[str], *, timeout: float = -1) -> Iterator[bool]:
+    """Alone among the programs that hold a lock file, until the block ends, or the process.
+
+    Args:
+        timeout: seconds to wait for another program; below 0 without end.
+    Yields:
+        Whether it is so: not on a file system without locks, where whole files are all that can be promised.
+    Raises:
+        filelock.Timeout: another program still holds it.
+    """
     from filelock import FileLock
 
-    path = Path(folder) / ".lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
-    with suppress(NotImplementedError):  # a file system without locks: whole files are all that can be promised
-        lock.acquire()
+    known = True
     try:
-        yield
+        lock.acquire(timeout=timeout)
+    except NotImplementedError:
+        known = False
+    try:
+        yield known
     finally:
         lock.release()
+
+
+@contextmanager
+def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Alone among the programs that work on a folder, until the block ends. For files that several of them amend."""
+    path = Path(folder) / ".lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with held(path):
+        yield
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -8,7 +8,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from deepsdf.devices import resolve_device
 from deepsdf.errors import InputError, TrainingError
+from deepsdf.files import held
 from deepsdf.journal import recover
 from deepsdf.specs import CosineSchedule
 from deepsdf.splits import Failure, ShapeName, read_split
@@ -152,25 +153,24 @@ def train(
 
 @contextmanager
 def _alone(experiment: Experiment) -> Iterator[None]:
-    """The only training of an experiment. The lock is the system's: it ends with the process that holds it."""
-    from filelock import FileLock, Timeout
+    """The only training of an experiment."""
+    from filelock import Timeout
 
-    lock = FileLock(experiment.lock_path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise InputError(
-            f"another training works on {experiment.root}; wait until it ends, or stop it "
-            f"(it holds {experiment.lock_path})"
-        ) from None
-    except NotImplementedError:
-        logger.warning("%s is on a file system without locks: see that no other training works on it", experiment.root)
-    except OSError as error:
-        raise InputError(f"{experiment.root} cannot be written: {error.strerror}") from None
-    try:
+    with ExitStack() as stack:
+        try:
+            known = stack.enter_context(held(experiment.lock_path, timeout=0))
+        except Timeout:
+            raise InputError(
+                f"another training works on {experiment.root}; wait until it ends, or stop it "
+                f"(it holds {experiment.lock_path})"
+            ) from None
+        except OSError as error:
+            raise InputError(f"{experiment.root} cannot be written: {error.strerror}") from None
+        if not known:
+            logger.warning(
+                "%s is on a file system without locks: see that no other training works on it", experiment.root
+            )
         yield
-    finally:
-        lock.release()
 
 
 def _check_changes(before: TrainingRecord, now: TrainingRecord, experiment: Experiment, force: bool) -> None:
