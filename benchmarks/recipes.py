@@ -33,6 +33,7 @@ from deepsdf.workspace import DataSource
 POINTS = 30_000
 
 BASE: dict[str, Any] = {"SamplesPerScene": 128, "CodeLength": 64, "net": {"octaves": 4}}
+FAST: dict[str, Any] = {"SamplesPerScene": 64, "CodeLength": 128, "net": {"octaves": 2}}
 
 RECIPES: dict[str, dict[str, Any]] = {
     "base": {},
@@ -56,18 +57,11 @@ RECIPES: dict[str, dict[str, Any]] = {
     "64 samples a scene": {"SamplesPerScene": 64},
     "32 samples a scene": {"SamplesPerScene": 32},
     "64 samples a scene, 2 octaves": {"SamplesPerScene": 64, "net": {"octaves": 2}},
-    "fast": {"SamplesPerScene": 64, "net": {"octaves": 2}, "CodeLength": 128},
+    "fast": FAST,
     # where the code comes in again, its numbers take the place of hidden ones, unless the layer is as much wider
-    "fast, the code beside 256": {
-        "SamplesPerScene": 64,
-        "net": {"octaves": 2, "dims": [256, 256, 256, 399, 256, 256, 256, 256]},
-        "CodeLength": 128,
-    },
-    "fast, codes of 256 beside 256": {
-        "SamplesPerScene": 64,
-        "net": {"octaves": 2, "dims": [256, 256, 256, 527, 256, 256, 256, 256]},
-        "CodeLength": 256,
-    },
+    "fast, the code beside 256": FAST | {"net": FAST["net"] | {"dims": [256] * 3 + [399] + [256] * 4}},
+    "fast, codes of 256 beside 256": FAST
+    | {"CodeLength": 256, "net": FAST["net"] | {"dims": [256] * 3 + [527] + [256] * 4}},
     "512 samples a scene": {"SamplesPerScene": 512},
     "half the scenes a step": {"batch": 0.5},
     # loss

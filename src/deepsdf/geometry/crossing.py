@@ -254,8 +254,7 @@ class _Search:
         if self.lipschitz is not None or number <= last - _LOCAL:
             return self.slope
         share = _LAST if number == last and number > 1 else SAFETY  # of few levels all are large
-        least = self.usual * share / SAFETY
-        return np.clip(share * self.levels[number].steep, least, self.slope)[:, None]
+        return np.minimum(share * np.maximum(self.levels[number].steep, self.usual), self.slope)[:, None]
 
     def _add(self, number: int, cells: np.ndarray, steep: np.ndarray | None = None) -> None:
         """Evaluate the corners of cells of a level, and how steep the field must be for a zero in their octants.
@@ -283,7 +282,7 @@ class _Search:
             if self.lipschitz is None:
                 found = np.concatenate(slopes)
                 self.measured = max(self.measured, SAFETY * float(np.quantile(found, _QUANTILE)))
-                self.usual = max(self.usual, SAFETY * float(np.median(found)))
+                self.usual = max(self.usual, float(np.median(found)))
                 self.slope = max(self.slope, self.measured)
 
     def _corners(self, level: _Level, cells: np.ndarray) -> np.ndarray:
