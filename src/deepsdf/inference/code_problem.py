@@ -19,6 +19,9 @@ from deepsdf.network.objective import clamped_l1
 ROBUST_WIDTH = 2e-3
 """Unit frame; below it an error counts squared, above it by its size: the clamped L1, made smooth at 0."""
 
+LEAST_ERROR = 2e-3
+"""Unit frame; the mean error that the prior's weight supposes at least: no space has none on an unseen shape."""
+
 CHUNK = {"cpu": 4096, "cuda": 131_072}
 """Points evaluated at once: on a CPU their activations stay in its cache."""
 
@@ -128,6 +131,15 @@ def penalty(place: Tensor, weight: Tensor) -> Quadratic:
     return Quadratic(
         weight * place.square().sum(dim=1), 2.0 * weight[:, None] * place, 2.0 * weight[:, None, None] * identity
     )
+
+
+def prior_weight(errors: Tensor, counts: Tensor) -> Tensor:
+    """λ of λ |w|² beside the mean error, (b,).
+
+    Errors of mean size e at N independent observations have the negative log-likelihood Σ |r| / e, and the prior has
+    ½ |w|²: divided by N / e, that is the mean error and e / (2 N) |w|².
+    """
+    return errors.clamp_min(LEAST_ERROR) / (2.0 * counts)
 
 
 @contextmanager

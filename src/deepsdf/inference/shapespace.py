@@ -18,7 +18,8 @@ from deepsdf.devices import fast_bfloat16, resolve_device
 from deepsdf.errors import InputError
 from deepsdf.geometry.sampling import SDFSamples
 from deepsdf.inference.code_problem import CodeProblem, Draw
-from deepsdf.inference.fitting import FINAL_SAMPLES, Fit, OnStep, Optimizer, assess, fit_adam, fit_lm
+from deepsdf.inference.fitting import FINAL_SAMPLES, Fit, OnStep, Optimizer, assess, fit_adam
+from deepsdf.inference.lm_fit import fit_lm
 from deepsdf.inference.paths import Path, code_path
 from deepsdf.network.bank import SampleBank
 from deepsdf.network.codes import CodePrior
@@ -216,8 +217,9 @@ class ShapeSpace:
 
         Args:
             observations: SDFSamples, or points with distances (n, 4), unit frame; one or a list.
-            optimizer: "lm" (Gauss-Newton, a few dozen steps) or "adam" (the original's).
-            steps: at most; by default 60 for "lm", 800 for "adam".
+            optimizer: "lm" (Gauss-Newton, a few dozen steps, and small ones after it where the space is rough) or
+                "adam" (the original's).
+            steps: at most; by default 265 for "lm", 800 for "adam".
             samples: of a shape a step; by default up to 32000 for "lm", 8000 for "adam".
             best_of: fit so often, with seeds from `seed` on, and keep for each shape the fit of the lowest loss (the
                 better of two in the paper's table 3).
