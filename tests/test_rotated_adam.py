@@ -104,6 +104,10 @@ def test_a_rough_space_is_fitted_by_it_shape_by_shape(space: ShapeSpace, monkeyp
     assert told[-1] == (lm_fit.LM_STEPS, lm_fit.LM_STEPS)
     assert (rough.losses <= 1.05 * smooth.losses + 1e-4).all()
     torch.testing.assert_close(space.fit(observed[1]).codes[0], rough.codes[1], rtol=0, atol=1e-6)
+    monkeypatch.delattr(lm_fit, "descend")  # from here on nothing may call it
     few = space.fit(observed, steps=60)
     assert (few.steps <= 60).all()
     assert (few.losses <= 1.05 * smooth.losses + 1e-4).all(), "too few steps for Adam: Gauss-Newton goes on"
+    space.fit([draw(field, 400, seed=9) for field in FIELDS.values()])  # nothing new to draw: likewise
+    with pytest.raises(NameError, match="descend"):
+        space.fit(observed[0])

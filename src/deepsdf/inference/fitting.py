@@ -1,7 +1,7 @@
 """Codes from observations: fit shapes to signed distances with the decoder fixed.
 
-Two ways: `adam`, the original's 800 steps from one random start, batched over shapes; and `lm`, a damped
-Gauss-Newton fit (Levenberg-Marquardt) from several starts, which takes a dozen steps.
+Two ways: `adam`, the original's 800 steps from one random start, batched over shapes; and `lm` (`lm_fit`), a damped
+Gauss-Newton fit (Levenberg-Marquardt) from several starts.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Fit:
         losses: (b,), mean clamped L1 over at most 8000 samples, half outside and half inside.
         steps: (b,), optimiser steps taken.
         reasons: why each fit ended: "converged", "stuck" (no step made it better), "steps ran out". Always the last
-            for `adam`, which takes all its steps.
+            for `adam`, which takes all its steps, as `lm` does where the space is rough.
         start_losses: (b, starts), the loss of each start when it was dropped, or of the best when it went on.
         covariance: (b, L, L), of the codes in units of the prior's standard deviations along its principal
             directions: how sure the fit is (see `deepsdf.inference.posterior`).

@@ -141,14 +141,16 @@ class _Rest:
         # Drawn for all shapes, whichever way they go: none's samples depend on the others.
         some, many = self.draw(self.part), self.draw(self.samples)
         left = self.steps - int(taken.max()) - SMOOTH
-        patient = left >= LEAST_ROUGH
+        # Of few observations there are no new ones to draw, and Gauss-Newton goes on.
+        by_adam = (self.bank.counts.sum(dim=1) > self.samples // ROUGH_SAMPLES) & (left >= LEAST_ROUGH)
         every = torch.arange(len(taken), device=taken.device)
-        end = self._on(some, every, start.place, start.damping, taken, SMOOTH if patient else self.steps, NEARED)
+        most = torch.where(by_adam, SMOOTH, self.steps)
+        end = self._on(some, every, start.place, start.damping, taken, most, NEARED)
         taken = taken + end.steps
         place, reason, curvature = end.place.clone(), end.reason.clone(), end.near.curvature.clone()
-        rough = (end.reason != HAS_CONVERGED) & patient
+        rough = (end.reason != HAS_CONVERGED) & by_adam
         if len(at := (~rough).nonzero().squeeze(1)):
-            end = self._on(many, at, end.place[at], end.damping[at], taken, ENDING, CONVERGED)
+            end = self._on(many, at, end.place[at], end.damping[at], taken, torch.full_like(at, ENDING), CONVERGED)
             place[at], reason[at], curvature[at] = end.place, end.reason, end.near.curvature
             taken = taken.index_add(0, at, end.steps)
         if len(at := rough.nonzero().squeeze(1)):
@@ -157,14 +159,14 @@ class _Rest:
         return place, taken, reason, curvature
 
     def _on(
-        self, draw: Draw, at: Tensor, place: Tensor, damping: Tensor, taken: Tensor, most: int, tolerance: float
+        self, draw: Draw, at: Tensor, place: Tensor, damping: Tensor, taken: Tensor, most: Tensor, tolerance: float
     ) -> Minimum:
         """Gauss-Newton steps of the shapes `at` (k,) on samples that stay the same."""
         draw, weight = draw[at], self.weight[at]
         return minimise(
             lambda place, rows, step: self.problem.linearise(place, draw[rows], weight[rows]),
             place,
-            steps=(self.steps - taken[at]).clamp_max(most),
+            steps=torch.minimum(self.steps - taken[at], most),
             tolerance=tolerance,
             slack=torch.full_like(weight, ROUNDING if self.problem.bfloat16 else 0.0),
             damping=damping,
