@@ -97,9 +97,10 @@ def train(
     """Train the network that EXP/specs.json describes.
 
     With --data and --split, EXP/specs.json is written first, from a preset: "fast" learns a class in minutes,
-    "quality" is about eight times its work, "deepsdf" are the original's settings, "curriculum" those with Curriculum
-    DeepSDF's schedule. Paths in specs.json are relative to the current folder. Ctrl-C and SIGTERM save and end: after
-    the current epoch, or at the end of the one before where an epoch takes long. A second Ctrl-C ends at once.
+    "quality" takes three times its steps with longer codes, "deepsdf" are the original's settings, "curriculum" those
+    with Curriculum DeepSDF's schedule. Paths in specs.json are relative to the current folder. Ctrl-C and SIGTERM save
+    and end: after the current epoch, or at the end of the one before where an epoch takes long. A second Ctrl-C ends at
+    once.
     """
     first = os.environ.get("RANK", "0") == "0"  # of the processes of torchrun, one writes and tells
     Quiet.on |= not first
