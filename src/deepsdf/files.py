@@ -59,13 +59,10 @@ def held(path: str | os.PathLike[str], *, timeout: float = -1) -> Iterator[bool]
     from filelock import FileLock
 
     lock = FileLock(path)
-    known = True
-    try:
+    with suppress(NotImplementedError):
         lock.acquire(timeout=timeout)
-    except NotImplementedError:
-        known = False
     try:
-        yield known
+        yield lock.is_locked
     finally:
         lock.release()
 
