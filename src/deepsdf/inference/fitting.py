@@ -159,7 +159,7 @@ def assess(problem: CodeProblem, bank: SampleBank, found: Found, draw: Draw) -> 
     Args:
         draw: of the bank, to take the loss of.
     """
-    counts = bank.counts.sum(dim=1)
+    counts = bank.sizes
     delta = problem.clamping_distance
     with frozen(problem.decoder):
         errors = problem.errors(found.codes, draw)

@@ -11,8 +11,16 @@ from torch import Tensor
 
 from deepsdf.inference.code_problem import LEAST_ERROR, CodeProblem, Draw, frozen, penalty, prior_weight
 from deepsdf.inference.fitting import Found
-from deepsdf.inference.gauss_newton import CONVERGED as HAS_CONVERGED
-from deepsdf.inference.gauss_newton import DAMPING, REASONS, STEPS_RAN_OUT, Minimum, OnStep, Quadratic, minimise
+from deepsdf.inference.gauss_newton import (
+    CONVERGED,
+    DAMPING,
+    REASONS,
+    STEPS_RAN_OUT,
+    Minimum,
+    OnStep,
+    Quadratic,
+    minimise,
+)
 from deepsdf.inference.rotated_adam import descend
 from deepsdf.network.bank import Generators, SampleBank
 
@@ -50,7 +58,7 @@ CHANCE = 0.15
 ROUNDING = 5e-3
 """Share by which bfloat16 may raise an objective of the same samples."""
 
-NEARED, CONVERGED = 5e-3, 5e-4
+NEARED, ENDED = 5e-3, 5e-4
 """A fit ends when a step on all its samples promises to lower its objective by less than this share."""
 
 
@@ -79,7 +87,7 @@ def fit_lm(
         samples: a step, at most.
         on_step: told the step and the number of steps.
     """
-    counts = bank.counts.sum(dim=1)
+    counts = bank.sizes
     with frozen(problem.decoder):
         few = Draw(*bank.spread(TRIAL_SAMPLES, generator))
         starts = _starts(problem, candidates, draws, Draw(*bank.spread(START_SAMPLES, generator)))
@@ -130,7 +138,7 @@ class _Rest:
             place,
             steps=steps,
             tolerance=0.0,
-            slack=torch.where(self.bank.counts.sum(dim=1) > self.part >> steps, CHANCE, 0.0),
+            slack=torch.where(self.bank.sizes > self.part >> steps, CHANCE, 0.0),
             damping=damping,
             units=self.problem.prior.std,
             on_step=_counted(self.on_step, taken, self.steps),
@@ -142,15 +150,15 @@ class _Rest:
         some, many = self.draw(self.part), self.draw(self.samples)
         left = self.steps - int(taken.max()) - SMOOTH
         # Of few observations there are no new ones to draw, and Gauss-Newton goes on.
-        by_adam = (self.bank.counts.sum(dim=1) > self.samples // ROUGH_SAMPLES) & (left >= LEAST_ROUGH)
+        by_adam = (self.bank.sizes > self.samples // ROUGH_SAMPLES) & (left >= LEAST_ROUGH)
         every = torch.arange(len(taken), device=taken.device)
         most = torch.where(by_adam, SMOOTH, self.steps)
         end = self._on(some, every, start.place, start.damping, taken, most, NEARED)
         taken = taken + end.steps
         place, reason, curvature = end.place.clone(), end.reason.clone(), end.near.curvature.clone()
-        rough = (end.reason != HAS_CONVERGED) & by_adam
+        rough = (end.reason != CONVERGED) & by_adam
         if len(at := (~rough).nonzero().squeeze(1)):
-            end = self._on(many, at, end.place[at], end.damping[at], taken, torch.full_like(at, ENDING), CONVERGED)
+            end = self._on(many, at, end.place[at], end.damping[at], taken, torch.full_like(at, ENDING), ENDED)
             place[at], reason[at], curvature[at] = end.place, end.reason, end.near.curvature
             taken = taken.index_add(0, at, end.steps)
         if len(at := rough.nonzero().squeeze(1)):

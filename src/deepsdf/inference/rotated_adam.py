@@ -7,13 +7,13 @@ by itself; among the directions that the curvature keeps apart that is closest t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from deepsdf.inference.gauss_newton import Quadratic
+from deepsdf.specs import CosineSchedule
 
 MOMENTS = 0.9, 0.98
 """Adam's, of the gradient and of its square: 50 steps are what there is to learn from."""
@@ -49,7 +49,8 @@ def descend(
     Returns:
         The places (b, p), and the mean curvatures (b, p, p) of the last steps.
     """
-    place, metric = start.clone(), units[:, None] * units
+    place, metric = start, units[:, None] * units
+    rates = CosineSchedule(initial=rate, final=LAST_RATE * rate, length=steps)
     mean, square = torch.zeros_like(start), torch.zeros_like(start)
     # The identity, so that the first turn has something to turn.
     directions = torch.diag_embed(torch.ones_like(start))
@@ -65,8 +66,7 @@ def descend(
         square = torch.lerp(_times(gradient, directions).square(), square, MOMENTS[1])
         first, second = (1.0 - moment ** (step + 1) for moment in MOMENTS)
         moves = _times(mean, directions) / first / (square / second).sqrt().clamp_min(1e-30)
-        share = LAST_RATE + (1.0 - LAST_RATE) * 0.5 * (1.0 + math.cos(math.pi * step / steps))
-        place = place - rate * share * _times(moves, directions.mT) / units
+        place = place - rates.rate(step) * _times(moves, directions.mT) / units
         if on_step:
             on_step(step + 1)
     return place, curvature

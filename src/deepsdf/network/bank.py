@@ -40,6 +40,11 @@ class SampleBank:
     def __len__(self) -> int:
         return len(self.counts)
 
+    @property
+    def sizes(self) -> Tensor:
+        """(b,), rows of each shape."""
+        return self.counts.sum(dim=1)
+
     def to(self, device: torch.device) -> SampleBank:
         return SampleBank(self.rows.to(device), self.starts.to(device), self.counts.to(device))
 
