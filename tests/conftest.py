@@ -15,6 +15,7 @@ import torch
 
 from deepsdf.geometry.meshes import Normalization
 from deepsdf.geometry.sampling import SDFSamples
+from deepsdf.inference.shapespace import ShapeSpace
 from deepsdf.splits import ShapeName, write_split
 from deepsdf.workspace import DataSource, Experiment
 
@@ -134,6 +135,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
         CodeBound=None,
     )
     return train(experiment, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def space(trained: Experiment) -> ShapeSpace:
+    return ShapeSpace.load(trained, device="cpu")
 
 
 @pytest.fixture(scope="session")

@@ -19,15 +19,9 @@ from deepsdf.inference.completion import nearest_training_shape, observe
 from deepsdf.inference.scan_problem import Observed, ScanProblem, State
 from deepsdf.inference.shapespace import ShapeSpace
 from deepsdf.pipeline.complete import badly_explained
-from deepsdf.workspace import Experiment
 
 EYE = (0.8, 0.9, 2.4)
 BOX = np.array([0.5, 0.3, 0.2])  # half sides; the fourth training shape
-
-
-@pytest.fixture(scope="module")
-def space(trained: Experiment) -> ShapeSpace:
-    return ShapeSpace.load(trained, device="cpu")
 
 
 @pytest.fixture(scope="module")

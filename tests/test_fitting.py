@@ -19,14 +19,8 @@ from deepsdf.inference.shapespace import ShapeSpace
 from deepsdf.network.bank import SampleBank
 from deepsdf.network.decoder import Decoder, build_decoder, load_weights
 from deepsdf.network.objective import clamped_l1, code_square_penalty
-from deepsdf.workspace import Experiment
 
 Golden = Callable[[str], Any]
-
-
-@pytest.fixture(scope="module")
-def space(trained: Experiment) -> ShapeSpace:
-    return ShapeSpace.load(trained, device="cpu")
 
 
 # The original's numbers

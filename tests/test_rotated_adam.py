@@ -14,14 +14,8 @@ from deepsdf.inference import lm_fit
 from deepsdf.inference.gauss_newton import Quadratic, quadratic
 from deepsdf.inference.rotated_adam import LAST_RATE, descend
 from deepsdf.inference.shapespace import ShapeSpace
-from deepsdf.workspace import Experiment
 
 NUMBERS, RESIDUALS, STEPS = 6, 40, 75
-
-
-@pytest.fixture(scope="module")
-def space(trained: Experiment) -> ShapeSpace:
-    return ShapeSpace.load(trained, device="cpu")
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:

@@ -13,12 +13,6 @@ from deepsdf.inference.shapespace import CHUNK, Shape, ShapeSpace
 from deepsdf.network.codes import CodePrior
 from deepsdf.network.decoder import Decoder, build_decoder
 from deepsdf.training.loop import train
-from deepsdf.workspace import Experiment
-
-
-@pytest.fixture(scope="module")
-def space(trained: Experiment) -> ShapeSpace:
-    return ShapeSpace.load(trained, device="cpu")
 
 
 def small_decoder() -> Decoder:

@@ -56,11 +56,6 @@ from deepsdf.workspace import DataSource, Experiment
 pytest_plugins = ["helpers"]
 
 
-@pytest.fixture(scope="module")
-def space(trained: Experiment) -> ShapeSpace:
-    return ShapeSpace.load(trained, device="cpu")
-
-
 @pytest.fixture
 def experiment(trained: Experiment, tmp_path: Path) -> Experiment:
     """A copy to write to."""

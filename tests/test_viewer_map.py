@@ -27,11 +27,6 @@ from deepsdf.viewer.stage import upright
 from deepsdf.workspace import Experiment
 
 
-@pytest.fixture(scope="module")
-def space(trained: Experiment) -> ShapeSpace:
-    return ShapeSpace.load(trained, device="cpu")
-
-
 @pytest.fixture
 def experiment(trained: Experiment, space: ShapeSpace, tmp_path: Path) -> Experiment:
     """A copy, with two reconstructed shapes, of which one was trained on."""
