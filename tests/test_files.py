@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from deepsdf.errors import InputError
-from deepsdf.files import atomic_path, read_json, safe_name, write_text
+from deepsdf.files import atomic_path, read_json, safe_name, sweep, write_text
 
 
 def test_a_file_takes_its_name_when_it_is_complete(tmp_path: Path) -> None:
@@ -44,6 +48,28 @@ def test_a_block_that_wrote_nothing_is_an_error_and_keeps_the_old_file(tmp_path:
     with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "a.txt"):
         pass
     assert (tmp_path / "a.txt").read_text() == "old"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere there is no harmless way to ask whether a process lives")
+def test_what_a_killed_writer_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
+    code = """
+import os, signal, sys
+from deepsdf.files import atomic_path
+with atomic_path(sys.argv[1]) as temporary:
+    temporary.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "deep" / "a.b.npz")], check=False)
+    (left,) = (tmp_path / "deep").iterdir()
+    elsewhere = left.with_name(re.sub("[0-9a-f]{8}-", "00000000-", left.name, count=1))  # of another machine
+    kept = [elsewhere, left.with_name(".hidden.tmp.npz"), left.with_name("a.tmp.npz")]
+    for path in kept:
+        path.write_text("kept")
+    with atomic_path(tmp_path / "deep" / "a.b.npz") as temporary:
+        temporary.write_text("whole")
+        sweep(tmp_path)  # this process lives
+        assert not left.exists()
+    assert {path.name for path in (tmp_path / "deep").iterdir()} == {"a.b.npz", *(path.name for path in kept)}
 
 
 def test_the_longest_name_a_file_system_takes(tmp_path: Path) -> None:

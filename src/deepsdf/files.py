@@ -6,7 +6,10 @@ import csv
 import io
 import json
 import os
+import platform
+import re
 import uuid
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,13 +27,37 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     path = Path(path)
     check_folder(path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem[:80]}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
+    temporary = path.with_name(f".{path.stem[:80]}.{_machine()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
     try:
         yield temporary
         os.replace(temporary, path)
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def sweep(folder: str | os.PathLike[str]) -> None:
+    """Remove temporary files below a folder whose writer, a process of this machine, was killed in the midst."""
+    if os.name != "posix":
+        return  # elsewhere the signal that asks whether a process lives would end it
+    ours = re.compile(rf"\..*\.{_machine()}-(\d+)-[0-9a-f]{{8}}\.tmp(\..*)?", re.DOTALL)
+    for path in Path(folder).rglob(".*.tmp*"):
+        if (found := ours.fullmatch(path.name)) and not _lives(int(found[1])):
+            path.unlink(missing_ok=True)
+
+
+def _machine() -> str:
+    return f"{zlib.crc32(platform.node().encode()):08x}"
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # it is another user's
+    return True
 
 
 def check_folder(path: str | os.PathLike[str]) -> None:

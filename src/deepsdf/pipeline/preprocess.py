@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deepsdf.errors import InputError, MeshError
+from deepsdf.files import sweep
 from deepsdf.geometry.distance import MeshSDF
 from deepsdf.geometry.launch import cpu_threads, limited_threads
 from deepsdf.geometry.meshes import Normalization, load_mesh
@@ -146,7 +147,10 @@ def preprocess(
     if on_start:
         on_start(len(tasks))
     if sampling.surface:
-        run_batch(_write_surface, tasks, result, workers=workers, timeout=timeout, on_shape=on_shape)
+        try:
+            run_batch(_write_surface, tasks, result, workers=workers, timeout=timeout, on_shape=on_shape)
+        finally:
+            sweep(target.root)
         return result
     record = QualityFile(target.quality_path)
 
@@ -164,6 +168,7 @@ def preprocess(
         run_batch(_write_samples, tasks, result, workers=workers, timeout=timeout, on_shape=note)
     finally:
         record.flush()
+        sweep(target.root)
     known = record.read()
     result.qualities |= {shape: known[str(shape)] for shape in result.skipped if str(shape) in known}
     if sampling.variants:
