@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import formula_state
+from torch import nn
 
 from deepsdf.errors import InputError
 from deepsdf.network.decoder import Decoder, build_decoder, load_weights
@@ -87,6 +88,19 @@ def test_a_code_a_shape_is_a_code_a_point_repeated(golden: Golden, variant: str)
         alone = torch.stack([decoder(codes[k : k + 1], points[k : k + 1])[0] for k in range(3)])
     torch.testing.assert_close(a_shape, a_point, rtol=0, atol=1e-6)
     torch.testing.assert_close(a_shape, alone, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_folded_it_says_the_same_and_is_apart(golden: Golden, variant: str) -> None:
+    decoder, _ = original(golden, variant)
+    codes, points = (part[None] for part in inputs())
+    folded = decoder.train().folded()
+    with torch.no_grad():
+        assert torch.equal(folded(codes, points), decoder.eval()(codes, points))
+    assert {type(layer) for layer in folded.children()} <= {nn.Linear, nn.LayerNorm}
+    assert not any(parameter.requires_grad for parameter in folded.parameters())
+    assert all(parameter.requires_grad for parameter in decoder.parameters())
+    assert not {id(value) for value in folded.state_dict().values()} & {id(value) for value in decoder.parameters()}
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import FIELDS, ball, draw
+from torch.nn import functional
 
 from deepsdf.errors import InputError
 from deepsdf.geometry.sampling import SDFSamples
 from deepsdf.inference import fitting
+from deepsdf.inference.code_problem import ROBUST_WIDTH, CodeProblem, Draw
 from deepsdf.inference.fitting import Found, fit_adam
 from deepsdf.inference.shapespace import ShapeSpace
 from deepsdf.network.bank import SampleBank
@@ -124,6 +126,34 @@ def test_a_shape_of_the_space_is_found_again(space: ShapeSpace, way: dict[str, A
         found = space.shape(fit.codes[k]).sdf(points).clip(-0.1, 0.1)
         assert np.abs(found - truth).mean() < loss / 2
         assert float(fit.losses[k]) < loss
+
+
+def test_without_pull_the_gradient_is_the_losss(space: ShapeSpace) -> None:
+    """And with it that of predictions that are not clamped, where their targets are not."""
+    generator, delta = torch.Generator().manual_seed(0), 0.1
+    problem = CodeProblem(space.decoder, space.prior, delta)
+    place = torch.randn(2, space.code_length, generator=generator).requires_grad_()
+    rows = torch.rand(2, 500, 4, generator=generator) * 2 - 1
+    rows[..., 3] *= 2 * delta
+    weights, prior_weight = torch.rand(2, 500, generator=generator) / 500, torch.tensor([1e-3, 2e-3])
+    found = space.decoder(problem.prior.colour(place), rows[..., :3])
+    targets = rows[..., 3].clamp(-delta, delta)
+
+    def objective(errors: torch.Tensor) -> torch.Tensor:
+        huber = functional.huber_loss(errors, torch.zeros_like(errors), reduction="none", delta=ROBUST_WIDTH)
+        return (weights * huber / ROBUST_WIDTH).sum(dim=1) + prior_weight * place.square().sum(dim=1)
+
+    clamped = found.clamp(-delta, delta)
+    alike = clamped == targets
+    through = clamped.detach() + torch.where(alike, 0.0, found - found.detach())  # the value clamped, the gradient not
+    for pull, errors in (([False, False], clamped - targets), ([True, True], through - targets)):
+        value = objective(errors)
+        (gradient,) = torch.autograd.grad(value.sum(), place, retain_graph=True)
+        near = problem.linearise(place.detach(), Draw(rows, weights), prior_weight, torch.tensor(pull))
+        torch.testing.assert_close(near.value, value.detach())
+        torch.testing.assert_close(near.gradient, gradient, rtol=1e-3, atol=1e-5)
+    assert (found.abs() > delta).any()
+    assert not torch.allclose(clamped[~alike], found[~alike])
 
 
 def test_lm_is_as_good_as_adam_in_few_steps(space: ShapeSpace) -> None:

@@ -82,6 +82,12 @@ def test_a_quadratic_is_the_loss_its_gradient_and_its_reweighted_matrix() -> Non
     torch.testing.assert_close(found.gradient, gradient)
     by_hand = torch.einsum("bn,bnp,bnq->bpq", weights / residuals.detach().abs().clamp_min(width), matrix, matrix)
     torch.testing.assert_close(found.curvature, by_hand)
+    moving = torch.arange(30).expand(2, -1) % 3 > 0
+    some = quadratic(residuals.detach(), matrix, weights, width, moving)
+    torch.testing.assert_close(some.value, found.value)
+    alone = quadratic(residuals.detach(), matrix, weights * moving, width)
+    torch.testing.assert_close(some.gradient, alone.gradient)
+    torch.testing.assert_close(some.curvature, alone.curvature)
 
 
 def test_outliers_hardly_move_a_robust_fit() -> None:

@@ -33,6 +33,24 @@ def test_every_end_is_told_in_order_in_the_main_thread() -> None:
     assert told == [(number, number**2) for number in range(5)]
 
 
+def test_several_threads_work_at_once_and_ends_are_told_in_order() -> None:
+    together = threading.Barrier(3, timeout=10)
+    told: list[tuple[int, int]] = []
+
+    def wait_for_the_others(number: int) -> int:
+        together.wait()  # which one thread alone would wait for in vain
+        return number
+
+    def ended(number: int, result: Future[int]) -> None:
+        assert threading.current_thread() is threading.main_thread()
+        told.append((number, result.result()))
+
+    with SideBySide(wait_for_the_others, ended, threads=3) as work:
+        for number in range(6):
+            work.begin(number, number)
+    assert told == [(number, number) for number in range(6)]
+
+
 def test_both_sides_share_torchs_threads_and_give_them_back() -> None:
     goes_on, counts = threading.Event(), []
 

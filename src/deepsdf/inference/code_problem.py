@@ -56,23 +56,28 @@ class CodeProblem:
         """(L, L), the code's change with each of w."""
         return self.prior.directions * self.prior.std
 
-    def linearise(self, place: Tensor, draw: Draw, prior_weight: Tensor) -> Quadratic:
-        """The objectives of b shapes near w (b, L), with λ (b,)."""
+    def linearise(self, place: Tensor, draw: Draw, prior_weight: Tensor, pull: Tensor | None = None) -> Quadratic:
+        """The objectives of b shapes near w (b, L), with λ (b,).
+
+        Args:
+            pull: (b,), whether predictions that are clamped pull where their targets are not. They do not change the
+                loss, so that a shape far from its observations would stay there; nearby such a pull leads off the
+                way. None: everywhere.
+        """
         codes = self.prior.colour(place)
+        pull = torch.ones_like(prior_weight, dtype=torch.bool) if pull is None else pull
         found = [
-            reduce(add, [self._linearise(codes[shapes], draw[shapes, part]) for part in _chunks(draw.rows)])
-            for shapes in _together(draw.rows)
+            reduce(add, [self._linearise(codes[own], draw[own, part], pull[own]) for part in _chunks(draw.rows)])
+            for own in _together(draw.rows)
         ]
         return Quadratic.joined(found) + penalty(place, prior_weight)
 
-    def _linearise(self, codes: Tensor, draw: Draw) -> Quadratic:
+    def _linearise(self, codes: Tensor, draw: Draw, pull: Tensor) -> Quadratic:
         delta = self.clamping_distance
         found, jacobian = self.jacobian(codes, draw.rows[..., :3])
         error = found.clamp(-delta, delta) - draw.rows[..., 3].clamp(-delta, delta)
-        # Where both are clamped on one side the error is 0 and nothing pulls; elsewhere a clamped prediction
-        # still pulls, unlike in the clamped loss, whose gradient there is 0.
-        alike = (error == 0) & (found.abs() >= delta)
-        return quadratic(error, jacobian, draw.weights * ~alike, ROBUST_WIDTH)
+        idle = (found.abs() >= delta) & ((error == 0) | ~pull.unsqueeze(1))
+        return quadratic(error, jacobian, draw.weights, ROBUST_WIDTH, ~idle)
 
     def jacobian(self, codes: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
         """f (b, n) of codes (b, L) at points (b, n, 3), and its derivatives by w (b, n, L)."""

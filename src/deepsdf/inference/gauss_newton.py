@@ -58,7 +58,13 @@ class Quadratic:
         return self.value, self.gradient, self.curvature
 
 
-def quadratic(residuals: Tensor, jacobian: Tensor, weights: Tensor, width: float | None = None) -> Quadratic:
+def quadratic(
+    residuals: Tensor,
+    jacobian: Tensor,
+    weights: Tensor,
+    width: float | None = None,
+    moving: Tensor | None = None,
+) -> Quadratic:
     """Σ weight · ρ(residual), its gradient, and its Gauss-Newton matrix.
 
     ρ(r) is ½ r², or with a width h Huber's loss over h: ½ r² / h up to |r| = h, |r| - ½ h beyond, which is the size
@@ -70,6 +76,8 @@ def quadratic(residuals: Tensor, jacobian: Tensor, weights: Tensor, width: float
             max(0, -f) of a point in free space, has zeros or the weight 0 there.
         weights: (b, n), not negative.
         width: h, in the residuals' unit.
+        moving: (b, n), which residuals change with the place as the jacobian says; the rest only count in the value.
+            None: all.
     """
     if width is None:
         loss, scale = 0.5 * residuals.square(), weights
@@ -77,6 +85,8 @@ def quadratic(residuals: Tensor, jacobian: Tensor, weights: Tensor, width: float
         size = residuals.abs()
         loss = torch.where(size < width, 0.5 * residuals.square() / width, size - 0.5 * width)
         scale = weights / size.clamp_min(width)
+    if moving is not None:
+        scale = scale * moving
     weighted = jacobian * scale.unsqueeze(-1)
     return Quadratic(
         (weights * loss).sum(dim=1),

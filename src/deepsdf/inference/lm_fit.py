@@ -22,9 +22,9 @@ from deepsdf.inference.gauss_newton import (
     minimise,
 )
 from deepsdf.inference.rotated_adam import descend
-from deepsdf.network.bank import Generators, SampleBank
+from deepsdf.network.bank import Generators, SampleBank, mix
 
-LM_STEPS, LM_SAMPLES = 265, 32_000
+LM_STEPS, LM_SAMPLES = 1000, 32_000
 """At most; a dozen or two in a smooth space. The first steps look at fewer samples. With 16 000 the codes of 256
 numbers fitted those, and all samples by some percent worse."""
 
@@ -46,8 +46,17 @@ NEARING, ENDING = 4, 8
 SMOOTH = 8
 """So many steps on that part end at a promise of less than `NEARED`, or the space is rough there."""
 
-ROUGH_SAMPLES, ROUGH_RATE = 16, 0.4
-"""A part of the samples for each of Adam's steps, and their rate in standard deviations of the training codes."""
+ROUGH_DAMPING, DOUBTFUL = 0.03, 3
+"""Steps that are damped more than this promise little in any space: what they ended with must come to its end on all
+samples in so many more. In a smooth space the damping is a hundredth of that."""
+
+FEW = 2000
+"""Observations of a shape up to which there are no new samples to draw: Gauss-Newton steps go on, `MOST` in all."""
+
+MOST = 265
+
+ROUGH_SAMPLES, ROUGH_RATE = 250, 0.4
+"""Of each of Adam's steps, and their rate in standard deviations of the training codes."""
 
 LEAST_ROUGH = 100
 """Of Adam's steps; with fewer left, Gauss-Newton goes on."""
@@ -120,6 +129,11 @@ class _Rest:
     on_step: OnStep | None
 
     @property
+    def many(self) -> Tensor:
+        """(b,), which shapes have many observations."""
+        return self.bank.sizes > FEW
+
+    @property
     def part(self) -> int:
         return max(2, self.samples // NEARING)
 
@@ -148,19 +162,20 @@ class _Rest:
         """Places (b, L), steps (b,) until there, why they ended (b,), and curvatures (b, L, L)."""
         # Drawn for all shapes, whichever way they go: none's samples depend on the others.
         some, many = self.draw(self.part), self.draw(self.samples)
-        left = self.steps - int(taken.max()) - SMOOTH
-        # Of few observations there are no new ones to draw, and Gauss-Newton goes on.
-        by_adam = (self.bank.sizes > self.samples // ROUGH_SAMPLES) & (left >= LEAST_ROUGH)
+        left = self.steps - int(taken.max()) - SMOOTH - ENDING
+        by_adam = self.many & (left >= LEAST_ROUGH)
         every = torch.arange(len(taken), device=taken.device)
-        most = torch.where(by_adam, SMOOTH, self.steps)
+        most = torch.where(by_adam, SMOOTH, MOST)
         end = self._on(some, every, start.place, start.damping, taken, most, NEARED)
         taken = taken + end.steps
         place, reason, curvature = end.place.clone(), end.reason.clone(), end.near.curvature.clone()
         rough = (end.reason != CONVERGED) & by_adam
         if len(at := (~rough).nonzero().squeeze(1)):
-            end = self._on(many, at, end.place[at], end.damping[at], taken, torch.full_like(at, ENDING), ENDED)
+            most = torch.where(by_adam[at] & (end.damping[at] > ROUGH_DAMPING), DOUBTFUL, ENDING)
+            end = self._on(many, at, end.place[at], end.damping[at], taken, most, ENDED)
             place[at], reason[at], curvature[at] = end.place, end.reason, end.near.curvature
             taken = taken.index_add(0, at, end.steps)
+            rough[at] = (end.reason != CONVERGED) & (end.damping > ROUGH_DAMPING) & by_adam[at]
         if len(at := rough.nonzero().squeeze(1)):
             place[at], curvature[at] = self._by_adam(place[at], curvature[at], at, left)
             taken, reason[at] = taken.index_add(0, at, torch.full_like(at, left)), STEPS_RAN_OUT
@@ -172,7 +187,7 @@ class _Rest:
         """Gauss-Newton steps of the shapes `at` (k,) on samples that stay the same."""
         draw, weight = draw[at], self.weight[at]
         return minimise(
-            lambda place, rows, step: self.problem.linearise(place, draw[rows], weight[rows]),
+            lambda place, rows, step: self.problem.linearise(place, draw[rows], weight[rows], ~self.many[at][rows]),
             place,
             steps=torch.minimum(self.steps - taken[at], most),
             tolerance=tolerance,
@@ -185,10 +200,15 @@ class _Rest:
     def _by_adam(self, place: Tensor, curvature: Tensor, at: Tensor, steps: int) -> tuple[Tensor, Tensor]:
         """Adam's steps of the shapes `at` (k,): places and curvatures; those before where the steps led astray."""
         std, colour = self.problem.prior.std, self.problem.prior.colour
+        keys, weight, pull = self.bank.keys(self.generator)[at], self.weight[at], ~self.many[at]
+        share = weight.new_full((len(at), ROUGH_SAMPLES), 1.0 / ROUGH_SAMPLES)
+
+        def linearise(place: Tensor, step: int) -> Quadratic:
+            drawn = Draw(self.bank.draw_keyed(at, ROUGH_SAMPLES, mix(keys + step)), share)
+            return self.problem.linearise(place, drawn, weight, pull)
+
         end, mean = descend(
-            lambda place, step: self.problem.linearise(
-                place, self.draw(self.samples // ROUGH_SAMPLES)[at], self.weight[at]
-            ),
+            linearise,
             place,
             curvature,
             steps=steps,

@@ -18,10 +18,10 @@ from deepsdf.specs import CosineSchedule
 MOMENTS = 0.9, 0.98
 """Adam's, of the gradient and of its square: 50 steps are what there is to learn from."""
 
-CURVATURE_KEPT = 0.97
+CURVATURE_KEPT = 0.99
 """Of the mean of the curvatures, each step."""
 
-TURN = 30
+TURN = 100
 """Steps between new directions."""
 
 LAST_RATE = 0.02

@@ -250,8 +250,9 @@ class ShapeSpace:
         kinds = [kind for kind in (False, True) if kind in rough]
         members = [[number for number, own in enumerate(rough) if own == kind] for kind in kinds]
         fits: list[Fit] = []
+        decoder = self.decoder.folded()
         for place, (kind, own) in enumerate(zip(kinds, members, strict=True)):
-            problem = CodeProblem(self.decoder, self.prior, self.clamping_distance, kind)
+            problem = CodeProblem(decoder, self.prior, self.clamping_distance, kind)
             bank = SampleBank.of([rows[number] for number in own]).to(self.device)
             told = on_step and _shifted(on_step, place, len(kinds))
             fits.append(self._best_fit(problem, bank, optimizer, best_of, seed, told, chosen))
@@ -278,7 +279,7 @@ class ShapeSpace:
             judged = judged or drawn  # all fits by the same samples
             if optimizer == "adam":
                 # δ is 0.1 whatever the training's: the original has it as a literal.
-                found = fit_adam(self.decoder, bank, generator=generator, on_step=told, **chosen)
+                found = fit_adam(problem.decoder, bank, generator=generator, on_step=told, **chosen)
             else:
                 every = -(-len(self.trained_codes) // MAX_CANDIDATES)
                 candidates, draws = self.trained_codes[::every], self._draws(RANDOM_CANDIDATES, seed + run)

@@ -62,6 +62,10 @@ class SampleBank:
         picks = torch.minimum(picks, counts.unsqueeze(-1) - 1) + starts.unsqueeze(-1)
         return self.rows[picks.flatten(1)]
 
+    def keys(self, generator: Generators) -> Tensor:
+        """Random keys (b,) for `draw_keyed`."""
+        return (_uniform((), generator, len(self), self.rows.device, torch.float64) * 2.0**53).long()
+
     def draw_keyed(self, shapes: Tensor, count: int, keys: Tensor) -> Tensor:
         """As `draw`, from a key (b,) int64 for each shape instead of a generator.
 
@@ -133,4 +137,4 @@ def _uniform(
     """(count, *shape) numbers from [0, 1)."""
     if isinstance(generator, torch.Generator):
         return torch.rand(count, *shape, generator=generator, device=device, dtype=dtype)
-    return torch.stack([torch.rand(*shape, generator=own, device=device, dtype=dtype) for own in generator])
+    return torch.stack([torch.rand(shape, generator=own, device=device, dtype=dtype) for own in generator])

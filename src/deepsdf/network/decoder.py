@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import inspect
 import logging
@@ -132,6 +133,16 @@ class Decoder(nn.Module):
         """The square-like weights between hidden layers: what the Muon optimizer is made for."""
         layers = [self.get_submodule(f"lin{layer}") for layer in range(1, len(self.dims))]
         return [layer.get_parameter("weight") for layer in layers if isinstance(layer, nn.Linear)]
+
+    def folded(self) -> Decoder:
+        """A copy that is not for training: weight-normalised layers are plain ones, their norms taken once."""
+        plain = copy.deepcopy(self).eval()
+        for name, layer in self.named_children():
+            if isinstance(layer, WeightNormLinear):
+                linear = nn.utils.skip_init(nn.Linear, layer.weight_v.shape[1], layer.weight_v.shape[0])
+                linear.weight, linear.bias = nn.Parameter(layer.weight.detach()), nn.Parameter(layer.bias.detach())
+                plain.add_module(name, linear)
+        return plain.requires_grad_(False)
 
     def point_features(self, points: Tensor) -> Tensor:
         """The point and its positional encoding: (..., 3) -> (..., 3 + 6 * octaves)."""

@@ -26,9 +26,13 @@ from deepsdf.pipeline.side_by_side import SideBySide
 from deepsdf.splits import ShapeName, read_split
 from deepsdf.workspace import DataSource, Experiment
 
-FIT_BATCH = {"cpu": 2, "cuda": 16}
-"""Shapes fitted together, while those before are meshed: on a GPU enough to fill it; on a CPU they are fitted one after
-the other anyway."""
+FIT_BATCH = {"cpu": 2, "cuda": 64}
+"""Shapes fitted together, while those before are meshed: on a GPU many, whose steps cost little more than one's; on a
+CPU they are fitted one after the other anyway."""
+
+MESH_THREADS = {"cpu": 1, "cuda": 4}
+"""Shapes meshed at once. On a GPU the field is quick and the rest, on the processor, is most of it; more than four wait
+for each other."""
 
 
 class Reconstruction(NamedTuple):
@@ -132,7 +136,8 @@ def reconstruct(
     run = _Run(experiment, space, mesh_of, vertices == "exact", result, on_shape)
     batch = FIT_BATCH[space.device.type]
     fitted = 0
-    with SideBySide(run.mesh, run.meshed, alone=len(shapes) <= batch) as meshes:
+    threads = MESH_THREADS[space.device.type]
+    with SideBySide(run.mesh, run.meshed, alone=len(shapes) <= batch, threads=threads) as meshes:
 
         def stepped(step: int, steps: int) -> None:
             meshes.settle()

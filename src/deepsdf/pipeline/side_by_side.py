@@ -15,28 +15,34 @@ Result = TypeVar("Result")
 
 
 class SideBySide(Generic[Told, P, Result]):
-    """One thread that works through what it is given, in order.
+    """A thread, or several, that work through what they are given, told of in order.
 
     torch's processor threads are halved between both sides while both work: twice as many threads as cores wait for
     each other.
     """
 
     def __init__(
-        self, work: Callable[P, Result], ended: Callable[[Told, Future[Result]], None], *, alone: bool = False
+        self,
+        work: Callable[P, Result],
+        ended: Callable[[Told, Future[Result]], None],
+        *,
+        alone: bool = False,
+        threads: int = 1,
     ) -> None:
         """
         Args:
             work: done in the thread.
             ended: told in the main thread what became of each piece, in order.
             alone: the main thread will be done before the other begins, and leaves it all of torch's threads.
+            threads: for work whose steps wait for a device, or hold Python's lock for a part of the time only.
         """
-        self._work, self._ended = work, ended
+        self._work, self._ended, self._threads = work, ended, threads
         self._all = torch.get_num_threads()
         self._share = self._all if alone else max(1, self._all // 2)
         self._waiting: deque[tuple[Told, Future[Result]]] = deque()
 
     def __enter__(self) -> SideBySide[Told, P, Result]:
-        self._pool = ThreadPoolExecutor(1)
+        self._pool = ThreadPoolExecutor(self._threads)
         torch.set_num_threads(self._share)
         return self
 
