@@ -44,7 +44,7 @@ dense_option = click.option("--dense", is_flag=True, help="Evaluate every sample
     show_default=True,
     help="lm: Gauss-Newton from several starts; adam: the original's, from one.",
 )
-@click.option("--iters", type=click.IntRange(min=1), help="Steps at most.  [default: 265 of lm, 800 of adam]")
+@click.option("--iters", type=click.IntRange(min=1), help="Steps at most.  [default: 1000 of lm, 800 of adam]")
 @click.option(
     "--best-of",
     default=1,

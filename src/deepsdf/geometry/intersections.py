@@ -20,6 +20,7 @@ def intersecting(points: np.ndarray, triangles: np.ndarray, which: np.ndarray) -
     a, b, c = corners.transpose(1, 0, 2)
     centre = (a + b + c) / 3.0
     low, high = np.minimum(np.minimum(a, b), c), np.maximum(np.maximum(a, b), c)
+    normals = np.cross(b - a, c - a)
     radius = np.sqrt(np.maximum.reduce([((corner - centre) ** 2) @ np.ones(3) for corner in (a, b, c)]))
     # Long triangles are few: they are looked for apart, so that the reach of all others stays short.
     long = 2.0 * np.median(radius)
@@ -30,16 +31,28 @@ def intersecting(points: np.ndarray, triangles: np.ndarray, which: np.ndarray) -
         tree, reach = KDTree(centre[group]), radius[group].max()
         for start in range(0, len(which), _CHUNK):
             part = which[start : start + _CHUNK]
-            near = tree.query_ball_point(centre[part], radius[part] + reach)
+            near = tree.query_ball_point(centre[part], radius[part] + reach, return_sorted=False)
             first = np.repeat(part, [len(each) for each in near])
             second = group[np.concatenate([np.asarray(each, np.int64) for each in near])]
-            overlap = first != second
             for axis in range(3):
-                overlap &= (low[first, axis] <= high[second, axis]) & (low[second, axis] <= high[first, axis])
-            pairs = np.column_stack([first, second])[overlap]
-            hit = _pierces(corners, triangles, pairs) | _pierces(corners, triangles, pairs[:, ::-1])
+                overlap = (low[first, axis] <= high[second, axis]) & (low[second, axis] <= high[first, axis])
+                first, second = first[overlap], second[overlap]
+            apart = first != second
+            pairs = np.column_stack([first, second])[apart]
+            hit = np.zeros(len(pairs), bool)
+            for turned in (pairs, pairs[:, ::-1]):
+                through = _straddles(corners, normals, turned)
+                hit[through] |= _pierces(corners, triangles, turned[through])
             found.append(pairs[hit])
     return np.concatenate(found)
+
+
+def _straddles(corners: np.ndarray, normals: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Which pairs have corners of the first triangle on both sides of the second's plane, as numbers."""
+    first, second = pairs.T
+    a, normal = corners[second, 0], normals[second]
+    side = [((corners[first, k] - a) * normal).sum(axis=1) for k in range(3)]
+    return np.flatnonzero((np.minimum.reduce(side) <= 0) & (np.maximum.reduce(side) >= 0))
 
 
 def _pierces(corners: np.ndarray, triangles: np.ndarray, pairs: np.ndarray) -> np.ndarray:

@@ -43,8 +43,12 @@ def subdivide(
     np.minimum.at(height, edges, _heights(points, triangles)[:, None])
     far = np.concatenate([np.zeros(count, bool), (off > _FAR * height[likely])[split]])
     _keep_unfolded(contour.points, triangles, edges, added)
-    while _uncross(contour.points, triangles, edges, added, far):
+    changed = np.ones(len(triangles), bool)
+    while changed.any():
+        before = added.copy()
+        _uncross(contour.points, triangles, edges, added, far, changed)
         _keep_unfolded(contour.points, triangles, edges, added)
+        changed = (added != before)[edges].any(axis=1)
     return _compact(contour, _parts(contour.points, triangles, added[edges])[0])
 
 
@@ -61,14 +65,22 @@ def _keep_unfolded(points: np.ndarray, triangles: np.ndarray, edges: np.ndarray,
         added[folded] = -1
 
 
-def _uncross(points: np.ndarray, triangles: np.ndarray, edges: np.ndarray, added: np.ndarray, far: np.ndarray) -> bool:
-    """Take back splits with points moved far in triangles that pass through others. Returns whether there were any."""
+def _uncross(
+    points: np.ndarray,
+    triangles: np.ndarray,
+    edges: np.ndarray,
+    added: np.ndarray,
+    far: np.ndarray,
+    changed: np.ndarray,
+) -> None:
+    """Take back splits with points moved far in triangles that pass through others, one of the two `changed` (t,)."""
     parts, parents = _parts(points, triangles, added[edges])
-    pairs = intersecting(points, parts, np.flatnonzero(far[parts].any(axis=1)))
-    crossing = edges[parents[pairs[:, 0]]]
+    moved = np.any(far[parts], axis=1)
+    pairs = intersecting(points, parts, np.flatnonzero(moved if changed.all() else changed[parents]))
+    either = np.concatenate([pairs[:, 0], pairs[:, 1]])
+    crossing = edges[parents[either[moved[either]]]]
     crossing = crossing[(added[crossing] >= 0) & far[added[crossing]]]
     added[crossing] = -1
-    return len(crossing) > 0
 
 
 def _heights(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:

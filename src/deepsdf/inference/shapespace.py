@@ -219,7 +219,7 @@ class ShapeSpace:
             observations: SDFSamples, or points with distances (n, 4), unit frame; one or a list.
             optimizer: "lm" (Gauss-Newton, a few dozen steps, and small ones after it where the space is rough) or
                 "adam" (the original's).
-            steps: at most; by default 265 for "lm", 800 for "adam".
+            steps: at most; by default 1000 for "lm", 800 for "adam".
             samples: of a shape a step; by default up to 32000 for "lm", 8000 for "adam".
             best_of: fit so often, with seeds from `seed` on, and keep for each shape the fit of the lowest loss (the
                 better of two in the paper's table 3).
