@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -154,6 +155,19 @@ def test_without_pull_the_gradient_is_the_losss(space: ShapeSpace) -> None:
         torch.testing.assert_close(near.gradient, gradient, rtol=1e-3, atol=1e-5)
     assert (found.abs() > delta).any()
     assert not torch.allclose(clamped[~alike], found[~alike])
+
+
+def test_many_observations_widen_a_prior_that_is_too_narrow(space: ShapeSpace) -> None:
+    observed = draw(ball(0.42), 4000, seed=9)
+    wide = space.fit(observed)
+    narrow = ShapeSpace(space.decoder, space.codes, device="cpu")
+    narrow.prior = replace(space.prior, std=space.prior.std / 30)
+    far = narrow.prior.whiten(wide.codes).square().mean()
+    assert far > 100
+    found = narrow.fit(observed)
+    assert found.losses[0] <= 1.02 * wide.losses[0] + 1e-5
+    few = narrow.fit(draw(ball(0.42), 400, seed=9))
+    assert narrow.prior.whiten(few.codes).square().mean() < far, "few observations leave the prior its say"
 
 
 def test_lm_is_as_good_as_adam_in_few_steps(space: ShapeSpace) -> None:

@@ -4,7 +4,7 @@ where the space is too rough for those, Adam among their directions."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -106,13 +106,16 @@ def fit_lm(
         weight = prior_weight(problem.losses(problem.prior.colour(best), few), counts)
         rest = _Rest(problem, bank, generator, weight, steps, samples, on_step)
         grown = rest.grow(best, damping, tried)
+        # A shape far out for the prior says that the prior is too narrow, where observations enough have a say.
+        excess = grown.place.square().mean(dim=1).clamp_min(1.0)
+        rest = replace(rest, weight=torch.where(rest.many, weight / excess, weight))
         place, taken, reason, curvature = rest.settle(grown, grown.steps + tried)
     return Found(
         problem.prior.colour(place),
         taken,
         tuple(REASONS[each] for each in reason.tolist()),
         start_losses,
-        curvature - penalty(place, weight).curvature,
+        curvature - penalty(place, rest.weight).curvature,
     )
 
 
