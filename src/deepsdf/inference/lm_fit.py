@@ -86,8 +86,9 @@ def fit_lm(
 
     Starts are tried on a few samples that stay the same, the hopeless ones dropped round by round. The best goes on
     with samples drawn anew, twice as many each time, then with a quarter of `samples` that stay the same, and in the
-    end with all. Where the quarter does not come to an end, the field changes too much from code to code for long
-    steps, and the rest are small ones by Adam (`rotated_adam`), whose new samples carry it over what is rough.
+    end with all. Where the quarter does not come to an end, or by short steps alone, the field changes too much from
+    code to code for long ones, and the rest are small ones by Adam (`rotated_adam`), whose new samples carry it over
+    what is rough.
 
     Args:
         candidates: codes (n, L), the nearest of which are starts.
