@@ -91,6 +91,20 @@ def test_a_code_a_shape_is_a_code_a_point_repeated(golden: Golden, variant: str)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("count", [2, 300])  # fewer than rows of the layers that the code enters, and more
+def test_derivatives_along_directions_are_the_codes_times_them(golden: Golden, variant: str, count: int) -> None:
+    decoder, _ = original(golden, variant)
+    generator = torch.Generator().manual_seed(0)
+    codes, points = torch.randn(2, 6, generator=generator), torch.rand(2, count, 3, generator=generator) * 2 - 1
+    basis = torch.randn(6, 4, generator=generator)
+    found, along = decoder.jacobian(codes, points, basis)
+    again, plain = decoder.jacobian(codes, points)
+    assert torch.equal(found, again)
+    torch.testing.assert_close(along, plain @ basis, rtol=1e-4, atol=1e-6)
+    assert along.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_folded_it_says_the_same_and_is_apart(golden: Golden, variant: str) -> None:
     decoder, _ = original(golden, variant)
     codes, points = (part[None] for part in inputs())
