@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -132,7 +133,7 @@ class _Rest:
     samples: int
     on_step: OnStep | None
 
-    @property
+    @cached_property
     def many(self) -> Tensor:
         """(b,), which shapes have many observations."""
         return self.bank.sizes > FEW
@@ -143,6 +144,10 @@ class _Rest:
 
     def draw(self, count: int) -> Draw:
         return Draw(*self.bank.spread(max(2, count), self.generator))
+
+    def near(self, place: Tensor, draw: Draw, at: Tensor) -> Quadratic:
+        """The objectives of the shapes `at` (k,), on a draw of theirs; of few observations all pull (`linearise`)."""
+        return self.problem.linearise(place, draw, self.weight[at], ~self.many[at])
 
     def grow(self, place: Tensor, damping: Tensor, taken: int) -> Minimum:
         """Steps on samples drawn anew, twice as many each time."""
@@ -189,13 +194,13 @@ class _Rest:
         self, draw: Draw, at: Tensor, place: Tensor, damping: Tensor, taken: Tensor, most: Tensor, tolerance: float
     ) -> Minimum:
         """Gauss-Newton steps of the shapes `at` (k,) on samples that stay the same."""
-        draw, weight = draw[at], self.weight[at]
+        draw = draw[at]
         return minimise(
-            lambda place, rows, step: self.problem.linearise(place, draw[rows], weight[rows], ~self.many[at][rows]),
+            lambda place, rows, step: self.near(place, draw[rows], at[rows]),
             place,
             steps=torch.minimum(self.steps - taken[at], most),
             tolerance=tolerance,
-            slack=torch.full_like(weight, ROUNDING if self.problem.bfloat16 else 0.0),
+            slack=torch.full_like(damping, ROUNDING if self.problem.bfloat16 else 0.0),
             damping=damping,
             units=self.problem.prior.std,
             on_step=_counted(self.on_step, int(taken[at].max()), self.steps),
@@ -204,12 +209,12 @@ class _Rest:
     def _by_adam(self, place: Tensor, curvature: Tensor, at: Tensor, steps: int) -> tuple[Tensor, Tensor]:
         """Adam's steps of the shapes `at` (k,): places and curvatures; those before where the steps led astray."""
         std, colour = self.problem.prior.std, self.problem.prior.colour
-        keys, weight, pull = self.bank.keys(self.generator)[at], self.weight[at], ~self.many[at]
-        share = weight.new_full((len(at), ROUGH_SAMPLES), 1.0 / ROUGH_SAMPLES)
+        keys = self.bank.keys(self.generator)[at]
+        share = place.new_full((len(at), ROUGH_SAMPLES), 1.0 / ROUGH_SAMPLES)
 
         def linearise(place: Tensor, step: int) -> Quadratic:
             drawn = Draw(self.bank.draw_keyed(at, ROUGH_SAMPLES, mix(keys + step)), share)
-            return self.problem.linearise(place, drawn, weight, pull)
+            return self.near(place, drawn, at)
 
         end, mean = descend(
             linearise,

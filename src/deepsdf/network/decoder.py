@@ -184,12 +184,11 @@ class Decoder(nn.Module):
         gradients = torch.autograd.grad(distances.sum(), list(shares.values()))
         with torch.no_grad(), torch.autocast(points.device.type, enabled=False):
             weights = [self._code_weight(layer) for layer in shares]
-            last = basis is not None and distances.numel() < sum(map(len, weights))  # the products with fewer rows
-            if basis is not None and not last:
-                weights = [weight @ basis for weight in weights]
+            if basis is not None and distances.numel() >= sum(map(len, weights)):  # the product with fewer rows
+                weights, basis = [weight @ basis for weight in weights], None
             parts = [part.float() @ weight for part, weight in zip(gradients, weights, strict=True)]
             found = torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
-            return distances.detach(), found @ basis if basis is not None and last else found
+            return distances.detach(), found if basis is None else found @ basis
 
     def _code_weight(self, layer: int) -> Tensor:
         """(out, L), the weight by which the code enters a layer."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -146,11 +147,15 @@ def preprocess(
     target.register(dataset, folder)
     if on_start:
         on_start(len(tasks))
-    if sampling.surface:
+
+    def run(work: Callable[..., object], told: OnShape | None) -> None:
         try:
-            run_batch(_write_surface, tasks, result, workers=workers, timeout=timeout, on_shape=on_shape)
+            run_batch(work, tasks, result, workers=workers, timeout=timeout, on_shape=told)
         finally:
             sweep(target.root)
+
+    if sampling.surface:
+        run(_write_surface, on_shape)
         return result
     record = QualityFile(target.quality_path)
 
@@ -165,10 +170,9 @@ def preprocess(
         result.qualities[shape] = Quality(str(shape), "rejected", reason)
         record.add(result.qualities[shape])
     try:
-        run_batch(_write_samples, tasks, result, workers=workers, timeout=timeout, on_shape=note)
+        run(_write_samples, note)
     finally:
         record.flush()
-        sweep(target.root)
     known = record.read()
     result.qualities |= {shape: known[str(shape)] for shape in result.skipped if str(shape) in known}
     if sampling.variants:
