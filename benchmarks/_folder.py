@@ -14,7 +14,7 @@ from pathlib import Path
 
 import trimesh
 
-from deepsdf.pipeline.sources import dataset_name, list_shapes
+from deepsdf.library.sources import dataset_name, list_shapes
 from deepsdf.splits import write_split
 
 _PREPROCESS = """
@@ -33,7 +33,7 @@ print(seconds, peak)
 """
 _START = """
 import time
-from deepsdf.pipeline.batch import BatchResult, run_batch
+from deepsdf.jobs.processes import BatchResult, run_batch
 from deepsdf.pipeline.preprocess import Sampling
 from deepsdf.splits import ShapeName
 for turn in range(2):

@@ -23,10 +23,10 @@ import trimesh
 from scipy.spatial.transform import Rotation
 
 from deepsdf import Scan, ShapeSpace
-from deepsdf.geometry.depth_camera import DepthCamera
-from deepsdf.geometry.metrics import chamfer
-from deepsdf.geometry.sampling import sample_surface
-from deepsdf.geometry.scanning import render_depth
+from deepsdf.geometry.scanning.depth_camera import DepthCamera
+from deepsdf.geometry.scanning.scan import render_depth
+from deepsdf.geometry.sdf.sampling import sample_surface
+from deepsdf.metrics.surfaces import chamfer
 from deepsdf.pipeline.evaluate_completion import FIELD_OF_VIEW, true_mesh, view_of, viewpoint
 from deepsdf.splits import ShapeName, read_split
 from deepsdf.workspace import DataSource

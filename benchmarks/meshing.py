@@ -29,8 +29,8 @@ import trimesh
 from scipy.ndimage import label
 
 from deepsdf import ShapeSpace, polygonize
-from deepsdf.geometry.crossing import COARSE_CELLS, Grid, crossing_dense, crossing_sparse
-from deepsdf.geometry.hermite import values_and_gradients
+from deepsdf.geometry.isosurface.hermite import values_and_gradients
+from deepsdf.geometry.isosurface.search import COARSE_CELLS, Grid, crossing_dense, crossing_sparse
 from deepsdf.geometry.primitives import Box, Cylinder, Field, Rotated, Torus
 
 POINTS = 10_000

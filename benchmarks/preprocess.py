@@ -42,9 +42,9 @@ import click
 import numpy as np
 import trimesh
 
-from deepsdf.geometry.distance import MeshSDF
 from deepsdf.geometry.meshes import Normalization, load_mesh
-from deepsdf.geometry.sampling import TRAIN_COUNT, sample_sdf
+from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
+from deepsdf.geometry.sdf.sampling import TRAIN_COUNT, sample_sdf
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import corruptions  # the tests' own ways to spoil a mesh

@@ -24,8 +24,8 @@ import torch
 
 from deepsdf import ShapeSpace
 from deepsdf.errors import NoSurfaceError
-from deepsdf.geometry.metrics import chamfer
-from deepsdf.geometry.sampling import sample_surface
+from deepsdf.geometry.sdf.sampling import sample_surface
+from deepsdf.metrics.surfaces import chamfer
 from deepsdf.presets import PRESETS
 from deepsdf.splits import read_split
 from deepsdf.workspace import DataSource
@@ -76,7 +76,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 _TRAIN = """
 import sys, time
 import torch
-from deepsdf.training.loop import train
+from deepsdf.training.train import train
 folder, threads, stop, seed = sys.argv[1], *map(int, sys.argv[2:])
 torch.set_num_threads(threads)
 spent, losses = [time.process_time()], []

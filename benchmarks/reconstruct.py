@@ -21,8 +21,8 @@ import trimesh
 
 from deepsdf import Fit, ShapeSpace
 from deepsdf.errors import NoSurfaceError
-from deepsdf.geometry.metrics import chamfer
-from deepsdf.geometry.sampling import SDFSamples, sample_surface
+from deepsdf.geometry.sdf.sampling import SDFSamples, sample_surface
+from deepsdf.metrics.surfaces import chamfer
 from deepsdf.network.objective import clamped_l1
 from deepsdf.pipeline.evaluate_completion import true_mesh
 from deepsdf.splits import ShapeName, read_split

@@ -28,13 +28,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from deepsdf.geometry.meshes import load_mesh
-from deepsdf.geometry.rendering import render_mesh
+from deepsdf.rendering.render import render_mesh
 
 SIZE = 512
 FIRST = """
 import time; start = time.perf_counter()
 import trimesh
-from deepsdf.geometry.rendering import render_mesh
+from deepsdf.rendering.render import render_mesh
 ready = time.perf_counter()
 render_mesh(trimesh.creation.icosphere(3))
 print(ready - start, time.perf_counter() - ready)

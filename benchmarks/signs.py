@@ -22,10 +22,10 @@ import corruptions  # noqa: E402
 import test_corruptions as suite  # noqa: E402
 
 from deepsdf.errors import DeepSDFError  # noqa: E402
-from deepsdf.geometry.distance import MeshSDF  # noqa: E402
 from deepsdf.geometry.meshes import Normalization, load_mesh  # noqa: E402
-from deepsdf.geometry.sampling import sample_sdf  # noqa: E402
-from deepsdf.pipeline.quality import assess  # noqa: E402
+from deepsdf.geometry.sdf.mesh_sdf import MeshSDF  # noqa: E402
+from deepsdf.geometry.sdf.sampling import sample_sdf  # noqa: E402
+from deepsdf.library.quality import assess  # noqa: E402
 from deepsdf.splits import ShapeName  # noqa: E402
 
 GROUPS = {

@@ -65,7 +65,7 @@ _OURS = (
     + """
 import sys
 import torch
-from deepsdf.training.loop import train
+from deepsdf.training.train import train
 torch.set_num_threads(int(sys.argv[2]))
 limit = int(sys.argv[4])
 train(sys.argv[1], device="cpu", seed=int(sys.argv[3]), memory_limit=limit if limit >= 0 else None,

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 
 from deepsdf import ShapeSpace
-from deepsdf.viewer.place import Place
-from deepsdf.viewer.redraw import COARSE, FINE, MIDDLE, Drawn, Redraw
+from deepsdf.viewer.content.place import Place
+from deepsdf.viewer.scene.redraw import COARSE, FINE, MIDDLE, Drawn, Redraw
 
 
 class Hand:

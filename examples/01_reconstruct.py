@@ -8,8 +8,8 @@ EXPERIMENT is what `make demo` wrote, or any experiment with a data source and a
 import argparse
 
 import deepsdf
-from deepsdf.geometry.rendering import grid_image, render_points, save_image
-from deepsdf.pipeline.pictures import unit_picture
+from deepsdf.figures.pictures import unit_picture
+from deepsdf.rendering.render import grid_image, render_points, save_image
 from deepsdf.splits import read_split
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

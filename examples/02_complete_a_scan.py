@@ -8,9 +8,9 @@ Blue was seen; yellow to red is guessed, the redder the less sure.
 import argparse
 
 import deepsdf
-from deepsdf.geometry.rendering import save_image
+from deepsdf.library.sources import find_mesh
 from deepsdf.pipeline.complete import completion_picture, painted
-from deepsdf.pipeline.sources import find_mesh
+from deepsdf.rendering.render import save_image
 from deepsdf.splits import read_split
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

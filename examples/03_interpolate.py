@@ -6,8 +6,8 @@ python examples/03_interpolate.py [EXPERIMENT] [--out PICTURE]
 import argparse
 
 import deepsdf
-from deepsdf.geometry.rendering import grid_image, save_image
-from deepsdf.pipeline.pictures import unit_picture
+from deepsdf.figures.pictures import unit_picture
+from deepsdf.rendering.render import grid_image, save_image
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("experiment", nargs="?", default="demo-output/experiment")

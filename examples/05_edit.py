@@ -8,9 +8,9 @@ Constraints that no shape of the space keeps are said so, in `Edit.doubt`.
 import argparse
 
 import deepsdf
-from deepsdf.geometry.rendering import grid_image, save_image
-from deepsdf.inference.constraints import Size, extent
-from deepsdf.pipeline.pictures import unit_picture
+from deepsdf.figures.pictures import unit_picture
+from deepsdf.inference.edit.constraints import Size, extent
+from deepsdf.rendering.render import grid_image, save_image
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("experiment", nargs="?", default="demo-output/experiment")

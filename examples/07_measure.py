@@ -8,8 +8,8 @@ The truth is a held-out shape's mesh, the surface that is judged the reconstruct
 import argparse
 
 import deepsdf
-from deepsdf.geometry.rendering import error_picture, save_image
-from deepsdf.pipeline.sources import find_mesh
+from deepsdf.library.sources import find_mesh
+from deepsdf.rendering.render import error_picture, save_image
 from deepsdf.splits import read_split
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

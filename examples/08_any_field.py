@@ -8,7 +8,7 @@ import argparse
 import numpy as np
 
 import deepsdf
-from deepsdf.geometry.rendering import grid_image, render_mesh, save_image, slice_image
+from deepsdf.rendering.render import grid_image, render_mesh, save_image, slice_image
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--out", default="08_any_field.png")

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from deepsdf.geometry.meshes import Normalization
-from deepsdf.geometry.sampling import SDFSamples
-from deepsdf.inference.shapespace import ShapeSpace
+from deepsdf.geometry.sdf.sampling import SDFSamples
+from deepsdf.inference.space import ShapeSpace
 from deepsdf.splits import ShapeName, write_split
 from deepsdf.workspace import DataSource, Experiment
 
@@ -116,7 +116,7 @@ def toys(tmp_path: Path) -> Toys:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
     """The toys' shapes, learned well enough to tell them apart. Read only."""
-    from deepsdf.training.loop import train
+    from deepsdf.training.train import train
 
     toys = Toys.make(tmp_path_factory.mktemp("trained"), 8000)
     experiment = toys.experiment(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import trimesh
 
-from deepsdf.geometry.distance import MeshSDF
+from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
 
 Mesh = trimesh.Trimesh
 

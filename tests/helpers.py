@@ -85,7 +85,8 @@ def toy(shape: ShapeName) -> trimesh.Trimesh:
 
 def few_samples(patch: pytest.MonkeyPatch) -> None:
     """Preprocessing takes milliseconds, and batches stay in this process, where what is patched holds."""
-    from deepsdf.pipeline import evaluate, preprocess, report
+    from deepsdf.figures import report
+    from deepsdf.pipeline import evaluate, preprocess
 
     for verb in (evaluate, preprocess, report):
         patch.setattr(verb, "run_batch", functools.partial(_in_this_process, verb.run_batch))

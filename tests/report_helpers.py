@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from helpers import EXTENTS, World, chdir, few_samples, reconstructed_once, run
 
-from deepsdf.pipeline.report import Report, report
-from deepsdf.pipeline.report.packing import Packed
+from deepsdf.figures.report import Report, report
+from deepsdf.figures.report.packing import Packed
 from deepsdf.splits import ShapeName, write_split
 from deepsdf.workspace import DataSource, Experiment
 
@@ -72,7 +72,7 @@ def made(**options: Any) -> tuple[Report, str]:
 
 def small_pictures(patch: pytest.MonkeyPatch) -> None:
     """Drawing them takes most of a report's time."""
-    patch.setattr("deepsdf.pipeline.report.SIZE", 64)
+    patch.setattr("deepsdf.figures.report.SIZE", 64)
 
 
 @functools.cache

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from deepsdf.errors import InputError
-from deepsdf.pipeline.batch import BatchResult, describe, run_batch
+from deepsdf.jobs.processes import BatchResult, describe, run_batch
 from deepsdf.splits import Failure, ShapeName
 
 KILLED = "the worker process died (killed by signal 9, SIGKILL: out of memory?)"

@@ -27,7 +27,7 @@ from deepsdf.checkpoints import (
     write_pth,
 )
 from deepsdf.errors import InputError
-from deepsdf.inference.shapespace import ShapeSpace
+from deepsdf.inference.space import ShapeSpace
 from deepsdf.network.decoder import Decoder, build_decoder
 from deepsdf.training.checkpoint import TrainingState
 from deepsdf.training.logs import TrainingLogs

@@ -19,7 +19,7 @@ from helpers import TEST, TRAIN, World, few_samples, is_picture, run
 
 from deepsdf import __version__
 from deepsdf.cli import VERBS, main
-from deepsdf.inference.shapespace import ShapeSpace
+from deepsdf.inference.space import ShapeSpace
 from deepsdf.splits import ShapeName, read_split, write_split
 
 pytest_plugins = ("helpers",)

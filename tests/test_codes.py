@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from deepsdf.network.bank import SampleBank
 from deepsdf.network.codes import CodePrior, make_codes
 from deepsdf.network.objective import clamped_l1, code_norm_penalty, code_square_penalty
+from deepsdf.samples.bank import SampleBank
 
 
 def generator(seed: int = 0) -> torch.Generator:

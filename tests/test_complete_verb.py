@@ -12,7 +12,7 @@ import trimesh
 from helpers import TEST, World, is_picture, run
 
 from deepsdf.geometry.meshes import Normalization, load_mesh
-from deepsdf.geometry.scanning import scan
+from deepsdf.geometry.scanning.scan import scan
 from deepsdf.pipeline.evaluate_completion import METHODS, viewpoint
 from deepsdf.splits import ShapeName
 

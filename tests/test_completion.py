@@ -11,13 +11,13 @@ import trimesh
 from scipy.spatial.transform import Rotation
 
 from deepsdf.errors import InputError
-from deepsdf.geometry.depth_camera import DepthCamera
 from deepsdf.geometry.meshes import Normalization
-from deepsdf.geometry.scanning import Scan, scan
-from deepsdf.inference.alignment import Alignment, Freedom, rotations
-from deepsdf.inference.completion import nearest_training_shape, observe
-from deepsdf.inference.scan_problem import Observed, ScanProblem, State
-from deepsdf.inference.shapespace import ShapeSpace
+from deepsdf.geometry.scanning.depth_camera import DepthCamera
+from deepsdf.geometry.scanning.scan import Scan, scan
+from deepsdf.inference.complete.alignment import Alignment, Freedom, rotations
+from deepsdf.inference.complete.completion import nearest_training_shape, observe
+from deepsdf.inference.complete.residuals import Observed, ScanProblem, State
+from deepsdf.inference.space import ShapeSpace
 from deepsdf.pipeline.complete import badly_explained
 
 EYE = (0.8, 0.9, 2.4)

@@ -9,10 +9,10 @@ import trimesh
 from helpers import is_picture
 from PIL import Image
 
-from deepsdf.geometry.distance import MeshSDF
-from deepsdf.geometry.rendering import save_image
-from deepsdf.pipeline.contact import COLUMNS, ROWS, SIZE, TINTS, contact_sheet, shape_picture
-from deepsdf.pipeline.quality import Quality
+from deepsdf.figures.contact import COLUMNS, ROWS, SIZE, TINTS, contact_sheet, shape_picture
+from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
+from deepsdf.library.quality import Quality
+from deepsdf.rendering.render import save_image
 from deepsdf.splits import ShapeName
 from deepsdf.workspace import DataSource
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import trimesh
 
-from deepsdf.geometry.distance import MeshSDF
 from deepsdf.geometry.meshes import Normalization, load_mesh
-from deepsdf.geometry.sampling import sample_sdf
+from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
+from deepsdf.geometry.sdf.sampling import sample_sdf
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 HARD_CLOSED = ("oded_spot", "oded_wingnut", "oded_nefertiti-lowres", "oded_scorpion", "oded_sword")

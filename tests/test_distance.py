@@ -11,9 +11,9 @@ import trimesh
 from corruptions import doubled, flipped, inside_out, soup
 
 from deepsdf.errors import InputError, MeshError
-from deepsdf.geometry.distance import MeshSDF
 from deepsdf.geometry.meshes import load_mesh
-from deepsdf.geometry.signs import trust_radii, winding
+from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
+from deepsdf.geometry.sdf.signs import trust_radii, winding
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

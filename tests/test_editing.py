@@ -12,9 +12,9 @@ from helpers import World, is_picture, run
 from deepsdf.checkpoints import load_code
 from deepsdf.errors import InputError, NoSurfaceError
 from deepsdf.geometry.meshes import load_mesh
-from deepsdf.inference.constraints import Box, Constraint, Size, Through, box_points, extent
-from deepsdf.inference.editing import TOLERANCE, distortion
-from deepsdf.inference.shapespace import ShapeSpace
+from deepsdf.inference.edit.constraints import Box, Constraint, Size, Through, box_points, extent
+from deepsdf.inference.edit.editing import TOLERANCE, distortion
+from deepsdf.inference.space import ShapeSpace
 from deepsdf.network.decoder import Decoder
 from deepsdf.workspace import Experiment
 

@@ -17,10 +17,12 @@ from scipy.stats import norm
 from deepsdf import InputError, MeshSDF, ShapeSpace, SurfaceMetrics, sdf_error
 from deepsdf.checkpoints import load_code
 from deepsdf.geometry.meshes import load_mesh
-from deepsdf.geometry.metrics import compare
-from deepsdf.geometry.sampling import SDFSamples
-from deepsdf.pipeline import batch, measure, summary
+from deepsdf.geometry.sdf.sampling import SDFSamples
+from deepsdf.jobs import processes as batch
+from deepsdf.metrics import summary
+from deepsdf.metrics.surfaces import compare
 from deepsdf.pipeline import evaluate as module
+from deepsdf.pipeline import measure
 from deepsdf.pipeline.evaluate import Evaluation, Score, evaluate
 from deepsdf.splits import ShapeName, write_split
 

@@ -13,9 +13,9 @@ from scipy.ndimage import map_coordinates
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from deepsdf.geometry.cells import EDGE_ENDS, sheets
-from deepsdf.geometry.intersections import intersecting
-from deepsdf.geometry.polygonize import polygonize
+from deepsdf.geometry.isosurface.cells import EDGE_ENDS, sheets
+from deepsdf.geometry.isosurface.intersections import intersecting
+from deepsdf.geometry.isosurface.polygonize import polygonize
 from deepsdf.geometry.primitives import (
     Box,
     Capsule,

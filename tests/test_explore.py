@@ -14,12 +14,12 @@ from PIL import Image
 from deepsdf.checkpoints import load_code
 from deepsdf.errors import InputError, NoSurfaceError
 from deepsdf.geometry.meshes import load_mesh
-from deepsdf.geometry.sampling import SDFSamples, sample_surface
-from deepsdf.inference.shapespace import Shape, ShapeSpace
-from deepsdf.pipeline.explore import find_code, find_or_fit, known_shapes
-from deepsdf.pipeline.generate import sample
+from deepsdf.geometry.sdf.sampling import SDFSamples, sample_surface
+from deepsdf.inference.space import Shape, ShapeSpace
+from deepsdf.library.names import find_code, find_or_fit, known_shapes
+from deepsdf.library.neighbours import TrainingSurfaces
 from deepsdf.pipeline.interpolate import interpolate
-from deepsdf.pipeline.neighbours import TrainingSurfaces
+from deepsdf.pipeline.sample import sample
 from deepsdf.splits import ShapeName, write_split
 
 pytest_plugins = ("helpers",)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import trimesh
 
-from deepsdf.geometry.sampling import SDFSamples
+from deepsdf.geometry.sdf.sampling import SDFSamples
 from deepsdf.splits import ShapeName, write_split
 from deepsdf.workspace import DataSource
 

@@ -14,14 +14,14 @@ from conftest import FIELDS, ball, draw
 from torch.nn import functional
 
 from deepsdf.errors import InputError
-from deepsdf.geometry.sampling import SDFSamples
-from deepsdf.inference import fitting
-from deepsdf.inference.code_problem import ROBUST_WIDTH, CodeProblem, Draw
-from deepsdf.inference.fitting import Found, fit_adam
-from deepsdf.inference.shapespace import ShapeSpace
-from deepsdf.network.bank import SampleBank
+from deepsdf.geometry.sdf.sampling import SDFSamples
+from deepsdf.inference.fit import fitting
+from deepsdf.inference.fit.fitting import Found, fit_adam
+from deepsdf.inference.fit.problem import ROBUST_WIDTH, CodeProblem, Draw
+from deepsdf.inference.space import ShapeSpace
 from deepsdf.network.decoder import Decoder, build_decoder, load_weights
 from deepsdf.network.objective import clamped_l1, code_square_penalty
+from deepsdf.samples.bank import SampleBank
 
 Golden = Callable[[str], Any]
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from deepsdf.inference.code_problem import ROBUST_WIDTH, Draw
-from deepsdf.inference.gauss_newton import (
+from deepsdf.inference.fit.posterior import design_effect, posterior
+from deepsdf.inference.fit.problem import ROBUST_WIDTH, Draw
+from deepsdf.solvers.levenberg_marquardt import (
     CONVERGED,
     REASONS,
     STEPS_RAN_OUT,
@@ -17,7 +18,6 @@ from deepsdf.inference.gauss_newton import (
     minimise,
     quadratic,
 )
-from deepsdf.inference.posterior import design_effect, posterior
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from deepsdf.errors import InputError
-from deepsdf.geometry.assignment import assign
-from deepsdf.geometry.generation import generation_metrics, one_nn_accuracy, shape_distances
-from deepsdf.geometry.metrics import chamfer
+from deepsdf.metrics.generated_sets import generation_metrics, one_nn_accuracy, shape_distances
+from deepsdf.metrics.surfaces import chamfer
+from deepsdf.metrics.transport import assign
 
 
 def places(*at: float) -> list[np.ndarray]:

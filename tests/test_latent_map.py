@@ -12,8 +12,8 @@ import pytest
 from helpers import TRAIN, World, is_picture, run
 
 from deepsdf.errors import InputError
-from deepsdf.inference.shapespace import ShapeSpace
-from deepsdf.pipeline.explore import known_shapes
+from deepsdf.inference.space import ShapeSpace
+from deepsdf.library.names import known_shapes
 from deepsdf.pipeline.latent_map import (
     GREY,
     Colouring,

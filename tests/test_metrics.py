@@ -16,11 +16,11 @@ from scipy.spatial.distance import cdist, directed_hausdorff
 from trimesh.proximity import closest_point_naive
 
 from deepsdf.errors import InputError, MeshError
-from deepsdf.geometry.assignment import EXACT_LIMIT, assign
-from deepsdf.geometry.distance import MeshSDF
-from deepsdf.geometry.metrics import POINTS, Chamfer, SDFError, SurfaceMetrics, chamfer, compare, sdf_error
 from deepsdf.geometry.primitives import Sphere
-from deepsdf.geometry.sampling import SDFSamples, sample_surface
+from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
+from deepsdf.geometry.sdf.sampling import SDFSamples, sample_surface
+from deepsdf.metrics.surfaces import POINTS, Chamfer, SDFError, SurfaceMetrics, chamfer, compare, sdf_error
+from deepsdf.metrics.transport import EXACT_LIMIT, assign
 
 FAST = {"points": 3000, "emd_points": 0, "volume_points": 0}
 

@@ -19,14 +19,14 @@ from conftest import Toys, assert_same
 from deepsdf import journal
 from deepsdf.checkpoints import load_codes, load_decoder
 from deepsdf.errors import InputError, TrainingError
-from deepsdf.geometry.sampling import SDFSamples
+from deepsdf.geometry.sdf.sampling import SDFSamples
 from deepsdf.splits import write_split
-from deepsdf.training import loop
+from deepsdf.training import train as loop
 from deepsdf.training.faults import EXPLODED, find_loss_fault
 from deepsdf.training.logs import TrainingLogs
-from deepsdf.training.loop import EpochReport, train
 from deepsdf.training.record import TrainingRecord
 from deepsdf.training.step import Stepper
+from deepsdf.training.train import EpochReport, train
 from deepsdf.workspace import Experiment
 
 
@@ -52,7 +52,7 @@ def stop_at(epoch: int) -> dict[str, Any]:
 KILLER = """
 import os, signal, sys, threading
 import torch, torch._dynamo
-from deepsdf.training.loop import train
+from deepsdf.training.train import train
 from deepsdf.workspace import Experiment
 
 torch.set_num_threads(1)

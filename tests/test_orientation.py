@@ -9,9 +9,9 @@ import pytest
 import trimesh
 from corruptions import join
 
-from deepsdf.geometry.holes import cap_holes
-from deepsdf.geometry.orientation import orient_mesh, working_frame
-from deepsdf.geometry.patches import boundary_of, orient_patches, signed_volumes
+from deepsdf.geometry.repair.holes import cap_holes
+from deepsdf.geometry.repair.orientation import orient_mesh, working_frame
+from deepsdf.geometry.repair.patches import boundary_of, orient_patches, signed_volumes
 
 
 def build(vertices, faces) -> trimesh.Trimesh:

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from deepsdf.errors import InputError
 from deepsdf.inference.paths import code_path, over_codes, resampled
-from deepsdf.inference.shapespace import ShapeSpace
+from deepsdf.inference.space import ShapeSpace
 from deepsdf.network.codes import CodePrior
 from deepsdf.network.decoder import Decoder
-from deepsdf.network.mixture import CodeMixture, blend
+from deepsdf.network.priors import CodeMixture, blend
 
 
 def arc(count: int = 40) -> Tensor:

@@ -11,9 +11,9 @@ from helpers import SPECS, World, is_picture, run
 from PIL import Image
 
 from deepsdf.errors import InputError
-from deepsdf.geometry.sampling import SDFSamples
-from deepsdf.pipeline.pictures import samples_picture
-from deepsdf.pipeline.plots import PLOTS, plot_logs, save_figure
+from deepsdf.figures.pictures import samples_picture
+from deepsdf.figures.plots import PLOTS, plot_logs, save_figure
+from deepsdf.geometry.sdf.sampling import SDFSamples
 
 pytest_plugins = ("helpers",)
 

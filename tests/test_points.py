@@ -9,7 +9,7 @@ import pytest
 import trimesh
 
 from deepsdf.errors import InputError
-from deepsdf.geometry.points import load_points
+from deepsdf.geometry.point_clouds import load_points
 from deepsdf.splits import ShapeName
 from deepsdf.workspace import DataSource
 

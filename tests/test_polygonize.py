@@ -11,8 +11,8 @@ import trimesh
 from scipy.spatial import KDTree
 
 from deepsdf.errors import InputError, NoSurfaceError
-from deepsdf.geometry.crossing import COARSE_CELLS, Grid, crossing_dense, crossing_sparse
-from deepsdf.geometry.polygonize import polygonize
+from deepsdf.geometry.isosurface.polygonize import polygonize
+from deepsdf.geometry.isosurface.search import COARSE_CELLS, Grid, crossing_dense, crossing_sparse
 from deepsdf.geometry.primitives import (
     Box,
     Capsule,

@@ -11,9 +11,9 @@ import trimesh
 from helpers import World, run
 
 from deepsdf.errors import MeshError
-from deepsdf.geometry.distance import MeshSDF
-from deepsdf.geometry.sampling import sample_sdf
-from deepsdf.pipeline.quality import VERDICTS, Quality, QualityFile, assess
+from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
+from deepsdf.geometry.sdf.sampling import sample_sdf
+from deepsdf.library.quality import VERDICTS, Quality, QualityFile, assess
 from deepsdf.splits import ShapeName, read_split, write_split
 
 pytest_plugins = ("helpers",)

@@ -16,9 +16,9 @@ from conftest import Toys, assert_same
 
 from deepsdf.errors import InputError
 from deepsdf.training.checkpoint import independent_seeds
-from deepsdf.training.loop import train
 from deepsdf.training.ranks import Ranks
 from deepsdf.training.samples import SplitSamples
+from deepsdf.training.train import train
 from deepsdf.workspace import Experiment
 
 SETTINGS = {
@@ -29,7 +29,7 @@ SETTINGS = {
 WORK = """
 import os, sys
 import torch
-from deepsdf.training.loop import train
+from deepsdf.training.train import train
 torch.set_num_threads(1)
 torch.distributed.init_process_group("gloo")  # once: two rendezvous in a row at one port may miss each other
 told, failed = [], []
@@ -142,7 +142,7 @@ def test_tables_are_shared_out_and_put_together() -> None:
 
 
 def test_a_batch_that_cannot_be_shared_evenly(toys: Toys, monkeypatch: pytest.MonkeyPatch) -> None:
-    from deepsdf.training import loop
+    from deepsdf.training import train as loop
 
     with pytest.raises(InputError, match="ScenesPerBatch is 4, which 3 processes cannot share evenly; start as many"):
         loop._batch_size(6, 6, toys.experiment(ScenesPerBatch=4), Ranks(0, 3))

@@ -14,8 +14,8 @@ from helpers import EXTENTS, TEST, TRAIN, World, run
 from deepsdf.checkpoints import load_code
 from deepsdf.errors import InputError, NoSurfaceError
 from deepsdf.geometry.meshes import load_mesh
-from deepsdf.geometry.sampling import SDFSamples
-from deepsdf.inference.shapespace import Shape, ShapeSpace
+from deepsdf.geometry.sdf.sampling import SDFSamples
+from deepsdf.inference.space import Shape, ShapeSpace
 from deepsdf.pipeline import reconstruct as module
 from deepsdf.pipeline.reconstruct import reconstruct, save_mesh, training_meshes
 from deepsdf.splits import ShapeName, write_split

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepsdf.errors import InputError
-from deepsdf.geometry.render_camera import CLAY, INK
-from deepsdf.geometry.render_colours import UNKNOWN, nice_maximum, sdf_colours, ticks
-from deepsdf.geometry.rendering import error_colours, error_picture, legend, parse_colour
+from deepsdf.rendering.camera import CLAY, INK
+from deepsdf.rendering.colours import UNKNOWN, nice_maximum, sdf_colours, ticks
+from deepsdf.rendering.render import error_colours, error_picture, legend, parse_colour
 
 
 def lightness(colours: np.ndarray) -> np.ndarray:

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image, ImageSequence
 
 from deepsdf.errors import InputError
-from deepsdf.geometry import render_film
-from deepsdf.geometry.rendering import save_film
+from deepsdf.rendering import film as render_film
+from deepsdf.rendering.render import save_film
 
 
 def moving_square(count: int, height: int = 48, width: int = 64) -> list[np.ndarray]:

@@ -13,11 +13,11 @@ from helpers import World, chdir, copy_world, is_picture, run
 from PIL import Image, ImageSequence
 
 from deepsdf.checkpoints import save_code
-from deepsdf.geometry.distance import MeshSDF
 from deepsdf.geometry.meshes import Normalization, load_mesh
-from deepsdf.geometry.rendering import error_picture, render_mesh, render_points
-from deepsdf.geometry.sampling import SDFSamples
-from deepsdf.inference.shapespace import ShapeSpace
+from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
+from deepsdf.geometry.sdf.sampling import SDFSamples
+from deepsdf.inference.space import ShapeSpace
+from deepsdf.rendering.render import error_picture, render_mesh, render_points
 
 pytest_plugins = ("helpers",)
 

@@ -10,8 +10,8 @@ import trimesh
 from PIL import Image
 
 from deepsdf.errors import InputError, MeshError
-from deepsdf.geometry.render_camera import FIELD_OF_VIEW, MARGIN, Axis, Camera
-from deepsdf.geometry.rendering import grid_image, render_mesh, render_points, save_image, slice_image
+from deepsdf.rendering.camera import FIELD_OF_VIEW, MARGIN, Axis, Camera
+from deepsdf.rendering.render import grid_image, render_mesh, render_points, save_image, slice_image
 
 WHITE = np.array([255, 255, 255])
 

@@ -18,12 +18,12 @@ from helpers import EXTENTS, TEST, World, few_samples, run
 from report_helpers import HOSTILE, SHAPES, made, page_once, small_pictures
 
 from deepsdf import InputError
+from deepsdf.figures.report import report
+from deepsdf.figures.report.contents import CURVE, curve, error_maximum, flat
+from deepsdf.figures.report.page import SCRIPTS, asset, duration, figure, json_block
+from deepsdf.figures.report.words import WORDS
+from deepsdf.metrics.summary import METRICS
 from deepsdf.pipeline.evaluate import read_rows
-from deepsdf.pipeline.report import report
-from deepsdf.pipeline.report.contents import CURVE, curve, error_maximum, flat
-from deepsdf.pipeline.report.page import SCRIPTS, asset, duration, figure, json_block
-from deepsdf.pipeline.report.words import WORDS
-from deepsdf.pipeline.summary import METRICS
 from deepsdf.splits import ShapeName, write_split
 from deepsdf.workspace import DataSource, Experiment
 

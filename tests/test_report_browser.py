@@ -16,10 +16,10 @@ from helpers import EXTENTS
 from PIL import Image
 from report_helpers import SHAPES, page_once, unpack
 
-from deepsdf.pipeline.report.packing import for_view, pack
-from deepsdf.pipeline.report.page import asset
-from deepsdf.pipeline.report.words import WORDS
-from deepsdf.pipeline.summary import METRICS
+from deepsdf.figures.report.packing import for_view, pack
+from deepsdf.figures.report.page import asset
+from deepsdf.figures.report.words import WORDS
+from deepsdf.metrics.summary import METRICS
 
 pytest_plugins = ("helpers", "report_helpers")
 

@@ -8,8 +8,8 @@ import trimesh
 from report_helpers import unpack
 from scipy.spatial import KDTree
 
-from deepsdf.geometry.distance import MeshSDF
-from deepsdf.pipeline.report.packing import EDGE, LEVELS, for_view, pack
+from deepsdf.figures.report.packing import EDGE, LEVELS, for_view, pack
+from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
 
 SPHERE = trimesh.creation.icosphere(4, radius=0.8)
 

@@ -10,12 +10,12 @@ import torch
 from conftest import FIELDS, ball, draw
 from torch import Tensor
 
-from deepsdf.geometry.sampling import SDFSamples
-from deepsdf.inference import lm_fit
-from deepsdf.inference.fitting import Fit
-from deepsdf.inference.gauss_newton import Quadratic, quadratic
-from deepsdf.inference.rotated_adam import LAST_RATE, descend
-from deepsdf.inference.shapespace import ShapeSpace
+from deepsdf.geometry.sdf.sampling import SDFSamples
+from deepsdf.inference.fit import schedule as lm_fit
+from deepsdf.inference.fit.fitting import Fit
+from deepsdf.inference.space import ShapeSpace
+from deepsdf.solvers.levenberg_marquardt import Quadratic, quadratic
+from deepsdf.solvers.rotated_adam import LAST_RATE, descend
 
 NUMBERS, RESIDUALS, STEPS = 6, 40, 75
 

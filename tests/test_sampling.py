@@ -9,8 +9,8 @@ import pytest
 import trimesh
 
 from deepsdf.errors import InputError, MeshError
-from deepsdf.geometry.distance import MeshSDF
-from deepsdf.geometry.sampling import SDFSamples, sample_sdf, sample_surface
+from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
+from deepsdf.geometry.sdf.sampling import SDFSamples, sample_sdf, sample_surface
 
 
 def ball(points: np.ndarray) -> np.ndarray:

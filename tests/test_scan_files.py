@@ -13,8 +13,8 @@ from PIL import Image
 from pypcd4 import Encoding, PointCloud
 
 from deepsdf.errors import InputError
-from deepsdf.geometry.depth_camera import DepthCamera
-from deepsdf.geometry.scanning import Scan, render_depth, scan
+from deepsdf.geometry.scanning.depth_camera import DepthCamera
+from deepsdf.geometry.scanning.scan import Scan, render_depth, scan
 
 EYE = np.array([0.0, 0.4, 2.5])
 

@@ -10,9 +10,9 @@ import trimesh
 from scipy.spatial.transform import Rotation
 
 from deepsdf.errors import InputError
-from deepsdf.geometry.depth_camera import DepthCamera
-from deepsdf.geometry.normals import estimate_normals
-from deepsdf.geometry.scanning import FEWEST, POINTS, RAYS, Scan, render_depth, scan
+from deepsdf.geometry.scanning.depth_camera import DepthCamera
+from deepsdf.geometry.scanning.normals import estimate_normals
+from deepsdf.geometry.scanning.scan import FEWEST, POINTS, RAYS, Scan, render_depth, scan
 
 EYE = np.array([0.3, 0.5, 2.5])
 

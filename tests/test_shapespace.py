@@ -8,11 +8,11 @@ import torch
 from conftest import FIELDS, Toys
 
 from deepsdf.errors import InputError
-from deepsdf.geometry.crossing import Grid, crossing_dense, crossing_sparse
-from deepsdf.inference.shapespace import CHUNK, Shape, ShapeSpace
+from deepsdf.geometry.isosurface.search import Grid, crossing_dense, crossing_sparse
+from deepsdf.inference.space import CHUNK, Shape, ShapeSpace
 from deepsdf.network.codes import CodePrior
 from deepsdf.network.decoder import Decoder, build_decoder
-from deepsdf.training.loop import train
+from deepsdf.training.train import train
 
 
 def small_decoder() -> Decoder:

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 import pytest
 import torch
 
-from deepsdf.pipeline.side_by_side import SideBySide
+from deepsdf.jobs.threads import SideBySide
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import trimesh
 
 from deepsdf.errors import InputError
 from deepsdf.geometry.meshes import MESH_SUFFIXES
-from deepsdf.pipeline.sources import dataset_name, find_mesh, list_shapes
+from deepsdf.library.sources import dataset_name, find_mesh, list_shapes
 from deepsdf.splits import ShapeName
 
 

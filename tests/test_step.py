@@ -9,18 +9,18 @@ import torch
 from conftest import Toys
 
 from deepsdf.network import dropout
-from deepsdf.network.bank import SampleBank, mix
 from deepsdf.network.decoder import build_decoder
 from deepsdf.network.dropout import keep_mask, relu_dropout
 from deepsdf.network.objective import clamped_l1, code_penalty, ease, eikonal, pulling_l1
+from deepsdf.samples.bank import SampleBank, mix
 from deepsdf.specs import Specs
 from deepsdf.training import step
 from deepsdf.training.checkpoint import TrainingState
 from deepsdf.training.faults import SignWatch
-from deepsdf.training.loop import train
 from deepsdf.training.ranks import Ranks
 from deepsdf.training.samples import SplitSamples
 from deepsdf.training.step import Stepper
+from deepsdf.training.train import train
 from deepsdf.workspace import Experiment
 
 # Draws

@@ -14,14 +14,14 @@ import torch
 from conftest import Toys, assert_same, formula_state
 
 from deepsdf.errors import InputError
-from deepsdf.geometry.sampling import SDFSamples
+from deepsdf.geometry.sdf.sampling import SDFSamples
 from deepsdf.network.decoder import load_weights
 from deepsdf.specs import Specs
 from deepsdf.splits import Failure, ShapeName, write_split
 from deepsdf.training.checkpoint import TrainingState
 from deepsdf.training.logs import TrainingLogs, running_mean
-from deepsdf.training.loop import EpochReport, TrainingError, train
 from deepsdf.training.samples import SplitSamples
+from deepsdf.training.train import EpochReport, TrainingError, train
 from deepsdf.workspace import DataSource, Experiment
 
 DROPOUT = {

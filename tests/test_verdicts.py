@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from deepsdf.errors import MeshError
-from deepsdf.geometry.distance import MeshSDF
 from deepsdf.geometry.meshes import Normalization, load_mesh
-from deepsdf.geometry.sampling import sample_sdf
-from deepsdf.pipeline.quality import Quality, assess
+from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
+from deepsdf.geometry.sdf.sampling import sample_sdf
+from deepsdf.library.quality import Quality, assess
 from deepsdf.splits import ShapeName
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

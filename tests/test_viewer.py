@@ -25,11 +25,11 @@ from helpers import run
 from deepsdf.checkpoints import codes_content, load_code, load_codes, load_decoder, model_content, pth_bytes
 from deepsdf.errors import InputError
 from deepsdf.geometry.meshes import load_mesh
-from deepsdf.geometry.metrics import sdf_error
-from deepsdf.inference.shapespace import ShapeSpace
+from deepsdf.inference.space import ShapeSpace
 from deepsdf.journal import write_together
+from deepsdf.metrics.surfaces import sdf_error
 from deepsdf.splits import ShapeName
-from deepsdf.viewer.catalogue import (
+from deepsdf.viewer.content.catalogue import (
     COMPLETED,
     RECONSTRUCTED,
     TRAINING,
@@ -39,18 +39,18 @@ from deepsdf.viewer.catalogue import (
     known_of,
     labels_of,
 )
-from deepsdf.viewer.exports import code_bytes, file_stem, mesh_bytes, png_bytes
-from deepsdf.viewer.follow import Follower
-from deepsdf.viewer.layers import cut, faded_slice
-from deepsdf.viewer.looks import of_path, shapes_of
+from deepsdf.viewer.content.exports import code_bytes, file_stem, mesh_bytes, png_bytes
+from deepsdf.viewer.content.follow import Follower
+from deepsdf.viewer.content.looks import of_path, shapes_of
+from deepsdf.viewer.content.place import Directions, Place, between, blend, corner_weights
+from deepsdf.viewer.content.uploads import fit_file
 from deepsdf.viewer.opening import open_page
-from deepsdf.viewer.pad import FORWARD, HALF, LIFT, floor_point
-from deepsdf.viewer.place import Directions, Place, between, blend, corner_weights
-from deepsdf.viewer.redraw import Cancelled, Drawn, Jobs, Redraw
+from deepsdf.viewer.pages.widgets import notes, table, title, words
+from deepsdf.viewer.scene.layers import cut, faded_slice
+from deepsdf.viewer.scene.pad import FORWARD, HALF, LIFT, floor_point
+from deepsdf.viewer.scene.redraw import Cancelled, Drawn, Jobs, Redraw
+from deepsdf.viewer.scene.stage import GROUND, upright
 from deepsdf.viewer.serve import Server, check_port
-from deepsdf.viewer.stage import GROUND, upright
-from deepsdf.viewer.uploads import fit_file
-from deepsdf.viewer.widgets import notes, table, title, words
 from deepsdf.workspace import DataSource, Experiment
 
 pytest_plugins = ["helpers"]
@@ -396,7 +396,7 @@ def obj(mesh: trimesh.Trimesh) -> bytes:
 
 
 def test_a_mesh_is_sampled_and_fitted(space: ShapeSpace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deepsdf.viewer.uploads.SAMPLES", 8000)
+    monkeypatch.setattr("deepsdf.viewer.content.uploads.SAMPLES", 8000)
     told: list[tuple[str, float]] = []
     cube = trimesh.creation.box((6, 6, 6)).apply_translation((30, 0, 1))
     found = fit_file(space, "C:\\x\\my cube.obj", obj(cube), progress=lambda text, share: told.append((text, share)))

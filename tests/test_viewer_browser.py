@@ -21,12 +21,12 @@ from test_viewer import obj, rewrite
 
 from deepsdf.checkpoints import load_code
 from deepsdf.geometry.meshes import load_mesh
-from deepsdf.viewer.catalogue import catalogue_of
-from deepsdf.viewer.exports import code_bytes, png_bytes
-from deepsdf.viewer.follow import Follower
-from deepsdf.viewer.look_page import DataPage, FilePage
-from deepsdf.viewer.looks import of_path, shapes_of
-from deepsdf.viewer.space_page import SpacePage, World
+from deepsdf.viewer.content.catalogue import catalogue_of
+from deepsdf.viewer.content.exports import code_bytes, png_bytes
+from deepsdf.viewer.content.follow import Follower
+from deepsdf.viewer.content.looks import of_path, shapes_of
+from deepsdf.viewer.pages.look_page import DataPage, FilePage
+from deepsdf.viewer.pages.space_page import SpacePage, World
 from deepsdf.workspace import Experiment
 
 pytest.importorskip("viser", reason="needs viser: pip install deepsdf[viewer]")
@@ -70,8 +70,8 @@ def world(trained: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Iter
 @pytest.fixture(scope="module")
 def server(world: World) -> Iterator[Server]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("deepsdf.viewer.uploads.SAMPLES", 8000)
-        patch.setattr("deepsdf.viewer.space_page.FINEST", ("64",))  # the toys are no finer
+        patch.setattr("deepsdf.viewer.content.uploads.SAMPLES", 8000)
+        patch.setattr("deepsdf.viewer.pages.space_page.FINEST", ("64",))  # the toys are no finer
         server = Server(lambda client: SpacePage(client, world), port=free_port())
         yield server
         server.close()

@@ -14,16 +14,16 @@ from conftest import FIELDS
 
 from deepsdf.checkpoints import load_code
 from deepsdf.errors import InputError
-from deepsdf.inference.shapespace import ShapeSpace
-from deepsdf.pipeline.explore import known_shapes
+from deepsdf.inference.space import ShapeSpace
+from deepsdf.library.names import known_shapes
 from deepsdf.pipeline.latent_map import GREY, Colouring, painted, positions, variance_shares
 from deepsdf.splits import ShapeName
-from deepsdf.viewer.catalogue import OWN, RECONSTRUCTED, TRAINING, Catalogue, Entry, catalogue_of
-from deepsdf.viewer.chart import HALF, MIDDLE, Chart, coloured, met, tables
-from deepsdf.viewer.exports import code_bytes
-from deepsdf.viewer.map_layer import legend
-from deepsdf.viewer.place import Place
-from deepsdf.viewer.stage import upright
+from deepsdf.viewer.content.catalogue import OWN, RECONSTRUCTED, TRAINING, Catalogue, Entry, catalogue_of
+from deepsdf.viewer.content.chart import HALF, MIDDLE, Chart, coloured, met, tables
+from deepsdf.viewer.content.exports import code_bytes
+from deepsdf.viewer.content.place import Place
+from deepsdf.viewer.scene.map_layer import legend
+from deepsdf.viewer.scene.stage import upright
 from deepsdf.workspace import Experiment
 
 

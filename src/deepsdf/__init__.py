@@ -17,59 +17,59 @@ if TYPE_CHECKING:
     from deepsdf.errors import MeshError as MeshError
     from deepsdf.errors import NoSurfaceError as NoSurfaceError
     from deepsdf.errors import TrainingError as TrainingError
-    from deepsdf.geometry.depth_camera import DepthCamera as DepthCamera
-    from deepsdf.geometry.distance import MeshSDF as MeshSDF
+    from deepsdf.geometry.isosurface.polygonize import polygonize as polygonize
     from deepsdf.geometry.meshes import Normalization as Normalization
     from deepsdf.geometry.meshes import load_mesh as load_mesh
-    from deepsdf.geometry.metrics import Chamfer as Chamfer
-    from deepsdf.geometry.metrics import SDFError as SDFError
-    from deepsdf.geometry.metrics import SurfaceMetrics as SurfaceMetrics
-    from deepsdf.geometry.metrics import chamfer as chamfer
-    from deepsdf.geometry.metrics import compare as compare
-    from deepsdf.geometry.metrics import sdf_error as sdf_error
-    from deepsdf.geometry.polygonize import polygonize as polygonize
-    from deepsdf.geometry.sampling import SDFSamples as SDFSamples
-    from deepsdf.geometry.sampling import sample_sdf as sample_sdf
-    from deepsdf.geometry.sampling import sample_surface as sample_surface
-    from deepsdf.geometry.scanning import Scan as Scan
-    from deepsdf.geometry.scanning import scan as scan
-    from deepsdf.inference.fitting import Fit as Fit
-    from deepsdf.inference.shapespace import Shape as Shape
-    from deepsdf.inference.shapespace import ShapeSpace as ShapeSpace
+    from deepsdf.geometry.scanning.depth_camera import DepthCamera as DepthCamera
+    from deepsdf.geometry.scanning.scan import Scan as Scan
+    from deepsdf.geometry.scanning.scan import scan as scan
+    from deepsdf.geometry.sdf.mesh_sdf import MeshSDF as MeshSDF
+    from deepsdf.geometry.sdf.sampling import SDFSamples as SDFSamples
+    from deepsdf.geometry.sdf.sampling import sample_sdf as sample_sdf
+    from deepsdf.geometry.sdf.sampling import sample_surface as sample_surface
+    from deepsdf.inference.fit.fitting import Fit as Fit
+    from deepsdf.inference.space import Shape as Shape
+    from deepsdf.inference.space import ShapeSpace as ShapeSpace
+    from deepsdf.metrics.surfaces import Chamfer as Chamfer
+    from deepsdf.metrics.surfaces import SDFError as SDFError
+    from deepsdf.metrics.surfaces import SurfaceMetrics as SurfaceMetrics
+    from deepsdf.metrics.surfaces import chamfer as chamfer
+    from deepsdf.metrics.surfaces import compare as compare
+    from deepsdf.metrics.surfaces import sdf_error as sdf_error
     from deepsdf.specs import Specs as Specs
-    from deepsdf.training.loop import train as train
+    from deepsdf.training.train import train as train
     from deepsdf.workspace import DataSource as DataSource
     from deepsdf.workspace import Experiment as Experiment
 
 _ROOMS = {
-    "Chamfer": "geometry.metrics",
+    "Chamfer": "metrics.surfaces",
     "DataSource": "workspace",
     "DeepSDFError": "errors",
-    "DepthCamera": "geometry.depth_camera",
+    "DepthCamera": "geometry.scanning.depth_camera",
     "Experiment": "workspace",
-    "Fit": "inference.fitting",
+    "Fit": "inference.fit.fitting",
     "InputError": "errors",
     "MeshError": "errors",
-    "MeshSDF": "geometry.distance",
+    "MeshSDF": "geometry.sdf.mesh_sdf",
     "NoSurfaceError": "errors",
     "Normalization": "geometry.meshes",
-    "SDFError": "geometry.metrics",
-    "SDFSamples": "geometry.sampling",
-    "Scan": "geometry.scanning",
-    "Shape": "inference.shapespace",
-    "ShapeSpace": "inference.shapespace",
+    "SDFError": "metrics.surfaces",
+    "SDFSamples": "geometry.sdf.sampling",
+    "Scan": "geometry.scanning.scan",
+    "Shape": "inference.space",
+    "ShapeSpace": "inference.space",
     "Specs": "specs",
-    "SurfaceMetrics": "geometry.metrics",
+    "SurfaceMetrics": "metrics.surfaces",
     "TrainingError": "errors",
-    "chamfer": "geometry.metrics",
-    "compare": "geometry.metrics",
+    "chamfer": "metrics.surfaces",
+    "compare": "metrics.surfaces",
     "load_mesh": "geometry.meshes",
-    "polygonize": "geometry.polygonize",
-    "sample_sdf": "geometry.sampling",
-    "sample_surface": "geometry.sampling",
-    "scan": "geometry.scanning",
-    "sdf_error": "geometry.metrics",
-    "train": "training.loop",
+    "polygonize": "geometry.isosurface.polygonize",
+    "sample_sdf": "geometry.sdf.sampling",
+    "sample_surface": "geometry.sdf.sampling",
+    "scan": "geometry.scanning.scan",
+    "sdf_error": "metrics.surfaces",
+    "train": "training.train",
 }
 
 __all__ = ["__version__", *_ROOMS]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -18,8 +18,8 @@ import trimesh
 from deepsdf.errors import InputError
 from deepsdf.files import atomic_path, locked, read_json, safe_name, write_text
 from deepsdf.geometry.meshes import Normalization
-from deepsdf.geometry.points import load_points
-from deepsdf.geometry.sampling import SDFSamples
+from deepsdf.geometry.point_clouds import load_points
+from deepsdf.geometry.sdf.sampling import SDFSamples
 from deepsdf.journal import listed
 from deepsdf.specs import Specs
 from deepsdf.splits import ShapeName

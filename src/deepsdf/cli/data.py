@@ -45,7 +45,7 @@ def split(
     """
     from deepsdf.errors import InputError
     from deepsdf.files import safe_name
-    from deepsdf.pipeline.sources import dataset_name, list_shapes
+    from deepsdf.library.sources import dataset_name, list_shapes
     from deepsdf.splits import make_split, write_split
 
     name = safe_name(name or dataset_name(source), "--name")
@@ -131,7 +131,7 @@ def preprocess(
     doubled or turned either way. Written are SdfSamples/ or SurfaceSamples/, and NormalizationParameters/;
     with SDF samples also preprocess.csv, how sure the signs of each shape are, and a contact sheet in Pictures/.
     """
-    from deepsdf.geometry.launch import cpu_threads
+    from deepsdf.kernels.launch import cpu_threads
     from deepsdf.pipeline.preprocess import Sampling
     from deepsdf.pipeline.preprocess import preprocess as run
 
@@ -191,7 +191,7 @@ def view_samples(samples: Path, out: Path | None, size: int) -> None:
 
     No window is opened; the picture is a PNG.
     """
-    from deepsdf.pipeline.pictures import samples_picture
+    from deepsdf.figures.pictures import samples_picture
 
     out = out or samples.with_suffix(".png")
     told = samples_picture(samples, out, size=size)

@@ -79,7 +79,7 @@ def edit(
     deepsdf edit -e EXP chair_7 --empty=-0.5,0.2,-0.6,0.5,0.9,-0.3 -o no_back.ply
     deepsdf edit -e EXP chair_7 --through 0,0.1,0.3 --size x=0.9 -o edited.ply
     """
-    from deepsdf.inference.constraints import Box, Through
+    from deepsdf.inference.edit.constraints import Box, Through
     from deepsdf.pipeline.edit import Wish, through_file
     from deepsdf.pipeline.edit import edit as run
     from deepsdf.workspace import Experiment
@@ -112,7 +112,7 @@ def edit(
 
 def _size(text: str) -> Any:
     """`y=1.2` or `y=120%`."""
-    from deepsdf.inference.constraints import Size
+    from deepsdf.inference.edit.constraints import Size
     from deepsdf.pipeline.edit import relative_size
 
     axis, _, amount = text.strip().partition("=")

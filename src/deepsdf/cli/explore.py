@@ -76,7 +76,7 @@ def interpolate(
     deepsdf interpolate -e EXP chair_7 chair_9 chair_12 --path prior --film mp4
     deepsdf interpolate -e EXP chair_7 mine.obj -o to_mine
     """
-    from deepsdf.pipeline.explore import short_name
+    from deepsdf.library.names import short_name
     from deepsdf.pipeline.interpolate import interpolate as run
     from deepsdf.workspace import Experiment
 
@@ -150,8 +150,8 @@ def sample(
     deepsdf sample -e EXP -n 12 --prior all --reference splits/meshes_test.json -d data
     """
     from deepsdf.errors import InputError
-    from deepsdf.pipeline.generate import Reference
-    from deepsdf.pipeline.generate import sample as run
+    from deepsdf.pipeline.sample import Reference
+    from deepsdf.pipeline.sample import sample as run
     from deepsdf.workspace import DataSource, Experiment
 
     if (reference is None) != (data is None):

@@ -107,8 +107,8 @@ def train(
     if first and (preset or data or split or test_split or epochs):
         _write_specs(experiment, preset, data, split, test_split, epochs, seed or 0)
     from deepsdf.splits import Failure
-    from deepsdf.training.loop import EpochReport
-    from deepsdf.training.loop import train as run
+    from deepsdf.training.train import EpochReport
+    from deepsdf.training.train import train as run
 
     failures: list[Failure] = []
     last: list[EpochReport] = []
@@ -168,7 +168,7 @@ def _events(experiment: Path, wanted: bool) -> Iterator[Callable[[Any], None] | 
     if not wanted:
         yield None
         return
-    from deepsdf.pipeline.tensorboard import TensorBoard
+    from deepsdf.figures.tensorboard import TensorBoard
     from deepsdf.workspace import Experiment
 
     with TensorBoard(Experiment.open(experiment)) as tell:
@@ -247,7 +247,7 @@ class _stop_on_signal:
 @common_options
 def plot(experiment: Path, kind: str, out: Path | None, show: bool) -> None:
     """Plot a training's log: loss, learning rates, time, or magnitudes."""
-    from deepsdf.pipeline.plots import plot_logs, save_figure
+    from deepsdf.figures.plots import plot_logs, save_figure
     from deepsdf.workspace import Experiment
 
     opened = Experiment.open(experiment)

@@ -143,7 +143,7 @@ def evaluate(
     marked with *, over the shapes that all of them have.
     """
     from deepsdf.checkpoints import resolve_epoch
-    from deepsdf.geometry.launch import cpu_threads
+    from deepsdf.kernels.launch import cpu_threads
     from deepsdf.workspace import DataSource, Experiment
 
     opened = {path: Experiment.open(path) for path in experiments}
@@ -188,7 +188,7 @@ def _run(
 
 
 def _tell(experiment: Experiment, data: DataSource, checkpoint: str, result: Evaluation, picture: bool) -> None:
-    from deepsdf.pipeline.pictures import scores_picture
+    from deepsdf.figures.pictures import scores_picture
 
     folder = experiment.evaluation_folder(checkpoint)
     say(f"Wrote {folder / 'chamfer.csv'}")
@@ -260,7 +260,7 @@ def _values(run: Run, metric: str, shown: Shown | None) -> Any:
 def _cells(runs: Sequence[Run], column: Column, shown: Shown | None, mark: bool) -> list[str]:
     import numpy as np
 
-    from deepsdf.pipeline.summary import METRICS
+    from deepsdf.metrics.summary import METRICS
 
     statistic: Callable[..., Any] = getattr(np, column.statistic)
     values = [_values(run, column.metric, shown) for run in runs]

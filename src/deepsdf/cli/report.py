@@ -67,8 +67,8 @@ def report(
     It holds the metrics, every shape beside its truth and in 3D, worst first, the training's curves, the verdicts on
     the data, and the settings. It opens in a browser from disk and needs no network.
     """
-    from deepsdf.geometry.launch import cpu_threads
-    from deepsdf.pipeline.report import report as run
+    from deepsdf.figures.report import report as run
+    from deepsdf.kernels.launch import cpu_threads
     from deepsdf.workspace import DataSource, Experiment
 
     opened = Experiment.open(experiment)

@@ -80,9 +80,9 @@ def render(
     deepsdf render chair.obj -o chair.gif --turntable 36
     deepsdf render -e EXP chair_7 chair_9 -o between.mp4 --interpolate 30
     """
-    from deepsdf.geometry.rendering import parse_colour
-    from deepsdf.pipeline.layout import View
+    from deepsdf.figures.layout import View
     from deepsdf.pipeline.render import render as run
+    from deepsdf.rendering.render import parse_colour
     from deepsdf.workspace import Experiment
 
     paper = None if background == "transparent" else parse_colour(background)

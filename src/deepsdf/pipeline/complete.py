@@ -13,11 +13,11 @@ import trimesh
 
 from deepsdf.errors import InputError
 from deepsdf.files import write_text
-from deepsdf.geometry.rendering import grid_image, render_mesh, render_points, save_image
-from deepsdf.geometry.scanning import Scan
-from deepsdf.inference.completion import BADLY, UNLIKELY, Completion
-from deepsdf.inference.shapespace import ShapeSpace
+from deepsdf.geometry.scanning.scan import Scan
+from deepsdf.inference.complete.completion import BADLY, UNLIKELY, Completion
+from deepsdf.inference.space import ShapeSpace
 from deepsdf.pipeline.reconstruct import save_mesh
+from deepsdf.rendering.render import grid_image, render_mesh, render_points, save_image
 from deepsdf.workspace import Experiment, read_normalization
 
 SEEN, SURE, UNSURE = (164, 190, 216), (246, 198, 120), (200, 74, 48)

@@ -11,15 +11,15 @@ import trimesh
 
 from deepsdf.checkpoints import save_code
 from deepsdf.errors import InputError, NoSurfaceError
+from deepsdf.figures.pictures import FRAME
 from deepsdf.files import check_folder
-from deepsdf.geometry.points import load_points
-from deepsdf.geometry.rendering import CLAY, Colour, grid_image, render_mesh, save_image
-from deepsdf.inference.constraints import AXES, Box, Constraint, Size, Through, check, extent
-from deepsdf.inference.editing import Edit
-from deepsdf.inference.shapespace import Shape, ShapeSpace
-from deepsdf.pipeline.explore import find_or_fit
-from deepsdf.pipeline.pictures import FRAME
+from deepsdf.geometry.point_clouds import load_points
+from deepsdf.inference.edit.constraints import AXES, Box, Constraint, Size, Through, check, extent
+from deepsdf.inference.edit.editing import Edit
+from deepsdf.inference.space import Shape, ShapeSpace
+from deepsdf.library.names import find_or_fit
 from deepsdf.pipeline.reconstruct import WRITTEN_SUFFIXES, save_mesh
+from deepsdf.rendering.render import CLAY, Colour, grid_image, render_mesh, save_image
 from deepsdf.workspace import Experiment
 
 POINT, EMPTY, FULL = (214, 39, 40), (224, 130, 20), (44, 140, 60)

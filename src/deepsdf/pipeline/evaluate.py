@@ -17,7 +17,9 @@ import numpy as np
 from deepsdf.checkpoints import resolve_epoch
 from deepsdf.errors import InputError
 from deepsdf.files import csv_text, safe_name, write_text
-from deepsdf.geometry.metrics import (
+from deepsdf.jobs.processes import BatchResult, OnShape, OnStart, run_batch
+from deepsdf.metrics.summary import LEVEL, METRICS, RESAMPLES, statistics
+from deepsdf.metrics.surfaces import (
     ACCURACY_SHARE,
     COMPLETION_DELTA,
     EMD_POINTS,
@@ -26,9 +28,7 @@ from deepsdf.geometry.metrics import (
     TO_THE_SURFACE,
     VOLUME_POINTS,
 )
-from deepsdf.pipeline.batch import BatchResult, OnShape, OnStart, run_batch
 from deepsdf.pipeline.measure import SDF_SAMPLES, Measured, Measuring, Score, measure, missing
-from deepsdf.pipeline.summary import LEVEL, METRICS, RESAMPLES, statistics
 from deepsdf.splits import Failure, ShapeName, read_split
 from deepsdf.workspace import DataSource, Experiment
 

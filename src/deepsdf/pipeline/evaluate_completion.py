@@ -14,18 +14,18 @@ import trimesh
 
 from deepsdf.errors import DeepSDFError, InputError
 from deepsdf.files import csv_text, write_text
-from deepsdf.geometry.depth_camera import DepthCamera
-from deepsdf.geometry.distance import MeshSDF
 from deepsdf.geometry.meshes import load_mesh
-from deepsdf.geometry.metrics import compare
-from deepsdf.geometry.rendering import grid_image, save_image
-from deepsdf.geometry.scanning import Scan, scan
-from deepsdf.inference.completion import Completion, nearest_training_shape
-from deepsdf.inference.shapespace import ShapeSpace
-from deepsdf.pipeline.batch import OnShape, OnStart
+from deepsdf.geometry.scanning.depth_camera import DepthCamera
+from deepsdf.geometry.scanning.scan import Scan, scan
+from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
+from deepsdf.inference.complete.completion import Completion, nearest_training_shape
+from deepsdf.inference.space import ShapeSpace
+from deepsdf.jobs.processes import OnShape, OnStart
+from deepsdf.library.sources import find_mesh
+from deepsdf.metrics.summary import METRICS, statistics
+from deepsdf.metrics.surfaces import compare
 from deepsdf.pipeline.complete import completion_picture, painted
-from deepsdf.pipeline.sources import find_mesh
-from deepsdf.pipeline.summary import METRICS, statistics
+from deepsdf.rendering.render import grid_image, save_image
 from deepsdf.splits import Failure, ShapeName, read_split
 from deepsdf.workspace import DataSource, Experiment
 

@@ -10,13 +10,13 @@ import numpy as np
 from torch import Tensor
 
 from deepsdf.errors import InputError, NoSurfaceError
+from deepsdf.figures.pictures import strip_picture, unit_picture
 from deepsdf.files import check_folder
-from deepsdf.geometry.render_film import check_film, save_film
 from deepsdf.inference.paths import Path as Way
-from deepsdf.inference.shapespace import Shape, ShapeSpace
-from deepsdf.pipeline.explore import OnStep, Progress, find_or_fit, meshed
-from deepsdf.pipeline.pictures import strip_picture, unit_picture
+from deepsdf.inference.space import Shape, ShapeSpace
+from deepsdf.library.names import OnStep, Progress, find_or_fit, meshed
 from deepsdf.pipeline.reconstruct import save_mesh
+from deepsdf.rendering.film import check_film, save_film
 from deepsdf.workspace import Experiment
 
 FRAMES = 16

@@ -14,12 +14,12 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from deepsdf.errors import InputError, NoSurfaceError
+from deepsdf.figures.pictures import FRAME
+from deepsdf.figures.plots import check_figure, save_figure
 from deepsdf.files import csv_text, write_text
-from deepsdf.geometry.rendering import render_mesh
-from deepsdf.inference.shapespace import ShapeSpace
-from deepsdf.pipeline.explore import Known, OnStep, known_shapes
-from deepsdf.pipeline.pictures import FRAME
-from deepsdf.pipeline.plots import check_figure, save_figure
+from deepsdf.inference.space import ShapeSpace
+from deepsdf.library.names import Known, OnStep, known_shapes
+from deepsdf.rendering.render import render_mesh
 from deepsdf.splits import ShapeName
 from deepsdf.workspace import Experiment
 

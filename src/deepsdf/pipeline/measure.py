@@ -12,14 +12,14 @@ import trimesh
 
 from deepsdf.checkpoints import load_code
 from deepsdf.errors import DeepSDFError, InputError, MeshError
-from deepsdf.geometry.distance import MeshSDF
-from deepsdf.geometry.launch import limited_threads
 from deepsdf.geometry.meshes import Normalization, load_mesh
-from deepsdf.geometry.metrics import POINTS, SDFError, chamfer, compare, sdf_error
-from deepsdf.geometry.sampling import SDFSamples, sample_surface
-from deepsdf.inference.shapespace import ShapeSpace
-from deepsdf.pipeline.sources import find_mesh
-from deepsdf.pipeline.summary import METRICS
+from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
+from deepsdf.geometry.sdf.sampling import SDFSamples, sample_surface
+from deepsdf.inference.space import ShapeSpace
+from deepsdf.kernels.launch import limited_threads
+from deepsdf.library.sources import find_mesh
+from deepsdf.metrics.summary import METRICS
+from deepsdf.metrics.surfaces import POINTS, SDFError, chamfer, compare, sdf_error
 from deepsdf.splits import ShapeName
 from deepsdf.workspace import DataSource, Experiment
 

@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from deepsdf.errors import InputError, MeshError
+from deepsdf.figures.contact import contact_sheet, shape_picture
 from deepsdf.files import sweep
-from deepsdf.geometry.distance import MeshSDF
-from deepsdf.geometry.launch import cpu_threads, limited_threads
 from deepsdf.geometry.meshes import Normalization, load_mesh
-from deepsdf.geometry.metrics import POINTS
-from deepsdf.geometry.rendering import save_image
-from deepsdf.geometry.sampling import (
+from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
+from deepsdf.geometry.sdf.sampling import (
     TEST_COUNT,
     TEST_SECOND_FACTOR,
     TEST_VARIANCE,
@@ -28,13 +26,15 @@ from deepsdf.geometry.sampling import (
     sample_sdf,
     sample_surface,
 )
-from deepsdf.geometry.signs import SIGNS
+from deepsdf.geometry.sdf.signs import SIGNS
 from deepsdf.geometry.variants import vary
-from deepsdf.geometry.warp_runtime import resolve_device
-from deepsdf.pipeline.batch import BatchResult, OnShape, OnStart, describe, run_batch
-from deepsdf.pipeline.contact import contact_sheet, shape_picture
-from deepsdf.pipeline.quality import Quality, QualityFile, assess
-from deepsdf.pipeline.sources import dataset_name, find_mesh
+from deepsdf.jobs.processes import BatchResult, OnShape, OnStart, describe, run_batch
+from deepsdf.kernels.launch import cpu_threads, limited_threads
+from deepsdf.kernels.runtime import resolve_device
+from deepsdf.library.quality import Quality, QualityFile, assess
+from deepsdf.library.sources import dataset_name, find_mesh
+from deepsdf.metrics.surfaces import POINTS
+from deepsdf.rendering.render import save_image
 from deepsdf.splits import Failure, ShapeName, read_split, write_split
 from deepsdf.workspace import DataSource
 

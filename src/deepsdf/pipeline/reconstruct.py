@@ -17,12 +17,12 @@ from torch import Tensor
 from deepsdf.checkpoints import save_code
 from deepsdf.errors import DeepSDFError, InputError
 from deepsdf.files import atomic_path, csv_text, write_text
-from deepsdf.geometry.polygonize import Method, Vertices
-from deepsdf.geometry.sampling import SDFSamples
-from deepsdf.inference.fitting import Fit, OnStep, Optimizer
-from deepsdf.inference.shapespace import Shape, ShapeSpace
-from deepsdf.pipeline.batch import BatchResult, OnShape, OnStart
-from deepsdf.pipeline.side_by_side import SideBySide
+from deepsdf.geometry.isosurface.polygonize import Method, Vertices
+from deepsdf.geometry.sdf.sampling import SDFSamples
+from deepsdf.inference.fit.fitting import Fit, OnStep, Optimizer
+from deepsdf.inference.space import Shape, ShapeSpace
+from deepsdf.jobs.processes import BatchResult, OnShape, OnStart
+from deepsdf.jobs.threads import SideBySide
 from deepsdf.splits import ShapeName, read_split
 from deepsdf.workspace import DataSource, Experiment
 

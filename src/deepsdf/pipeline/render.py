@@ -15,16 +15,16 @@ import numpy as np
 import trimesh
 
 from deepsdf.errors import InputError, NoSurfaceError
-from deepsdf.geometry.distance import MeshSDF
+from deepsdf.figures.layout import CLAMP, COLUMNS, Plane, Style, View, sections_of, sheet
+from deepsdf.figures.subjects import Field, Subject, is_file, of_file, of_shape
 from deepsdf.geometry.meshes import Normalization, load_mesh
-from deepsdf.geometry.render_colours import nice_maximum, sdf_colours
-from deepsdf.geometry.render_film import FILM_SUFFIXES, check_film
-from deepsdf.geometry.rendering import PROBES, error_colours, legend, save_film, save_image
-from deepsdf.geometry.sampling import sample_surface
-from deepsdf.inference.shapespace import ShapeSpace
-from deepsdf.pipeline.explore import find_code
-from deepsdf.pipeline.layout import CLAMP, COLUMNS, Plane, Style, View, sections_of, sheet
-from deepsdf.pipeline.subjects import Field, Subject, is_file, of_file, of_shape
+from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
+from deepsdf.geometry.sdf.sampling import sample_surface
+from deepsdf.inference.space import ShapeSpace
+from deepsdf.library.names import find_code
+from deepsdf.rendering.colours import nice_maximum, sdf_colours
+from deepsdf.rendering.film import FILM_SUFFIXES, check_film
+from deepsdf.rendering.render import PROBES, error_colours, legend, save_film, save_image
 from deepsdf.workspace import Experiment
 
 T = TypeVar("T")

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from deepsdf.errors import InputError
-from deepsdf.network.bank import SampleBank
+from deepsdf.samples.bank import SampleBank
+from deepsdf.samples.packed import Contents, open_packed
 from deepsdf.splits import Failure, ShapeName
-from deepsdf.training.packed import Contents, open_packed
 from deepsdf.training.ranks import Ranks
 from deepsdf.workspace import DataSource
 

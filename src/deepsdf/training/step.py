@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from deepsdf.network.bank import mix
 from deepsdf.network.objective import LOSSES, code_penalty, ease, eikonal
+from deepsdf.samples.bank import mix
+from deepsdf.samples.packed import ReadAhead
 from deepsdf.specs import Specs
 from deepsdf.training.checkpoint import TrainingState
-from deepsdf.training.packed import ReadAhead
 from deepsdf.training.ranks import Ranks
 from deepsdf.training.samples import SplitSamples
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from deepsdf.errors import InputError
-from deepsdf.geometry.render_camera import Axis
-from deepsdf.viewer.catalogue import catalogue_of
-from deepsdf.viewer.follow import Follower
-from deepsdf.viewer.look_page import DataPage, FilePage
-from deepsdf.viewer.looks import of_path, shapes_of
-from deepsdf.viewer.redraw import FINE
+from deepsdf.rendering.camera import Axis
+from deepsdf.viewer.content.catalogue import catalogue_of
+from deepsdf.viewer.content.follow import Follower
+from deepsdf.viewer.content.looks import of_path, shapes_of
+from deepsdf.viewer.pages.look_page import DataPage, FilePage
+from deepsdf.viewer.pages.space_page import SpacePage, World
+from deepsdf.viewer.scene.redraw import FINE
 from deepsdf.viewer.serve import Page
-from deepsdf.viewer.space_page import SpacePage, World
 from deepsdf.workspace import DataSource, Experiment
 
 

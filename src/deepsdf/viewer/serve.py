@@ -13,8 +13,8 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from deepsdf.errors import InputError
-from deepsdf.geometry.render_camera import Axis
-from deepsdf.viewer.stage import prepare
+from deepsdf.rendering.camera import Axis
+from deepsdf.viewer.scene.stage import prepare
 
 PORT = 8080
 

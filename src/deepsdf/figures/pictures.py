@@ -1,0 +1,106 @@
+"""Pictures of what the pipeline made."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import trimesh
+from scipy.spatial import KDTree
+
+from deepsdf.checkpoints import resolve_epoch
+from deepsdf.errors import DeepSDFError, InputError
+from deepsdf.geometry.meshes import load_mesh
+from deepsdf.geometry.sdf.sampling import SDFSamples
+from deepsdf.library.sources import find_mesh
+from deepsdf.pipeline.evaluate import Score
+from deepsdf.rendering.render import grid_image, render_mesh, render_points, save_image, slice_image
+from deepsdf.splits import ShapeName
+from deepsdf.workspace import DataSource, Experiment
+
+FRAME = 1.0
+"""Pictures of shapes in the unit frame show the unit sphere, so that sizes compare."""
+
+COLUMNS = 4
+"""Pairs of truth and reconstruction in a row."""
+
+
+def unit_picture(mesh: trimesh.Trimesh, size: int = 320) -> np.ndarray:
+    """A mesh of the unit frame, (size, size, 3) uint8."""
+    return render_mesh(mesh, size=size, bound=FRAME)
+
+
+def truth_picture(data: DataSource, shape: ShapeName, size: int = 320) -> np.ndarray | None:
+    """A shape's own mesh where it is still there, else its surface samples; nothing where neither is."""
+    try:
+        normalization = data.load_normalization(shape)
+        source = data.meshes_of(shape.dataset)
+        try:
+            if source is not None:
+                return unit_picture(normalization.apply_mesh(load_mesh(find_mesh(source, shape))), size)
+        except InputError:
+            pass  # moved since; its samples still show it
+        return render_points(normalization.apply(data.load_surface(shape)), size=size, bound=FRAME)
+    except DeepSDFError:
+        return None
+
+
+def scores_picture(
+    experiment: Experiment,
+    data: DataSource,
+    checkpoint: str | int,
+    scores: Sequence[Score],
+    path: str | os.PathLike[str],
+    *,
+    size: int = 320,
+) -> None:
+    """Truth beside reconstruction for each evaluated shape, several pairs in a row, with its chamfer × 10³."""
+    epoch = resolve_epoch(experiment, checkpoint)
+    pairs = []
+    for score in scores:
+        mesh = load_mesh(experiment.reconstructed_mesh_path(epoch, score.shape))
+        pair = [truth_picture(data, score.shape, size), unit_picture(mesh, size)]
+        pairs.append(grid_image([pair], column_labels=[score.shape.instance, f"{score.unit_frame * 1e3:.3f}"], pad=4))
+    rows = [pairs[start : start + COLUMNS] for start in range(0, len(pairs), COLUMNS)]
+    save_image(Path(path), grid_image(rows, pad=16))
+
+
+def strip_picture(
+    meshes: Sequence[trimesh.Trimesh | None],
+    path: str | os.PathLike[str],
+    *,
+    columns: int | None = None,
+    size: int = 320,
+) -> None:
+    """Meshes of the unit frame side by side; None leaves a gap."""
+    drawn = [None if mesh is None else unit_picture(mesh, size) for mesh in meshes]
+    columns = columns or len(drawn)
+    rows = [drawn[start : start + columns] for start in range(0, len(drawn), columns)]
+    save_image(Path(path), grid_image(rows))
+
+
+def samples_picture(path: str | os.PathLike[str], out: str | os.PathLike[str], *, size: int = 640) -> str:
+    """Draw SDF samples: those inside, and the field on the three middle planes as the nearest sample tells it.
+
+    Returns:
+        How many samples lie outside and inside, in words.
+    Raises:
+        InputError: a file that holds no SDF samples, or none at all.
+    """
+    samples = SDFSamples.load(Path(path))
+    if not len(samples):
+        raise InputError(f"{path} holds no samples to draw")
+    tree = KDTree(samples.points)
+
+    def nearest(points: np.ndarray) -> np.ndarray:
+        return samples.distances[tree.query(points, workers=-1)[1]]
+
+    inside = render_points(samples.neg[:, :3], size=size, bound=FRAME) if len(samples.neg) else None
+    slices = [slice_image(nearest, axis=axis, size=size) for axis in ("x", "y", "z")]
+    save_image(
+        Path(out),
+        grid_image([[inside, *slices]], column_labels=["inside samples", "plane x = 0", "plane y = 0", "plane z = 0"]),
+    )
+    return f"{len(samples.pos)} samples outside, {len(samples.neg)} inside"

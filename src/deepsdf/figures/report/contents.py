@@ -1,0 +1,183 @@
+"""What a report says in words, figures and curves: plain values for the page, of whatever files there are."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from deepsdf.errors import InputError
+from deepsdf.figures.report.shapes import webp
+from deepsdf.figures.report.words import WORDS
+from deepsdf.files import read_json
+from deepsdf.library.quality import VERDICTS, QualityFile
+from deepsdf.metrics.summary import METRICS, statistics
+from deepsdf.pipeline.evaluate import Row
+from deepsdf.rendering.colours import nice_maximum
+from deepsdf.splits import ShapeName, read_split
+from deepsdf.training.logs import TrainingLogs
+from deepsdf.workspace import DataSource, Experiment
+
+CURVE = 500
+"""Points of a curve at most."""
+
+LISTED = 500
+"""Shapes in the table of verdicts, doubtful ones first."""
+
+PICTURED = 24
+"""Doubtful shapes whose signs are shown."""
+
+_PICTURE_HEIGHT = 120
+
+
+def metric_table(rows: Sequence[Row], seed: int) -> list[dict[str, Any]]:
+    """Statistics of every metric over the rows that have it, as `summary.json` holds them, with its words."""
+    table = []
+    for name, direction in METRICS.items():
+        values = [row.metrics.get(name) for row in rows]
+        known = np.array([value for value in values if value is not None], np.float64)
+        words = WORDS[name]._asdict()
+        table.append({"name": name, "direction": direction, "count": len(known), **words,
+                      **statistics(known, seed=seed)})  # fmt: skip
+    return table
+
+
+def error_maximum(rows: Sequence[Row]) -> float:
+    """Where error colours end: at most of what nine tenths of the shapes are wrong by, rounded up. Unit frame."""
+    values = [row.metrics.get("hausdorff_95") for row in rows]
+    known = [value for value in values if value is not None]
+    return nice_maximum(np.quantile(known, [0.9])) if known else 1.0
+
+
+def training_curves(experiment: Experiment) -> dict[str, Any]:
+    """The curves of Logs.pth, or why there are none."""
+    try:
+        logs = TrainingLogs.load(experiment.logs_path)
+        losses = np.asarray(logs.loss, np.float64)
+        rates = np.asarray(logs.learning_rate, np.float64)
+        seconds = np.asarray(logs.timing, np.float64)
+        magnitudes = np.array([float(value) for value in logs.latent_magnitude])
+        epochs = len(seconds)
+        if not epochs or not len(losses) or rates.ndim != 2:
+            raise InputError(f"{experiment.logs_path} holds no epochs yet")
+    except (InputError, ValueError, TypeError) as error:
+        return {"missing": str(error)}
+    steps = len(losses) / epochs
+    names = ("decoder", "codes", "hidden matrices")
+    rate_curves = [{"name": name, **curve(rate)} for name, rate in zip(names, rates.T, strict=False)]
+    per_epoch = max(1, round(steps))
+    return {
+        "epochs": epochs,
+        "steps": len(losses),
+        "seconds": float(seconds.sum()),
+        "loss": float(losses[-per_epoch:].mean()),
+        "first_loss": float(losses[:per_epoch].mean()),
+        "charts": [
+            _chart("loss", "Training loss", "loss", [{"name": "loss", **curve(losses, 1 / steps)}], log=True),
+            _chart("rates", "Learning rates", "rate", rate_curves),
+            _chart("time", "Time per epoch", "seconds", [{"name": "time", **curve(seconds)}]),
+            _chart("codes", "Length of the codes", "mean norm", [{"name": "codes", **curve(magnitudes)}]),
+        ],
+    }
+
+
+def _chart(key: str, title: str, unit: str, curves: Sequence[Mapping[str, Any]], log: bool = False) -> dict[str, Any]:
+    ends = ", ".join(f"{each['name']} from {each['y'][0]:.3g} to {each['y'][-1]:.3g}" for each in curves if each["y"])
+    epochs = max((each["x"][-1] for each in curves if each["x"]), default=0)
+    words = f"{title} over {epochs:.0f} epochs: {ends}"
+    return {"key": key, "title": title, "unit": unit, "log": log, "curves": curves, "words": words}
+
+
+def curve(values: np.ndarray, step: float = 1.0) -> dict[str, list[float]]:
+    """A curve of at most `CURVE` points of values (n,): x, y the means of parts, low and high their extremes.
+
+    Args:
+        step: from one value to the next along x; the first one is at `step`.
+    """
+    parts = [part for part in np.array_split(np.arange(len(values)), min(CURVE, max(1, len(values)))) if len(part)]
+    kept = [part[np.isfinite(values[part])] for part in parts]
+    kept = [part for part in kept if len(part)]
+    return {
+        "x": [_short((part.mean() + 1) * step) for part in kept],
+        "y": [_short(values[part].mean()) for part in kept],
+        "low": [_short(values[part].min()) for part in kept],
+        "high": [_short(values[part].max()) for part in kept],
+    }
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.5g}")
+
+
+def data_verdicts(data: DataSource, parts: Mapping[str, Collection[ShapeName]]) -> dict[str, Any]:
+    """The rows of preprocess.csv that belong to parts ("training", "evaluated"), the most doubtful ones first."""
+    qualities = QualityFile(data.quality_path).read()
+    names = {str(shape): shape for shapes in parts.values() for shape in shapes}
+    found = [quality for name, quality in qualities.items() if name in names]
+    found.sort(key=lambda each: (VERDICTS.index(each.verdict), -each.uncertain, each.shape))
+    if not found:
+        return {"missing": f"{data.quality_path} has no verdicts on these shapes; `deepsdf preprocess` writes them."}
+    counts = []
+    for part, shapes in parts.items():
+        own = Counter(qualities[name].verdict if (name := str(shape)) in qualities else "unknown" for shape in shapes)
+        counts.append({"part": part, "shapes": len(shapes), **{each: own[each] for each in (*VERDICTS, "unknown")}})
+    of_part = {part: {str(shape) for shape in shapes} for part, shapes in parts.items()}
+    listed = [
+        {**quality._asdict(), "parts": [part for part in parts if quality.shape in of_part[part]]}
+        for quality in found[:LISTED]
+    ]
+    doubtful = [quality for quality in found if quality.verdict != "ok"][:PICTURED]
+    pictures = [{"quality": quality, "picture": _picture(data, names[quality.shape])} for quality in doubtful]
+    return {
+        "counts": counts,
+        "rows": listed,
+        "more": len(found) - len(listed),
+        "pictures": [each for each in pictures if each["picture"]],
+        "by_shape": {quality.shape: quality.verdict for quality in found},
+    }
+
+
+def _picture(data: DataSource, shape: ShapeName) -> str:
+    """The shape and a slice of its signed field as preprocessing drew them, as base64; nothing where there is none."""
+    with suppress(OSError, ValueError, Image.DecompressionBombError), Image.open(data.picture_path(shape)) as image:
+        return base64.b64encode(webp(image.convert("RGB"), _PICTURE_HEIGHT / image.height)).decode()
+    return ""
+
+
+def settings(experiment: Experiment) -> list[tuple[str, str]]:
+    """specs.json as it is, a row a key; instead why it cannot be read."""
+    try:
+        return flat(read_json(experiment.root / "specs.json", "a settings file (specs.json)"))
+    except InputError as error:
+        return [("specs.json", str(error))]
+
+
+def flat(content: object, name: str = "") -> list[tuple[str, str]]:
+    """JSON as rows of a name and a text; the names of nested values are `key › key`."""
+    if isinstance(content, dict) and content:
+        found = [flat(below, f"{name} › {key}" if name else str(key)) for key, below in content.items()]
+    elif isinstance(content, list) and content and all(isinstance(each, dict) for each in content):
+        found = [flat(each, f"{name} {number}") for number, each in enumerate(content, 1)]
+    else:
+        return [(name, content if isinstance(content, str) else json.dumps(content, ensure_ascii=False))]
+    return [row for rows in found for row in rows]
+
+
+def description(experiment: Experiment) -> str:
+    """Of specs.json, where that can be read."""
+    with suppress(InputError):
+        return experiment.specs.description_text
+    return ""
+
+
+def training_shapes(experiment: Experiment) -> list[ShapeName]:
+    """Of the training split, as far as it can still be read."""
+    with suppress(InputError):
+        return read_split(experiment.specs.train_split)
+    return []

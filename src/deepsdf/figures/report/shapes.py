@@ -1,0 +1,200 @@
+"""What a report shows of one shape: pictures, and meshes for the 3D view."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import trimesh
+from PIL import Image
+from scipy.spatial import KDTree
+
+from deepsdf.errors import DeepSDFError
+from deepsdf.figures.pictures import FRAME
+from deepsdf.figures.report.packing import Packed, for_view, pack
+from deepsdf.geometry.meshes import load_mesh
+from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
+from deepsdf.kernels.launch import limited_threads
+from deepsdf.pipeline.measure import missing, true_surface
+from deepsdf.rendering.render import error_picture, render_mesh, render_points
+from deepsdf.splits import ShapeName
+from deepsdf.workspace import DataSource, Experiment
+
+FEWEST_FACES = 300
+"""A mesh that has room for no more than this is not worth a view."""
+
+POINTS_SHOWN = 8_000
+
+_SIZES = (1.0, 0.7, 0.5, 0.35)  # of a picture, where there is not room for all of it
+_QUALITY = 80  # of WebP
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How shapes are drawn.
+
+    Attributes:
+        epoch: whose reconstructions.
+        size: pixels a side.
+        faces: of each mesh of the 3D view, about, at most; 0: none.
+        error_max: where error colours end, unit frame.
+        budget: characters that a shape's pictures and meshes may take in the page, as base64.
+    """
+
+    epoch: int
+    size: int
+    faces: int
+    error_max: float
+    budget: int
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What was drawn of a shape; what could not be is not there, and `notes` say why.
+
+    Attributes:
+        pictures: WebP files: "truth", "reconstruction", "error".
+        meshes: "truth" and "reconstruction", unit frame; their values are distances to the other one.
+        faces: of the meshes themselves.
+        complete: everything is there.
+    """
+
+    pictures: Mapping[str, bytes] = field(default_factory=dict)
+    meshes: Mapping[str, Packed] = field(default_factory=dict)
+    faces: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    complete: bool = True
+
+
+@dataclass(frozen=True)
+class _Side:
+    """A surface of the unit frame: a mesh, or only points (n, 3) of it.
+
+    Attributes:
+        distance: of points (n, 3) to it, (n,).
+        nearest: of points (n, 3), points (n, 3) on it.
+    """
+
+    distance: Callable[[np.ndarray], np.ndarray]
+    nearest: Callable[[np.ndarray], np.ndarray]
+    mesh: trimesh.Trimesh | None = None
+    points: np.ndarray | None = None
+
+    @classmethod
+    def of_mesh(cls, surface: MeshSDF) -> _Side:
+        return cls(surface.distance, lambda points: surface.closest(points)[0], mesh=surface.mesh)
+
+    @classmethod
+    def of_points(cls, points: np.ndarray) -> _Side:
+        tree = KDTree(points)
+        return cls(
+            lambda at: tree.query(at)[0],
+            lambda at: points[tree.query(at)[1]],
+            points=points[:: -(-len(points) // POINTS_SHOWN)],
+        )
+
+
+def draw(experiment: Experiment, data: DataSource, shape: ShapeName, drawing: Drawing) -> Drawn:
+    """Pictures and meshes of one shape, as far as its files are there and whole."""
+    with limited_threads(1):  # workers share the cores already
+        truth, notes = _truth(data, shape)
+        complete = truth is not None
+        reconstruction = None
+        reason = missing(experiment, drawing.epoch, shape)
+        if reason is None:
+            try:
+                mesh = load_mesh(experiment.reconstructed_mesh_path(drawing.epoch, shape))
+                reconstruction = _Side.of_mesh(MeshSDF(mesh, sign="winding", device="cpu"))  # its faces as stored
+            except DeepSDFError as error:
+                reason = f"the reconstruction cannot be drawn: {error}"
+        if reason is not None:
+            complete, notes = False, [*notes, reason]
+        pictures = _fitting(_pictures(truth, reconstruction, drawing), drawing.budget)
+        room = drawing.budget - sum(_as_text(len(content)) for content in pictures.values())
+        sides = {"truth": truth, "reconstruction": reconstruction}
+        meshes = _meshes({name: side for name, side in sides.items() if side}, drawing.faces, room)
+        if drawing.faces and (truth or reconstruction) and not meshes:
+            notes.append("there was no room for a 3D view")
+        own = {name: len(side.mesh.faces) for name, side in sides.items() if side and side.mesh is not None}
+    return Drawn(pictures, meshes, own, tuple(notes), complete)
+
+
+def _truth(data: DataSource, shape: ShapeName) -> tuple[_Side | None, list[str]]:
+    """The surface that `evaluate` measures against; and why it is not the mesh, if so."""
+    try:
+        normalization = data.load_normalization(shape)
+        samples = normalization.apply(data.load_surface(shape))
+    except DeepSDFError as error:
+        return None, [f"the truth cannot be drawn: {error}"]
+    try:
+        return _Side.of_mesh(true_surface(data, shape, normalization, samples)), []
+    except DeepSDFError as error:
+        return _Side.of_points(samples), [f"the truth is shown by its surface samples: {error}"]
+
+
+def _pictures(truth: _Side | None, reconstruction: _Side | None, drawing: Drawing) -> dict[str, Image.Image]:
+    found = {name: side for name, side in (("truth", truth), ("reconstruction", reconstruction)) if side}
+    drawn = {name: _picture(side, drawing.size) for name, side in found.items()}
+    if truth and reconstruction and reconstruction.mesh is not None:
+        drawn["error"] = error_picture(
+            reconstruction.mesh, truth.distance, maximum=drawing.error_max, legend=False,
+            size=drawing.size, bound=FRAME, device="cpu",
+        )  # fmt: skip
+    return {name: Image.fromarray(picture) for name, picture in drawn.items()}
+
+
+def _picture(side: _Side, size: int) -> np.ndarray:
+    if side.mesh is not None:
+        return render_mesh(side.mesh, size=size, bound=FRAME, device="cpu")
+    assert side.points is not None
+    return render_points(side.points, size=size, bound=FRAME)
+
+
+def _fitting(pictures: Mapping[str, Image.Image], budget: int) -> dict[str, bytes]:
+    """Pictures as WebP: whole, or smaller, or not at all, so that they take half the budget at most."""
+    for scale in _SIZES:
+        files = {name: webp(picture, scale) for name, picture in pictures.items()}
+        if sum(_as_text(len(content)) for content in files.values()) <= budget // 2:
+            return files
+    return {}
+
+
+def webp(picture: Image.Image, scale: float = 1.0) -> bytes:
+    """A picture's WebP file, smaller by a factor."""
+    size = tuple(max(1, round(side * scale)) for side in picture.size)
+    file = io.BytesIO()
+    picture.resize((size[0], size[1])).save(file, "WEBP", quality=_QUALITY, method=4)
+    return file.getvalue()
+
+
+def _meshes(sides: Mapping[str, _Side], faces: int, room: int) -> dict[str, Packed]:
+    """Meshes of as many faces as there is room for; none of them where that is too few to see anything."""
+    while sides and faces >= FEWEST_FACES:
+        packed = {name: _packed(side, [other for other in sides.values() if other is not side], faces)
+                  for name, side in sides.items()}  # fmt: skip
+        size = sum(_as_text(len(mesh.content)) for mesh in packed.values())
+        if size <= room:
+            return packed
+        faces = int(faces * min(0.9, 0.95 * room / size))
+    return {}
+
+
+def _packed(side: _Side, others: list[_Side], faces: int) -> Packed:
+    """A side for the view, and its distances to the other side, if there is one."""
+    none = np.zeros((0, 3), np.int64)
+    if side.mesh is not None:
+        vertices, triangles = for_view(side.mesh, faces)
+    else:
+        assert side.points is not None
+        vertices, triangles = side.points[:: -(-2 * len(side.points) // faces)], none
+    if not others:
+        return pack(vertices, triangles)
+    # Of the surface itself: collapsed edges move vertices off it, by more than a good reconstruction is wrong.
+    return pack(vertices, triangles, others[0].distance(side.nearest(vertices)).astype(np.float64))
+
+
+def _as_text(size: int) -> int:
+    """Characters of so many bytes in base64."""
+    return 4 * -(-size // 3)

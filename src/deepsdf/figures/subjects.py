@@ -1,0 +1,108 @@
+"""What a picture shows: shapes of files and of experiments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import trimesh
+from scipy.spatial import KDTree
+
+from deepsdf.errors import InputError, NoFacesError, NoSurfaceError
+from deepsdf.geometry.meshes import MESH_SUFFIXES, Normalization, load_mesh
+from deepsdf.geometry.point_clouds import load_points
+from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
+from deepsdf.geometry.sdf.sampling import SDFSamples
+from deepsdf.inference.space import Shape
+
+FILE_SUFFIXES = (*MESH_SUFFIXES, ".npz")
+
+NEIGHBOURS = 8
+"""Samples that tell the signed distance between them."""
+
+Field = Callable[[np.ndarray], np.ndarray]
+"""Signed distance (n,) of points (n, 3)."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A mesh, or else points, or else nothing: a learned shape without a surface.
+
+    `field` makes its signed distance, which may take a while; a bare point cloud has none. `unit`: it is of the unit
+    frame.
+    """
+
+    name: str
+    mesh: trimesh.Trimesh | None = None
+    points: np.ndarray | None = None
+    field: Callable[[], Field] | None = None
+    unit: bool = False
+
+    def in_unit_frame(self, device: str, normalization: Normalization | None = None) -> Subject:
+        """Moved there where it is of another: by its own normalisation, unless one is given."""
+        if self.unit or self.mesh is None:
+            return self
+        mesh = (normalization or Normalization.fit(self.mesh)).apply_mesh(self.mesh)
+        return replace(self, mesh=mesh, field=lambda: MeshSDF(mesh, device=device), unit=True)
+
+
+def is_file(name: str) -> bool:
+    """Whether it names a file to draw, and not a shape of an experiment."""
+    return Path(name).suffix.lower() in FILE_SUFFIXES and Path(name).is_file()
+
+
+def of_file(path: Path, device: str) -> Subject:
+    """A mesh, points where the file has no faces, or SDF samples.
+
+    Raises:
+        InputError: another suffix, or a file that cannot be read.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in FILE_SUFFIXES:
+        kinds = ", ".join(FILE_SUFFIXES)
+        raise InputError(f"{path}: cannot be drawn; give a file ({kinds}), or an experiment that has a shape so named")
+    if suffix == ".npz":
+        return _of_samples(path)
+    try:
+        mesh = load_mesh(path)
+    except NoFacesError as error:
+        with suppress(InputError):  # no points either: the mesh reader said it well
+            return Subject(path.stem, points=load_points(path))
+        raise error
+    return Subject(path.stem, mesh, field=lambda: MeshSDF(mesh, device=device))
+
+
+def _of_samples(path: Path) -> Subject:
+    """Samples inside, which look like the shape; those nearest to the surface where none is inside."""
+    samples = SDFSamples.load(path)
+    if not len(samples):
+        raise InputError(f"{path} holds no samples to draw")
+    shown = samples.neg[:, :3]
+    if not len(shown):
+        shown = samples.points[np.argsort(samples.distances)[: max(1, len(samples) // 10)]]
+
+    def between() -> Field:
+        tree, signed = KDTree(samples.points), samples.distances
+        ranks = range(1, min(NEIGHBOURS, len(signed)) + 1)
+
+        def field(points: np.ndarray) -> np.ndarray:
+            """The mean of some samples near by, the nearer the heavier: one alone would show its cell."""
+            away, found = tree.query(points, ranks, workers=-1)  # pyright: ignore[reportArgumentType]
+            weights = 1 / np.maximum(away, 1e-9) ** 2
+            return (weights * signed[found]).sum(axis=1) / weights.sum(axis=1)
+
+        return field
+
+    return Subject(path.stem, points=shown, field=between, unit=True)
+
+
+def of_shape(name: str, shape: Shape, resolution: int) -> Subject:
+    """A learned shape, meshed."""
+    try:
+        mesh = shape.mesh(resolution)
+    except NoSurfaceError:
+        mesh = None
+    return Subject(name, mesh, field=lambda: shape, unit=True)

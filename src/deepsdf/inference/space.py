@@ -1,0 +1,417 @@
+"""A trained shape space: its decoder, its training codes, and what one does with them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+import torch
+import trimesh
+from torch import Tensor
+
+from deepsdf.checkpoints import load_codes, load_decoder
+from deepsdf.devices import fast_bfloat16, resolve_device
+from deepsdf.errors import InputError
+from deepsdf.geometry.sdf.sampling import SDFSamples
+from deepsdf.inference.fit.fitting import FINAL_SAMPLES, Fit, OnStep, Optimizer, assess, fit_adam
+from deepsdf.inference.fit.problem import CodeProblem, Draw
+from deepsdf.inference.fit.schedule import fit_lm
+from deepsdf.inference.paths import Path, code_path
+from deepsdf.network.codes import CodePrior
+from deepsdf.network.decoder import Decoder
+from deepsdf.network.priors import CodeMixture, blend
+from deepsdf.samples.bank import SampleBank
+from deepsdf.workspace import Experiment
+
+if TYPE_CHECKING:
+    from deepsdf.geometry.meshes import Normalization
+    from deepsdf.geometry.scanning.scan import Scan
+    from deepsdf.inference.complete.alignment import Pose
+    from deepsdf.inference.complete.completion import Completion
+    from deepsdf.inference.edit.constraints import Constraint
+    from deepsdf.inference.edit.editing import Edit
+
+CHUNK = 32_768
+"""Points evaluated at once: their activations stay in a processor's cache."""
+
+GRADIENT_CHUNK = 16_384
+"""As many with gradients, which keep every layer's activations."""
+
+MESH_TOLERANCE = 1 / 64
+"""Of a cell: finer than what a decoder knows of its shape; see `polygonize`."""
+
+MAX_CANDIDATES, RANDOM_CANDIDATES = 256, 32
+"""Training codes, and draws from the prior, looked at for a start of a fit."""
+
+ROUGH_SAMPLES = 16_000
+"""Shapes of more are fitted in bfloat16, where the device is quick at it."""
+
+Draws = Literal["gaussian", "mixture", "nearest"]
+
+Observations = SDFSamples | np.ndarray | Tensor
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One shape of the space: a field, in the unit frame.
+
+    Attributes:
+        decoder: shared with the space.
+        code: (L,).
+    """
+
+    decoder: Decoder
+    code: Tensor
+
+    def __call__(self, points: np.ndarray) -> np.ndarray:
+        """Signed distance of points (n, 3): (n,) float32, negative inside."""
+        return self.sdf(points)
+
+    @torch.no_grad()
+    def sdf(self, points: np.ndarray) -> np.ndarray:
+        """Signed distance of points (n, 3), unit frame: (n,) float32, negative inside."""
+        points = _points(points)
+        found = np.empty(len(points), np.float32)
+        for start in range(0, len(points), CHUNK):
+            chunk = torch.from_numpy(points[start : start + CHUNK]).to(self.code.device)
+            found[start : start + CHUNK] = self.decoder(self.code[None], chunk[None])[0].cpu().numpy()
+        return found
+
+    def sdf_and_gradient(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Signed distances (n,) of points (n, 3), unit frame, and their gradients (n, 3), float32."""
+        points = _points(points)
+        values, gradients = np.empty(len(points), np.float32), np.empty((len(points), 3), np.float32)
+        for start in range(0, len(points), GRADIENT_CHUNK):
+            part = slice(start, start + GRADIENT_CHUNK)
+            with torch.enable_grad():
+                chunk = torch.from_numpy(points[part]).to(self.code.device).requires_grad_(True)
+                sdf = self.decoder(self.code.detach()[None], chunk[None])[0]
+                (gradient,) = torch.autograd.grad(sdf.sum(), chunk)
+            values[part], gradients[part] = sdf.detach().cpu().numpy(), gradient.cpu().numpy()
+        return values, gradients
+
+    def mesh(
+        self,
+        resolution: int = 256,
+        *,
+        bound: float = 1.0,
+        method: Literal["sparse", "dense"] = "sparse",
+        vertices: Literal["exact", "linear"] = "exact",
+        tolerance: float = MESH_TOLERANCE,
+        lipschitz: float | None = None,
+        closed: bool = False,
+    ) -> trimesh.Trimesh:
+        """The shape's surface, unit frame, faces outward; see `deepsdf.polygonize` for arguments and errors."""
+        from deepsdf.geometry.isosurface.polygonize import polygonize
+
+        return polygonize(
+            self,
+            resolution=resolution,
+            bound=bound,
+            method=method,
+            vertices=vertices,
+            tolerance=tolerance,
+            lipschitz=lipschitz,
+            closed=closed,
+        )
+
+
+class ShapeSpace:
+    """A decoder, its training codes and their prior.
+
+    Attributes:
+        decoder: in evaluation mode, on `device`.
+        codes: (scenes, L), row k is the k-th shape of the training split.
+        clamping_distance: δ of the training.
+        epoch: of the checkpoint.
+        device: where it computes.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        codes: Tensor,
+        *,
+        clamping_distance: float = 0.1,
+        epoch: int = 0,
+        device: str = "auto",
+    ) -> None:
+        self.device = resolve_device(device)
+        self.decoder = decoder.to(self.device).eval()
+        self.codes = codes.detach().float().to(self.device)
+        self.clamping_distance = clamping_distance
+        self.epoch = epoch
+        if self.codes.ndim != 2 or self.codes.shape[1] != decoder.code_length:
+            raise InputError(f"codes have shape {tuple(codes.shape)}; the decoder takes (n, {decoder.code_length})")
+
+    @classmethod
+    def load(
+        cls,
+        experiment: Experiment | str | os.PathLike[str],
+        checkpoint: str | int = "latest",
+        device: str = "auto",
+    ) -> ShapeSpace:
+        """A trained experiment's space, also the original's and its descendants'.
+
+        Raises:
+            InputError: no such experiment or checkpoint, or one that is broken or does not fit specs.json.
+        """
+        experiment = experiment if isinstance(experiment, Experiment) else Experiment.open(experiment)
+        decoder, epoch = load_decoder(experiment, checkpoint)
+        codes, codes_epoch = load_codes(experiment, checkpoint)
+        if codes_epoch != epoch:
+            raise InputError(
+                f"the checkpoint {checkpoint!r} of {experiment.root} has a model of epoch {epoch}, "
+                f"but codes of epoch {codes_epoch}"
+            )
+        return cls(decoder, codes, clamping_distance=experiment.specs.clamping_distance, epoch=epoch, device=device)
+
+    @property
+    def code_length(self) -> int:
+        return self.decoder.code_length
+
+    @cached_property
+    def is_trained(self) -> Tensor:
+        """(scenes,), which rows of `codes` are not all zero: those belong to shapes that could not be trained on."""
+        return self.codes.abs().sum(dim=1) > 0
+
+    @cached_property
+    def trained_codes(self) -> Tensor:
+        """The rows of `codes` that are trained."""
+        return self.codes[self.is_trained]
+
+    @cached_property
+    def prior(self) -> CodePrior:
+        """The Gaussian that the trained codes amount to."""
+        if len(self.trained_codes) < 2:
+            raise InputError(f"a prior needs at least 2 training codes; this space has {len(self.trained_codes)}")
+        return CodePrior.fit(self.trained_codes)
+
+    def shape(self, code: Tensor | np.ndarray | Sequence[float] | int) -> Shape:
+        """The shape of a code (L,), or of the training code of that number."""
+        if isinstance(code, int | np.integer):
+            if not -len(self.codes) <= code < len(self.codes):
+                raise InputError(f"there is no training code {code}; there are {len(self.codes)}")
+            return Shape(self.decoder, self.codes[code])
+        found = torch.as_tensor(code, dtype=torch.float32, device=self.device).detach().reshape(-1)
+        if len(found) != self.code_length:
+            raise InputError(f"a code of {len(found)} numbers was given; this space has codes of {self.code_length}")
+        return Shape(self.decoder, found)
+
+    def fit(
+        self,
+        observations: Observations | Sequence[Observations],
+        *,
+        optimizer: Optimizer = "lm",
+        steps: int | None = None,
+        samples: int | None = None,
+        best_of: int = 1,
+        seed: int = 0,
+        on_step: OnStep | None = None,
+    ) -> Fit:
+        """Find the codes that explain observed signed distances, batched over shapes.
+
+        Args:
+            observations: SDFSamples, or points with distances (n, 4), unit frame; one or a list.
+            optimizer: "lm" (Gauss-Newton, a few dozen steps, and small ones after it where the space is rough) or
+                "adam" (the original's).
+            steps: at most; by default 1000 for "lm", 800 for "adam".
+            samples: of a shape a step; by default up to 32000 for "lm", 8000 for "adam".
+            best_of: fit so often, with seeds from `seed` on, and keep for each shape the fit of the lowest loss (the
+                better of two in the paper's table 3).
+            seed: the same seed gives the same code on the CPU, whatever is fitted beside it (to rounding).
+            on_step: told the step and the number of steps, of all fits together.
+        Returns:
+            Codes (b, L) and losses (b,), in the order given; b is 1 for a single observation.
+        Raises:
+            InputError: no observations, ones that are not finite (n, 4), or an unknown optimizer.
+        """
+        single = isinstance(observations, SDFSamples | np.ndarray | Tensor)
+        listed = [observations] if single else list(observations)  # pyright: ignore[reportArgumentType]
+        if not listed:
+            raise InputError("no observations were given to fit")
+        chosen: dict[str, Any] = {
+            name: value for name, value in (("steps", steps), ("samples", samples)) if value is not None
+        }
+        for name, least in (("steps", 1), ("samples", 2)):
+            if chosen.get(name, least) < least:
+                raise InputError(f"{name} is {chosen[name]}; it must be at least {least}")
+        if best_of < 1:
+            raise InputError(f"best_of is {best_of}; it must be at least 1")
+        if optimizer not in get_args(Optimizer):
+            raise InputError(f"optimizer is {optimizer!r}; it may be 'lm' or 'adam'")
+        rows = [_sides(item, number) for number, item in enumerate(listed)]
+        # Its rounding is less than chance where samples are drawn anew; more than the last steps where they are not.
+        rough = [fast_bfloat16(self.device) and sum(map(len, sides)) > ROUGH_SAMPLES for sides in rows]
+        kinds = [kind for kind in (False, True) if kind in rough]
+        members = [[number for number, own in enumerate(rough) if own == kind] for kind in kinds]
+        fits: list[Fit] = []
+        decoder = self.decoder.folded()
+        for place, (kind, own) in enumerate(zip(kinds, members, strict=True)):
+            problem = CodeProblem(decoder, self.prior, self.clamping_distance, kind)
+            bank = SampleBank.of([rows[number] for number in own]).to(self.device)
+            told = on_step and _shifted(on_step, place, len(kinds))
+            fits.append(self._best_fit(problem, bank, optimizer, best_of, seed, told, chosen))
+        return fits[0] if len(fits) == 1 else Fit.joined(fits, members)
+
+    def _best_fit(
+        self,
+        problem: CodeProblem,
+        bank: SampleBank,
+        optimizer: Optimizer,
+        best_of: int,
+        seed: int,
+        on_step: OnStep | None,
+        chosen: dict[str, Any],
+    ) -> Fit:
+        """Of a bank's shapes, each the best of so many fits."""
+        judged: Draw | None = None
+        fits: list[Fit] = []
+        for run in range(best_of):
+            # One a shape: its code does not depend on which others are fitted beside it.
+            generator = [torch.Generator(self.device).manual_seed(seed + run) for _ in range(len(bank))]
+            told = on_step and _shifted(on_step, run, best_of)
+            drawn = Draw(*bank.spread(FINAL_SAMPLES, generator))
+            judged = judged or drawn  # all fits by the same samples
+            if optimizer == "adam":
+                # δ is 0.1 whatever the training's: the original has it as a literal.
+                found = fit_adam(problem.decoder, bank, generator=generator, on_step=told, **chosen)
+            else:
+                every = -(-len(self.trained_codes) // MAX_CANDIDATES)
+                candidates, draws = self.trained_codes[::every], self._draws(RANDOM_CANDIDATES, seed + run)
+                found = fit_lm(
+                    problem, bank, candidates=candidates, draws=draws, generator=generator, on_step=told, **chosen
+                )
+            fits.append(assess(problem, bank, found, judged))
+        return Fit.best(fits)
+
+    def _draws(self, count: int, seed: int) -> Tensor:
+        return self.prior.sample(count, torch.Generator().manual_seed(seed))
+
+    def complete(
+        self,
+        scan: Scan,
+        *,
+        pose: Pose = "none",
+        normalization: Normalization | None = None,
+        up: str = "y",
+        any_way_up: bool = False,
+        eta: float = 0.01,
+        noise: float | None = None,
+        free_space: float = 1.0,
+        points: int = 500,
+        seed: int = 0,
+    ) -> Completion:
+        """Find the whole shape that explains a partial scan, and where it stands.
+
+        Shapes of a space lie in the unit frame (middle of the bounding box at the origin, scaled into the unit
+        sphere). What a part of a shape is normalised by cannot be told from that part: a scan in another frame needs
+        the shape's normalization, or `pose="similarity"`, which finds everything.
+
+        Args:
+            pose: what else to find. "none": the scan is in the unit frame. "yaw": how it is turned about the axis
+                `up`, and moved. "rigid": how it is turned and moved. "similarity": its scale, too.
+            normalization: from the scan's frame to the unit frame, as far as it is known.
+            up: the axis of the unit frame that is up, in the scan as well: the search starts from turns about it.
+            any_way_up: the scan may be turned in any way; "rigid" and "similarity" only, several times as long.
+            eta: η, how far along the normals signed distances are told, unit frame.
+            noise: standard deviation of the scan's points, its own lengths; None: found from what is left over.
+            free_space: weight of a point that the cameras saw through, where one of the surface has 1; 0 leaves it out.
+            points: of the surface, that the fit asks.
+            seed: the same seed gives the same result on the CPU.
+        Raises:
+            InputError: a scan that is not in the unit frame where it should be, or options that cannot be.
+        """
+        from deepsdf.inference.complete.completion import complete
+
+        return complete(
+            self,
+            scan,
+            pose=pose,
+            normalization=normalization,
+            up=up,
+            any_way_up=any_way_up,
+            eta=eta,
+            noise=noise,
+            free_space=free_space,
+            points=points,
+            seed=seed,
+        )
+
+    def interpolate(self, code_a: Tensor, code_b: Tensor, steps: int = 8, *, path: Path = "linear") -> list[Shape]:
+        """Shapes from one code to another, both ends included.
+
+        Args:
+            path: "linear", the straight line; "prior", over training codes that lie between, so that no shape on the
+                way is far from all training shapes (see `deepsdf.inference.paths`).
+        """
+        a, b = self.shape(code_a).code, self.shape(code_b).code
+        return [self.shape(code) for code in code_path(a, b, steps, path=path, codes=self.trained_codes)]
+
+    def edit(self, code: Tensor | np.ndarray | Sequence[float] | int, constraints: Sequence[Constraint]) -> Edit:
+        """The shape nearest to a code's, in the prior's standard deviations, that keeps constraints.
+
+        Args:
+            constraints: `Through`, `Box` and `Size` of `deepsdf.inference.edit.constraints`, unit frame.
+        Returns:
+            The shape, and how well each constraint is kept. Where `doubt` is not None it is not what was asked for:
+            constraints that no shape of the space keeps together end in a compromise.
+        Raises:
+            InputError: constraints that are no constraints, or contradict each other in any space.
+            NoSurfaceError: the code has no surface.
+        """
+        from deepsdf.inference.edit.editing import edit
+
+        return edit(self, self.shape(code), constraints)
+
+    def sample(self, count: int, *, prior: Draws = "gaussian", seed: int = 0) -> list[Shape]:
+        """New shapes.
+
+        Args:
+            prior: "gaussian": by the mean and covariance of the training codes. "mixture": a Gaussian half as wide
+                about each of them, with that mean and covariance in all. "nearest": random means of a training code
+                and the 2 nearest to it.
+        """
+        if count < 1:
+            raise InputError(f"count is {count}; at least 1 shape can be drawn")
+        generator = torch.Generator().manual_seed(seed)
+        if prior == "gaussian":
+            codes = self.prior.sample(count, generator)
+        elif prior == "mixture":
+            codes = CodeMixture.fit(self.trained_codes, self.prior).sample(count, generator)
+        elif prior == "nearest":
+            if not len(self.trained_codes):
+                raise InputError("this space has no training codes to draw from")
+            codes = blend(self.trained_codes, count, generator)
+        else:
+            raise InputError(f"prior is {prior!r}; it may be {', '.join(get_args(Draws))}")
+        return [self.shape(code) for code in codes]
+
+
+def _shifted(on_step: OnStep, run: int, runs: int) -> OnStep:
+    return lambda step, steps: on_step(run * steps + step, runs * steps)
+
+
+def _points(points: np.ndarray) -> np.ndarray:
+    points = np.array(points, np.float32)  # a copy: torch takes no reversed or read-only arrays
+    if points.ndim != 2 or points.shape[1] != 3:
+        raise InputError(f"points have shape {points.shape}; (n, 3) was expected")
+    return points
+
+
+def _sides(observation: Observations, number: int) -> tuple[Tensor, Tensor]:
+    """Outside and inside rows of one observation."""
+    if isinstance(observation, SDFSamples):
+        outside, inside = torch.tensor(observation.pos), torch.tensor(observation.neg)
+    else:
+        rows = torch.as_tensor(observation, dtype=torch.float32)
+        if rows.ndim != 2 or rows.shape[1] != 4:
+            raise InputError(f"observation {number} has shape {tuple(rows.shape)}; rows x y z sdf (n, 4) were expected")
+        outside, inside = rows[rows[:, 3] > 0], rows[rows[:, 3] <= 0]
+    if not len(outside) + len(inside) or not torch.isfinite(outside).all() or not torch.isfinite(inside).all():
+        raise InputError(f"observation {number} is empty or holds values that are not finite")
+    return outside, inside

@@ -1,0 +1,249 @@
+"""New shapes from a space's prior: meshes, the nearest training shape beside each, and how good they are as a set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import trimesh
+
+from deepsdf.checkpoints import save_code
+from deepsdf.errors import InputError
+from deepsdf.figures.pictures import FRAME, unit_picture
+from deepsdf.files import check_folder, csv_text, write_text
+from deepsdf.geometry.sdf.sampling import sample_surface
+from deepsdf.inference.space import Draws, Shape, ShapeSpace
+from deepsdf.library.names import OnStep, Progress, meshed, training_names
+from deepsdf.library.neighbours import Neighbour, TrainingSurfaces
+from deepsdf.metrics.generated_sets import ShapeDistance, generation_metrics
+from deepsdf.pipeline.reconstruct import save_mesh
+from deepsdf.rendering.render import grid_image, render_mesh, save_image
+from deepsdf.splits import read_split
+from deepsdf.workspace import DataSource, Experiment
+
+PICTURED, PAIRS, SIZE = 24, 4, 220
+"""Samples in a picture at most, of them in a row, and pixels of each."""
+
+STONE = (200, 198, 192)
+"""Colour of training shapes beside samples."""
+
+TRAINING = "training shapes"
+HELD_OUT = "held-out shapes"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Held-out shapes that samples are measured by.
+
+    Attributes:
+        data: their data source, with surface samples.
+        split: the file that names them.
+        distance, points: see `geometry.generation`; points of each surface.
+    """
+
+    data: DataSource
+    split: Path
+    distance: ShapeDistance = "chamfer"
+    points: int = 2048
+
+    def surfaces(self, seed: int) -> list[np.ndarray]:
+        """Of each shape points, unit frame.
+
+        Raises:
+            InputError: surface samples or normalizations that are missing, or too few points.
+        """
+        rng, found = np.random.default_rng(seed), []
+        for shape in read_split(self.split):
+            points = self.data.load_normalization(shape).apply(self.data.load_surface(shape))
+            if len(points) < self.points:
+                raise InputError(f"{shape} has {len(points)} surface samples; {self.points} are asked for (--points)")
+            found.append(points[rng.choice(len(points), self.points, replace=False)])
+        return found
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one way of making shapes came to; figures are None where no reference was given.
+
+    Attributes:
+        source: a prior, or the training or held-out shapes, for comparison.
+        shapes: with a surface.
+        to_training: median chamfer distance to the nearest training shape.
+    """
+
+    source: str
+    shapes: int
+    references: int | None = None
+    coverage: float | None = None
+    minimum_matching_distance: float | None = None
+    one_nn_accuracy: float | None = None
+    to_training: float | None = None
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What was made. `empty`: samples without a surface, by prior and number."""
+
+    rows: list[Row]
+    pictures: list[Path]
+    empty: list[str]
+
+
+def sample(
+    experiment: Experiment,
+    count: int,
+    folder: Path,
+    *,
+    checkpoint: str | int = "latest",
+    priors: Sequence[Draws] = ("gaussian",),
+    reference: Reference | None = None,
+    resolution: int = 128,
+    device: str = "auto",
+    seed: int = 0,
+    on_step: OnStep | None = None,
+) -> Samples:
+    """Draw, mesh and measure new shapes; with several priors, each in a folder of its name.
+
+    Writes sample_<k>.ply (unit frame) and sample_<k>.pth, its code; samples.png, each sample with its nearest training
+    shape beside it, and that one's chamfer × 10³; samples.csv; and, with a reference, generation.csv: coverage, minimum
+    matching distance and 1-NN accuracy of each prior, and of as many training shapes, which no prior can be expected
+    to beat.
+
+    Raises:
+        InputError: no such prior, or a reference that cannot be read.
+        NoSurfaceError: none of a prior's shapes has one.
+    """
+    check_folder(folder)
+    space = ShapeSpace.load(experiment, checkpoint, device)
+    held_out = [] if reference is None else reference.surfaces(seed)
+    drawn = {prior: space.sample(count, prior=prior, seed=seed) for prior in priors}
+    training = TrainingSurfaces(space, 2048 if reference is None else reference.points, seed)
+    rows_drawn = [] if reference is None else _some_rows(space, count, seed)
+    progress = Progress(2 * count * len(priors) + len(rows_drawn) + len(held_out), on_step)
+    names = [name.instance for name in training_names(experiment, space)]
+    rows, pictures, empty = [], [], []
+    for prior, shapes in drawn.items():
+        place = folder if len(drawn) == 1 else folder / prior
+        meshes = meshed(shapes, resolution, progress.told)
+        empty += [f"{prior} {number}" for number, mesh in enumerate(meshes) if mesh is None]
+        surfaces = [None if mesh is None else sample_surface(mesh, training.points, seed=seed) for mesh in meshes]
+        near = []
+        for surface in surfaces:
+            near.append(None if surface is None else training.nearest(surface))
+            progress.told()
+        _write(place, shapes, meshes, near, names)
+        pictures.append(place / "samples.png")
+        save_image(pictures[-1], _picture(meshes, near, training, names))
+        rows.append(_row(prior, surfaces, near, held_out, reference))
+    if reference is not None:
+        rows += _for_comparison(training, rows_drawn, held_out, reference, progress)
+        _write_rows(folder / "generation.csv", rows, reference)
+    return Samples(rows, pictures, empty)
+
+
+def _for_comparison(
+    training: TrainingSurfaces,
+    drawn: Sequence[int],
+    held_out: Sequence[np.ndarray],
+    reference: Reference,
+    progress: Progress,
+) -> list[Row]:
+    """Training shapes as if they were samples, and how far held-out shapes are from training shapes."""
+    surfaces = []
+    for row in drawn:
+        surfaces.append(training.surface(row))
+        progress.told()
+    near = []
+    for surface in held_out:
+        near.append(training.nearest(surface))
+        progress.told()
+    return [
+        _row(TRAINING, surfaces, [], held_out, reference),
+        Row(HELD_OUT, len(held_out), to_training=_median(near)),
+    ]
+
+
+def _some_rows(space: ShapeSpace, count: int, seed: int) -> list[int]:
+    trained = np.flatnonzero(space.is_trained.cpu().numpy())
+    return [int(row) for row in np.random.default_rng(seed).permutation(trained)[:count]]
+
+
+def _row(
+    source: str,
+    surfaces: Sequence[np.ndarray | None],
+    near: Sequence[Neighbour | None],
+    held_out: Sequence[np.ndarray],
+    reference: Reference | None,
+) -> Row:
+    known = [surface for surface in surfaces if surface is not None]
+    if reference is None:
+        return Row(source, len(known), to_training=_median(near))
+    found = generation_metrics(known, held_out, distance=reference.distance)
+    return Row(
+        source,
+        len(known),
+        found.references,
+        found.coverage,
+        found.minimum_matching_distance,
+        found.one_nn_accuracy,
+        _median(near),
+    )
+
+
+def _median(near: Sequence[Neighbour | None]) -> float | None:
+    known = [one.chamfer for one in near if one is not None]
+    return float(np.median(known)) if known else None
+
+
+def _write(
+    folder: Path,
+    shapes: Sequence[Shape],
+    meshes: Sequence[trimesh.Trimesh | None],
+    near: Sequence[Neighbour | None],
+    names: Sequence[str],
+) -> None:
+    lines = [["sample", "nearest_training_shape", "chamfer"]]
+    for number, (shape, mesh, neighbour) in enumerate(zip(shapes, meshes, near, strict=True)):
+        if mesh is None:
+            continue
+        save_mesh(mesh, folder / f"sample_{number:02d}.ply")
+        save_code(folder / f"sample_{number:02d}.pth", shape.code)
+        known = ["", ""] if neighbour is None else [names[neighbour.row], f"{neighbour.chamfer:.6g}"]
+        lines.append([f"sample_{number:02d}", *known])
+    write_text(folder / "samples.csv", csv_text(lines))
+
+
+def _write_rows(path: Path, rows: Sequence[Row], reference: Reference) -> None:
+    header = ["source", "shapes", "references", "coverage", "minimum_matching_distance", "one_nn_accuracy"]
+    lines = [[*header, "median_chamfer_to_training", "distance", "points"]]
+    for row in rows:
+        figures = (row.coverage, row.minimum_matching_distance, row.one_nn_accuracy, row.to_training)
+        told = ["" if figure is None else f"{figure:.6g}" for figure in figures]
+        count = "" if row.references is None else str(row.references)
+        lines.append([row.source, str(row.shapes), count, *told, reference.distance, str(reference.points)])
+    write_text(path, csv_text(lines))
+
+
+def _picture(
+    meshes: Sequence[trimesh.Trimesh | None],
+    near: Sequence[Neighbour | None],
+    training: TrainingSurfaces,
+    names: Sequence[str],
+) -> np.ndarray:
+    """Each sample, and in another colour its nearest training shape, with its chamfer × 10³ and name."""
+    pairs = []
+    for number, (mesh, neighbour) in enumerate(zip(meshes[:PICTURED], near, strict=False)):
+        left = None if mesh is None else unit_picture(mesh, SIZE)
+        right, label = None, ""
+        if neighbour is not None:
+            beside = training.mesh(neighbour.row)
+            assert beside is not None
+            right = render_mesh(beside, size=SIZE, bound=FRAME, color=STONE)
+            label = f"{neighbour.chamfer * 1e3:.2f} {names[neighbour.row]}"
+        if left is None:
+            pairs.append(None)  # a gap
+        else:
+            pairs.append(grid_image([[left, right]], column_labels=[f"sample {number}", label], pad=4))
+    return grid_image([pairs[start : start + PAIRS] for start in range(0, len(pairs), PAIRS)], pad=12)
