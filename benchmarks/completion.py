@@ -26,8 +26,9 @@ from deepsdf import Scan, ShapeSpace
 from deepsdf.geometry.scanning.depth_camera import DepthCamera
 from deepsdf.geometry.scanning.scan import render_depth
 from deepsdf.geometry.sdf.sampling import sample_surface
+from deepsdf.library.truth import true_mesh
 from deepsdf.metrics.surfaces import chamfer
-from deepsdf.pipeline.evaluate_completion import FIELD_OF_VIEW, true_mesh, view_of, viewpoint
+from deepsdf.pipeline.evaluate_completion import FIELD_OF_VIEW, view_of, viewpoint
 from deepsdf.splits import ShapeName, read_split
 from deepsdf.workspace import DataSource
 

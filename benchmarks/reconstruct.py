@@ -22,9 +22,9 @@ import trimesh
 from deepsdf import Fit, ShapeSpace
 from deepsdf.errors import NoSurfaceError
 from deepsdf.geometry.sdf.sampling import SDFSamples, sample_surface
+from deepsdf.library.truth import true_mesh
 from deepsdf.metrics.surfaces import chamfer
 from deepsdf.network.objective import clamped_l1
-from deepsdf.pipeline.evaluate_completion import true_mesh
 from deepsdf.splits import ShapeName, read_split
 from deepsdf.workspace import DataSource
 

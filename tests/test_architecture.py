@@ -15,8 +15,8 @@ SOURCE = Path(deepsdf.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 
 LAYERS = [
-    {"errors", "_version"},
-    {"files", "devices"},
+    {"errors", "progress", "_version"},
+    {"files", "devices", "options"},
     {"journal", "splits", "specs"},
     {"kernels", "network", "presets"},
     {"geometry"},

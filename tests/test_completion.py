@@ -15,10 +15,9 @@ from deepsdf.geometry.meshes import Normalization
 from deepsdf.geometry.scanning.depth_camera import DepthCamera
 from deepsdf.geometry.scanning.scan import Scan, scan
 from deepsdf.inference.complete.alignment import Alignment, Freedom, rotations
-from deepsdf.inference.complete.completion import nearest_training_shape, observe
+from deepsdf.inference.complete.completion import badly_explained, nearest_training_shape, observe
 from deepsdf.inference.complete.residuals import Observed, ScanProblem, State
 from deepsdf.inference.space import ShapeSpace
-from deepsdf.pipeline.complete import badly_explained
 
 EYE = (0.8, 0.9, 2.4)
 BOX = np.array([0.5, 0.3, 0.2])  # half sides; the fourth training shape

@@ -99,7 +99,7 @@ def complete(
     deepsdf complete -e EXP scan.ply -o whole.ply --pose similarity --camera 0,1,3
     deepsdf complete -e EXP views.json -o whole.ply --pose similarity --samples 4
     """
-    from deepsdf.pipeline.complete import badly_explained
+    from deepsdf.inference.complete.completion import badly_explained
     from deepsdf.pipeline.complete import complete as run
     from deepsdf.workspace import Experiment
 

@@ -14,8 +14,8 @@ from deepsdf.checkpoints import resolve_epoch
 from deepsdf.errors import DeepSDFError, InputError
 from deepsdf.geometry.meshes import load_mesh
 from deepsdf.geometry.sdf.sampling import SDFSamples
+from deepsdf.library.scores import Score
 from deepsdf.library.sources import find_mesh
-from deepsdf.pipeline.evaluate import Score
 from deepsdf.rendering.render import grid_image, render_mesh, render_points, save_image, slice_image
 from deepsdf.splits import ShapeName
 from deepsdf.workspace import DataSource, Experiment

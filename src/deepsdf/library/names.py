@@ -143,7 +143,7 @@ def find_or_fit(experiment: Experiment, space: ShapeSpace, name: str, *, seed: i
             field = MeshSDF(Normalization.fit(mesh).apply_mesh(mesh), device=str(space.device))
             return _fitted(space, path, sample_sdf(field, count=FITTED_SAMPLES, seed=seed), seed)
     from deepsdf.geometry.scanning.scan import Scan
-    from deepsdf.pipeline.complete import badly_explained
+    from deepsdf.inference.complete.completion import badly_explained
 
     found = space.complete(Scan.load(path, seed=seed), pose="similarity", seed=seed)
     if reason := badly_explained(found):

@@ -14,7 +14,7 @@ import trimesh
 from deepsdf.errors import InputError
 from deepsdf.files import write_text
 from deepsdf.geometry.scanning.scan import Scan
-from deepsdf.inference.complete.completion import BADLY, UNLIKELY, Completion
+from deepsdf.inference.complete.completion import Completion
 from deepsdf.inference.space import ShapeSpace
 from deepsdf.pipeline.reconstruct import save_mesh
 from deepsdf.rendering.render import grid_image, render_mesh, render_points, save_image
@@ -72,18 +72,6 @@ def complete(
     if picture:
         save_image(out.with_suffix(".png"), completion_picture(found, meshes[0], samples=meshes[1:]))
     return found
-
-
-def badly_explained(found: Completion) -> str | None:
-    """In words, where a space does not explain a scan."""
-    if found.explained >= BADLY and found.unlikeliness <= UNLIKELY:
-        return None
-    return (
-        f"the space explains the scan badly: {found.explained:.0%} of its points lie within {found.tolerance:.3f} of "
-        f"the completed surface, unit frame ({BADLY:.0%} are asked for), at a median of {found.residual:.3f}; and the "
-        f"shape lies {found.unlikeliness:.1f} standard deviations from the training shapes (up to {UNLIKELY}: usual). "
-        "Is the scan of another class of shapes, in another frame (--pose), or turned otherwise (--up, --any-way-up)?"
-    )
 
 
 def figures(found: Completion, mesh: trimesh.Trimesh) -> dict[str, Any]:

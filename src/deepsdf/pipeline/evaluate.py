@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 
 from deepsdf.checkpoints import resolve_epoch
 from deepsdf.errors import InputError
-from deepsdf.files import csv_text, safe_name, write_text
+from deepsdf.files import write_text
 from deepsdf.jobs.processes import BatchResult, OnShape, OnStart, run_batch
+from deepsdf.library.scores import Row, Score, missing, table
 from deepsdf.metrics.summary import LEVEL, METRICS, RESAMPLES, statistics
 from deepsdf.metrics.surfaces import (
     ACCURACY_SHARE,
@@ -28,30 +27,11 @@ from deepsdf.metrics.surfaces import (
     TO_THE_SURFACE,
     VOLUME_POINTS,
 )
-from deepsdf.pipeline.measure import SDF_SAMPLES, Measured, Measuring, Score, measure, missing
+from deepsdf.pipeline.measure import SDF_SAMPLES, Measured, Measuring, measure
 from deepsdf.splits import Failure, ShapeName, read_split
 from deepsdf.workspace import DataSource, Experiment
 
 Metrics = Literal["all", "chamfer"]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row of metrics.csv.
-
-    Attributes:
-        reason: why it failed; of a shape that did not, what was left out and why, if anything.
-        metrics: by the names of `summary.METRICS`, unit frame; None where one could not be taken, empty where the
-            shape failed.
-    """
-
-    shape: ShapeName
-    reason: str
-    metrics: Mapping[str, float | None]
-
-    @property
-    def status(self) -> Literal["ok", "failed"]:
-        return "ok" if self.metrics else "failed"
 
 
 @dataclass(frozen=True)
@@ -133,7 +113,7 @@ def evaluate(
     write_text(folder / "chamfer.csv", "shape, chamfer_dist\n" + "".join(lines))
     if metrics == "chamfer":
         return Evaluation(scores, failures, rows)
-    write_text(folder / "metrics.csv", _table(rows))
+    write_text(folder / "metrics.csv", table(rows))
     about = {"experiment": str(experiment.root), "checkpoint": str(checkpoint), "epoch": settings.epoch}
     summary = {**about, "split": str(split), **_summary(rows, settings, [measured[s] for s in shapes if s in measured])}
     write_text(folder / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
@@ -179,55 +159,6 @@ def _row(shape: ShapeName, measured: Measured | None, reason: str) -> Row:
     if measured is None:
         return Row(shape, reason, {})
     return Row(shape, measured.reason, measured.metrics)
-
-
-def _table(rows: Sequence[Row]) -> str:
-    """The text of metrics.csv. Floats are written as Python does, so that none loses a digit."""
-    lines = [
-        [str(row.shape), row.status, " ".join(row.reason.split()), *(row.metrics.get(name) for name in METRICS)]
-        for row in rows
-    ]
-    return csv_text([["shape", "status", "reason", *METRICS], *lines])
-
-
-def read_rows(path: str | os.PathLike[str]) -> list[Row]:
-    """The rows of a metrics.csv.
-
-    Raises:
-        InputError: no such file, another form, no rows, or a name that leaves its folder.
-    """
-    path = Path(path)
-    form = f"{path} is not a table of metrics as `deepsdf evaluate` writes it"
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            header, *lines = [*csv.reader(file)] or [[]]
-    except FileNotFoundError:
-        raise InputError(f"there is no table of metrics at {path}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{form}: {error}") from None
-    if header != ["shape", "status", "reason", *METRICS]:
-        raise InputError(f"{form}: its columns are others")
-    if not lines:
-        raise InputError(f"{form}: it has no rows")
-    return [_parse_row(line, f"{form}: row {number}") for number, line in enumerate(lines, 1)]
-
-
-def _parse_row(line: Sequence[str], where: str) -> Row:
-    if len(line) != 3 + len(METRICS):
-        raise InputError(f"{where} has {len(line)} columns")
-    names, status, reason, *cells = line
-    parts = [safe_name(name, where) for name in names.split("/")]
-    if len(parts) != 3 or status not in ("ok", "failed"):
-        raise InputError(
-            f"{where} is {names!r}, {status!r}; a shape dataset/class/instance, ok or failed, was expected"
-        )
-    try:
-        metrics = {name: float(cell) if cell else None for name, cell in zip(METRICS, cells, strict=True)}
-    except ValueError as error:
-        raise InputError(f"{where}: {error}") from None
-    if not np.isfinite([value for value in metrics.values() if value is not None]).all():
-        raise InputError(f"{where} holds a figure that is not finite")
-    return Row(ShapeName(*parts), reason, metrics if status == "ok" else {})
 
 
 def _summary(rows: Sequence[Row], settings: Measuring, measured: Sequence[Measured]) -> dict[str, Any]:

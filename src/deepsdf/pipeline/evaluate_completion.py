@@ -14,14 +14,13 @@ import trimesh
 
 from deepsdf.errors import DeepSDFError, InputError
 from deepsdf.files import csv_text, write_text
-from deepsdf.geometry.meshes import load_mesh
 from deepsdf.geometry.scanning.depth_camera import DepthCamera
 from deepsdf.geometry.scanning.scan import Scan, scan
 from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
 from deepsdf.inference.complete.completion import Completion, nearest_training_shape
 from deepsdf.inference.space import ShapeSpace
 from deepsdf.jobs.processes import OnShape, OnStart
-from deepsdf.library.sources import find_mesh
+from deepsdf.library.truth import true_mesh
 from deepsdf.metrics.summary import METRICS, statistics
 from deepsdf.metrics.surfaces import compare
 from deepsdf.pipeline.complete import completion_picture, painted
@@ -84,18 +83,6 @@ def view_of(mesh: trimesh.Trimesh, eye: np.ndarray, *, noise: float = 0.0, seed:
     """A mesh of the unit frame as a camera sees it; pixels without the mesh are rays that met nothing."""
     camera = DepthCamera.look_at(eye, field_of_view=FIELD_OF_VIEW, resolution=PIXELS)
     return scan(mesh, camera, noise=noise, seed=seed)
-
-
-def true_mesh(data: DataSource, shape: ShapeName) -> trimesh.Trimesh:
-    """A shape's own mesh, unit frame.
-
-    Raises:
-        InputError: it is not where it was preprocessed from, or broken.
-    """
-    folder = data.meshes_of(shape.dataset)
-    if folder is None:
-        raise InputError(f"the folder that the meshes of {shape.dataset} came from is not known, or gone")
-    return data.load_normalization(shape).apply_mesh(load_mesh(find_mesh(folder, shape)))
 
 
 def evaluate_completion(

@@ -11,13 +11,13 @@ import torch
 import trimesh
 
 from deepsdf.checkpoints import load_code
-from deepsdf.errors import DeepSDFError, InputError, MeshError
+from deepsdf.errors import DeepSDFError, InputError
 from deepsdf.geometry.meshes import Normalization, load_mesh
-from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
 from deepsdf.geometry.sdf.sampling import SDFSamples, sample_surface
 from deepsdf.inference.space import ShapeSpace
 from deepsdf.kernels.launch import limited_threads
-from deepsdf.library.sources import find_mesh
+from deepsdf.library.scores import Score
+from deepsdf.library.truth import true_surface
 from deepsdf.metrics.summary import METRICS
 from deepsdf.metrics.surfaces import POINTS, SDFError, chamfer, compare, sdf_error
 from deepsdf.splits import ShapeName
@@ -25,11 +25,6 @@ from deepsdf.workspace import DataSource, Experiment
 
 SDF_SAMPLES = 100_000
 """SDF samples of a shape, at most, that the learned field is compared with."""
-
-SAME_SURFACE = 1e-3
-"""Unit frame: so near a mesh lie the surface samples that were drawn from it, or from one like it."""
-
-_CHECKED = 2_000  # of the surface samples
 
 
 @dataclass(frozen=True)
@@ -51,15 +46,6 @@ class Measuring:
 
 
 @dataclass(frozen=True)
-class Score:
-    """Chamfer distance of one shape, squared lengths of the mesh frame and of the unit frame."""
-
-    shape: ShapeName
-    mesh_frame: float
-    unit_frame: float
-
-
-@dataclass(frozen=True)
 class Measured:
     """What was found of one shape.
 
@@ -73,12 +59,6 @@ class Measured:
     metrics: Mapping[str, float | None]
     conditions: Mapping[str, float | int | str | None] = field(default_factory=dict)
     reason: str = ""
-
-
-def missing(experiment: Experiment, epoch: int, shape: ShapeName) -> str | None:
-    """Where a reconstruction was looked for in vain, in words."""
-    path = experiment.reconstructed_mesh_path(epoch, shape)
-    return None if path.is_file() else f"there is no reconstruction at {path}; `deepsdf reconstruct` makes it"
 
 
 def measure(experiment: Experiment, data: DataSource, shape: ShapeName, settings: Measuring) -> Measured:
@@ -135,31 +115,6 @@ def _every(
     except DeepSDFError as error:
         notes.append(f"no SDF error: {error}")
     return Measured(score, metrics, conditions, "; ".join(notes))  # pyright: ignore[reportArgumentType]
-
-
-def true_surface(data: DataSource, shape: ShapeName, normalization: Normalization, samples: np.ndarray) -> MeshSDF:
-    """The outer surface of a shape's own mesh, unit frame.
-
-    Args:
-        samples: (n, 3) of its surface, unit frame.
-    Raises:
-        InputError: it is not there, or broken, or another one than the samples are of.
-    """
-    folder = data.meshes_of(shape.dataset)
-    if folder is None:
-        raise InputError(f"the folder that the meshes of {shape.dataset} came from is not known, or gone")
-    path = find_mesh(folder, shape)
-    surface = MeshSDF(normalization.apply_mesh(load_mesh(path)), device="cpu")
-    some = samples[:: max(1, len(samples) // _CHECKED)]
-    farthest = np.abs(samples / normalization.scale - normalization.offset).max()
-    rounding = float(np.spacing(np.float32(farthest))) * normalization.scale  # of the samples' file
-    away = float(np.quantile(surface.distance(some), 0.95))
-    if away > SAME_SURFACE + rounding:
-        raise MeshError(
-            f"{path} is not the surface that was sampled (they lie {away:.4f} apart): it was changed since, or "
-            "preprocessed with --thicken or --keep-cavities"
-        )
-    return surface
 
 
 def _field_error(experiment: Experiment, data: DataSource, shape: ShapeName, settings: Measuring) -> SDFError:

@@ -31,7 +31,7 @@ from deepsdf.figures.report.shapes import Drawing, Drawn, draw
 from deepsdf.figures.report.words import HEADLINES
 from deepsdf.files import read_json, write_text
 from deepsdf.jobs.processes import BatchResult, OnShape, OnStart, run_batch
-from deepsdf.pipeline.evaluate import Row, read_rows
+from deepsdf.library.scores import Row, read_rows
 from deepsdf.rendering.render import error_colours
 from deepsdf.splits import Failure, ShapeName, read_split
 from deepsdf.workspace import DataSource, Experiment

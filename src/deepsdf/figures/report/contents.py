@@ -17,8 +17,8 @@ from deepsdf.figures.report.shapes import webp
 from deepsdf.figures.report.words import WORDS
 from deepsdf.files import read_json
 from deepsdf.library.quality import VERDICTS, QualityFile
+from deepsdf.library.scores import Row
 from deepsdf.metrics.summary import METRICS, statistics
-from deepsdf.pipeline.evaluate import Row
 from deepsdf.rendering.colours import nice_maximum
 from deepsdf.splits import ShapeName, read_split
 from deepsdf.training.logs import TrainingLogs

@@ -17,7 +17,8 @@ from deepsdf.figures.report.packing import Packed, for_view, pack
 from deepsdf.geometry.meshes import load_mesh
 from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
 from deepsdf.kernels.launch import limited_threads
-from deepsdf.pipeline.measure import missing, true_surface
+from deepsdf.library.scores import missing
+from deepsdf.library.truth import true_surface
 from deepsdf.rendering.render import error_picture, render_mesh, render_points
 from deepsdf.splits import ShapeName
 from deepsdf.workspace import DataSource, Experiment

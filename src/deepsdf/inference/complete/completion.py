@@ -189,6 +189,18 @@ class Completion:
         )
 
 
+def badly_explained(found: Completion) -> str | None:
+    """In words, where a space does not explain a scan."""
+    if found.explained >= BADLY and found.unlikeliness <= UNLIKELY:
+        return None
+    return (
+        f"the space explains the scan badly: {found.explained:.0%} of its points lie within {found.tolerance:.3f} of "
+        f"the completed surface, unit frame ({BADLY:.0%} are asked for), at a median of {found.residual:.3f}; and the "
+        f"shape lies {found.unlikeliness:.1f} standard deviations from the training shapes (up to {UNLIKELY}: usual). "
+        "Is the scan of another class of shapes, in another frame (--pose), or turned otherwise (--up, --any-way-up)?"
+    )
+
+
 def complete(
     space: ShapeSpace,
     scan: Scan,

@@ -19,7 +19,7 @@ from deepsdf.files import read_json
 from deepsdf.geometry.sdf.sampling import SDFSamples
 from deepsdf.inference.space import ShapeSpace
 from deepsdf.library.names import reconstructed_files
-from deepsdf.pipeline.evaluate_completion import true_mesh
+from deepsdf.library.truth import true_mesh
 from deepsdf.splits import ShapeName, read_split
 from deepsdf.workspace import DataSource, Experiment
 

@@ -19,7 +19,7 @@ from deepsdf.geometry.scanning.scan import Scan
 from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
 from deepsdf.geometry.sdf.sampling import SDFSamples
 from deepsdf.library.quality import Quality, QualityFile
-from deepsdf.pipeline.evaluate_completion import true_mesh
+from deepsdf.library.truth import true_mesh
 from deepsdf.splits import ShapeName, shapes_in
 from deepsdf.viewer.pages.widgets import many
 from deepsdf.workspace import DataSource
