@@ -22,8 +22,8 @@ from deepsdf.figures.report import report
 from deepsdf.figures.report.contents import CURVE, curve, error_maximum, flat
 from deepsdf.figures.report.page import SCRIPTS, asset, duration, figure, json_block
 from deepsdf.figures.report.words import WORDS
+from deepsdf.library.scores import read_rows
 from deepsdf.metrics.summary import METRICS
-from deepsdf.pipeline.evaluate import read_rows
 from deepsdf.splits import ShapeName, write_split
 from deepsdf.workspace import DataSource, Experiment
 
