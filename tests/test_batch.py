@@ -17,6 +17,7 @@ import pytest
 
 from deepsdf.errors import InputError
 from deepsdf.jobs.processes import BatchResult, describe, run_batch
+from deepsdf.progress import Progress
 from deepsdf.splits import Failure, ShapeName
 
 KILLED = "the worker process died (killed by signal 9, SIGKILL: out of memory?)"
@@ -84,12 +85,19 @@ def wait_for(happened: Callable[[], bool]) -> None:
 def run(
     folder: Path, shapes: list[ShapeName], workers: int, **options: Any
 ) -> tuple[BatchResult, list[tuple[ShapeName, str | None]]]:
-    result, told = BatchResult(), []
+    """The result, and finished shapes in order, each with its error."""
+    result, finished, events = BatchResult(), [], []
     tasks = {shape: (folder, shape.instance) for shape in shapes}
-    run_batch(touch, tasks, result, workers=workers, on_shape=lambda *what: told.append(what), **options)
-    assert sorted(told) == sorted([*((shape, None) for shape in result.done), *result.failures])
+    run_batch(
+        touch, tasks, result, workers=workers,
+        on_result=lambda *outcome: finished.append(outcome), on_progress=events.append, **options,
+    )  # fmt: skip
+    assert sorted(finished) == sorted([*((shape, None) for shape in result.done), *result.failures])
     assert sorted(result.returned) == sorted(result.done)
-    return result, told
+    total = len(shapes)
+    reports = [Progress(done, total, shape=str(shape), error=error) for done, (shape, error) in enumerate(finished, 1)]
+    assert events == [Progress(0, total), *reports]
+    return result, finished
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
@@ -158,7 +166,7 @@ def test_what_cannot_come_back_is_a_failure(tmp_path: Path) -> None:
     assert result.done == named("a")
     ((shape, reason),) = result.failures
     assert shape == named("strange")[0]
-    assert reason.startswith("what the work returned cannot be pickled: ")
+    assert reason.startswith("the result cannot be pickled: ")
 
 
 class OneWay:
@@ -186,7 +194,7 @@ def test_odd_results(tmp_path: Path) -> None:
     shapes = named("raise", "one-way", "big")
     run_batch(odd, {shape: (shape.instance,) for shape in shapes}, result, workers=1)
     assert result.failures[0] == Failure(shapes[0], "Obstinate: not today")
-    assert result.failures[1].reason.startswith("what the work returned cannot be unpickled: ValueError")
+    assert result.failures[1].reason.startswith("the result cannot be unpickled: ValueError")
     assert result.returned == {shapes[2]: bytes(10_000_000)}
 
 
@@ -216,7 +224,7 @@ class Doorstep:
 
 def test_workers_that_cannot_start(tmp_path: Path) -> None:
     result = BatchResult()
-    with pytest.raises(RuntimeError, match=r"end before they can begin \(exit status 7\)"):
+    with pytest.raises(RuntimeError, match=r"end before they are ready \(exit status 7\)"):
         run_batch(Doorstep(), {shape: () for shape in named("a", "b", "c")}, result, workers=2)
     assert result == BatchResult()
 
@@ -261,14 +269,15 @@ def test_an_interrupt_is_not_a_failure(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
 def test_an_exception_of_the_listener_ends_the_workers(tmp_path: Path, error: type[BaseException]) -> None:
-    def fail(shape: ShapeName, reason: str | None) -> None:
-        wait_for((tmp_path / "hang.tmp").exists)
-        raise error
+    def fail(event: Progress) -> None:
+        if event.done:
+            wait_for((tmp_path / "hang.tmp").exists)
+            raise error
 
     result = BatchResult()
     tasks = {shape: (tmp_path, shape.instance) for shape in named("hang", "a", "b")}
     with pytest.raises(error):
-        run_batch(touch, tasks, result, workers=2, on_shape=fail)
+        run_batch(touch, tasks, result, workers=2, on_progress=fail)
     assert not multiprocessing.active_children()
     assert result.done == named("a")
     assert not (tmp_path / "hang.tmp").exists()

@@ -24,6 +24,7 @@ from deepsdf.metrics.surfaces import compare
 from deepsdf.pipeline import evaluate as module
 from deepsdf.pipeline import measure
 from deepsdf.pipeline.evaluate import Evaluation, Score, evaluate
+from deepsdf.progress import Progress
 from deepsdf.splits import ShapeName, write_split
 
 pytest_plugins = ("helpers",)
@@ -315,11 +316,12 @@ def test_the_same_seed_writes_the_same_bytes_whatever_the_workers(
     measured(reconstructed)
     first = files()
     monkeypatch.setattr(module, "run_batch", batch.run_batch)
-    heard: list[object] = []
-    measured(reconstructed, workers=2, on_start=heard.append, on_shape=lambda *shape: heard.append(shape))
+    events: list[Progress] = []
+    measured(reconstructed, workers=2, on_progress=events.append)
     assert files() == first
-    assert heard[0] == 2
-    assert set(heard[1:]) == {(shape, None) for shape in TEST}
+    assert [(event.done, event.total) for event in events] == [(0, 2), (1, 2), (2, 2)]
+    assert {event.shape for event in events[1:]} == {str(shape) for shape in TEST}
+    assert not any(event.error for event in events)
     measured(reconstructed, seed=1)
     assert all(one != other for one, other in zip(files(), first, strict=True))
 

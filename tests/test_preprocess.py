@@ -16,6 +16,7 @@ from deepsdf.errors import InputError
 from deepsdf.geometry.chairs import generate_chair
 from deepsdf.geometry.meshes import Normalization, load_mesh
 from deepsdf.pipeline.preprocess import Preprocessed, Sampling, preprocess
+from deepsdf.progress import Progress
 from deepsdf.splits import ShapeName, write_split
 from deepsdf.workspace import DataSource
 
@@ -37,7 +38,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     few_samples(monkeypatch)
 
 
-RUN_OPTIONS = {"name", "skip", "workers", "timeout", "on_start", "on_shape"}
+RUN_OPTIONS = {"name", "skip", "workers", "timeout", "on_progress"}
 
 
 def work(source: Path, data: str, *shapes: ShapeName, **options: Any) -> Preprocessed:
@@ -213,10 +214,12 @@ def test_a_broken_mesh_is_reported_and_the_others_go_on(
 @pytest.mark.usefixtures("quick")
 def test_shapes_that_are_not_there(source: Path, tmp_path: Path) -> None:
     missing = ShapeName("meshes", "toys", "sofa")
-    told = []
-    result = work(source, "data", BALL, missing, on_shape=lambda *what: told.append(what))
-    assert (result.done, told) == ([BALL], [(BALL, None)])
+    events = []
+    result = work(source, "data", BALL, missing, on_progress=events.append)
+    assert result.done == [BALL]
     ((shape, reason),) = result.failures
+    failed = Progress(1, 2, shape=str(missing), error=reason)
+    assert events == [Progress(0, 2), failed, Progress(2, 2, shape=str(BALL))]
     assert (shape, "there is no mesh of meshes/toys/sofa" in reason) == (missing, True)
 
 

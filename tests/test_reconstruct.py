@@ -18,6 +18,7 @@ from deepsdf.geometry.sdf.sampling import SDFSamples
 from deepsdf.inference.space import Shape, ShapeSpace
 from deepsdf.pipeline import reconstruct as module
 from deepsdf.pipeline.reconstruct import reconstruct, save_mesh, training_meshes
+from deepsdf.progress import Progress
 from deepsdf.splits import ShapeName, write_split
 
 pytest_plugins = ("helpers",)
@@ -77,21 +78,22 @@ def test_skip_and_progress(reconstructed: World) -> None:
     reconstructed.experiment.reconstructed_mesh_path(200, WIDE).unlink()
     before = path.read_bytes()
     path.with_name(".wide.01234567.tmp.ply").write_bytes(b"half")
-    started, told, fits, steps = [], [], [], []
+    events: list[Progress] = []
+    fits = []
     result = again(
         reconstructed,
         skip=True,
-        on_start=started.append,
-        on_shape=lambda *what: told.append(what),
         on_fit=fits.append,
-        on_step=lambda *what: steps.append(what),
+        on_progress=events.append,
     )
     assert (result.skipped, result.done, result.failures) == ([TALL], [WIDE], [])
     assert path.read_bytes() == before
-    assert (started, told) == ([1], [(WIDE, None)])
+    assert [event for event in events if not event.task] == [Progress(0, 1), Progress(1, 1, shape=str(WIDE))]
     assert [fit.shape for fit in fits] == [WIDE]
     assert 0 < fits[0].loss < 0.1
-    assert {total for _, total in steps} == {2}
+    steps = [event for event in events if event.task]
+    assert {(event.task, event.total) for event in steps} == {("fitting", 2)}
+    assert steps[-1].done == 2
 
 
 def test_the_table_tells_of_every_fit_and_doubts_are_warnings(world: World) -> None:

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+import rich.progress
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from deepsdf.errors import DeepSDFError
+from deepsdf.progress import Progress
 from deepsdf.splits import Failure
 
 SOME_FAILED = 1
@@ -148,12 +150,11 @@ def split_option(verb: F) -> F:
 
 
 class Bar:
-    """A progress bar of a batch: done, failed, and the time that remains. Its methods are a batch's callbacks."""
+    """Progress bar: finished and failed steps or shapes, and the remaining time. `update` is its `on_progress`."""
 
     def __init__(self, title: str) -> None:
         self._failed = 0
-        self._title = title
-        self._progress = Progress(
+        self._bar = rich.progress.Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -164,31 +165,32 @@ class Bar:
             console=errors,
             disable=Quiet.on,
         )
-        self._task = self._progress.add_task(title, total=None, note="", rate="")
+        self._task = self._bar.add_task(title, total=None, note="", rate="")
 
     def __enter__(self) -> Bar:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._progress.live.is_started:
-            self._progress.stop()
+        if self._bar.live.is_started:
+            self._bar.stop()
 
-    def start(self, total: int) -> None:
-        self.at(0, total)
+    def update(self, event: Progress) -> None:
+        """Show an event: of the work itself in the bar, of a task inside it beside the bar."""
+        if event.task:
+            self.note(f"{event.task}, step {event.done}/{event.total}")
+            return
+        self._failed += event.error is not None
+        self.show(event.done, event.total, f"{self._failed} failed" if self._failed else "")
+        task = self._bar.tasks[0]
+        if event.shape and task.elapsed:
+            self._bar.update(self._task, rate=f"{task.completed / task.elapsed:.2f}/s")
 
-    def shape(self, shape: object, reason: str | None) -> None:
-        self._failed += reason is not None
-        self._progress.update(self._task, advance=1, note=f"{self._failed} failed" if self._failed else "")
-        task = self._progress.tasks[0]
-        if task.elapsed:
-            self._progress.update(self._task, rate=f"{task.completed / task.elapsed:.2f}/s")
+    def show(self, done: int, total: int, note: str = "") -> None:
+        self._bar.start()  # not earlier: invalid input is reported without a bar
+        self._bar.update(self._task, completed=done, total=total, note=note)
 
     def note(self, text: str) -> None:
-        self._progress.update(self._task, note=text)
-
-    def at(self, done: int, total: int, note: str = "") -> None:
-        self._progress.start()  # not before: unusable input draws no bar
-        self._progress.update(self._task, completed=done, total=total, note=note)
+        self._bar.update(self._task, note=text)
 
 
 def report_failures(failures: Sequence[Failure], shown: int = 20) -> None:

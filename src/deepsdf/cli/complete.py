@@ -124,7 +124,7 @@ def evaluate_completions(
         with Bar(f"Completing, {experiment.root}") as bar, interruptible("nothing of this evaluation was written"):
             result = evaluate_completion(
                 experiment, data, split, checkpoint=checkpoint, picture=picture, **options,
-                on_start=bar.start, on_shape=bar.shape,
+                on_progress=bar.update,
             )  # fmt: skip
         folder = experiment.evaluation_folder(checkpoint)
         for name in ("completion.csv", "completion.json", *(["completion.png"] if picture else [])):

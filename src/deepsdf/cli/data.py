@@ -145,8 +145,7 @@ def preprocess(
             skip=skip,
             workers=threads or cpu_threads(),
             timeout=timeout or None,
-            on_start=bar.start,
-            on_shape=bar.shape,
+            on_progress=bar.update,
         )
     surface = sampling["surface"]
     what = "SurfaceSamples" if surface else "SdfSamples"

@@ -64,12 +64,13 @@ def demo(out: Path, training: int, held_out: int, epochs: int, resolution: int, 
 def _write_chairs(folder: Path, number: int, seed: int) -> None:
     from deepsdf.geometry.chairs import generate_chairs
     from deepsdf.pipeline.reconstruct import save_mesh
+    from deepsdf.progress import ProgressCounter
 
     with Bar("Generating") as bar:
-        bar.start(number)
+        progress = ProgressCounter(number, bar.update)
         for name, mesh in generate_chairs(number, seed).items():
             save_mesh(mesh, folder / f"{name}.obj")
-            bar.shape(name, None)
+            progress.advance(name)
 
 
 def _run(verb: str, *arguments: object) -> bool:

@@ -94,7 +94,7 @@ def interpolate(
             frames=frames,
             device=device,
             seed=seed,
-            on_step=bar.at,
+            on_progress=bar.update,
         )
     meshes = (steps - 1) * (len(shapes) - 1) + 1
     say(f"Wrote {meshes} meshes and {' and '.join(str(path) for path in pictures)}")
@@ -171,7 +171,7 @@ def sample(
             resolution=resolution,
             device=device,
             seed=seed,
-            on_step=bar.at,
+            on_progress=bar.update,
         )
     written = sum(row.shapes for row in made.rows[: len(made.pictures)])
     say(f"Wrote {count(written, 'shape')} and {', '.join(str(path) for path in made.pictures)}")
@@ -275,6 +275,6 @@ def map(
             thumbnails=thumbnails,
             device=device,
             seed=seed,
-            on_step=bar.at,
+            on_progress=bar.update,
         )
     say(f"Wrote {picture} and {picture.with_suffix('.csv')}")

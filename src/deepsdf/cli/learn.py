@@ -124,7 +124,7 @@ def train(
 
         def on_epoch(report: EpochReport) -> None:
             last[:] = [report]
-            bar.at(
+            bar.show(
                 report.epoch,
                 report.num_epochs,
                 f"loss {report.loss:.5f}  {report.samples_per_second / 1e3:,.0f}k samples/s",

@@ -184,7 +184,7 @@ def _run(
     from deepsdf.pipeline.evaluate import evaluate as run
 
     with Bar(f"Evaluating{name}") as bar, interruptible("nothing of this evaluation was written"):
-        return run(experiment, data, split, checkpoint=checkpoint, **options, on_start=bar.start, on_shape=bar.shape)
+        return run(experiment, data, split, checkpoint=checkpoint, **options, on_progress=bar.update)
 
 
 def _tell(experiment: Experiment, data: DataSource, checkpoint: str, result: Evaluation, picture: bool) -> None:

@@ -83,8 +83,7 @@ def report(
             max_mb=max_mb,
             error_max=error_max,
             workers=threads or cpu_threads(),
-            on_start=bar.start,
-            on_shape=bar.shape,
+            on_progress=bar.update,
         )
     say(f"Wrote {done.path}: {count(done.shapes, 'shape')}, {done.size / 1e6:.1f} MB; open it in a browser")
     finish(done.failures)

@@ -101,7 +101,7 @@ def render(
             steps=steps,
             fps=fps,
             resolution=resolution,
-            on_step=bar.at,
+            on_progress=bar.update,
         )
     say(f"Wrote {out}")
     finish_empty(empty)

@@ -108,10 +108,8 @@ def reconstruct(
             skip=skip,
             device=device,
             seed=seed,
-            on_start=bar.start,
-            on_step=lambda step, steps: bar.note(f"fitting, step {step}/{steps}"),
             on_fit=told,
-            on_shape=bar.shape,
+            on_progress=bar.update,
         )
     for doubt in [] if Quiet.on else doubts:  # reconstruct.csv keeps them
         logging.getLogger("deepsdf").warning("%s", doubt)
@@ -164,8 +162,7 @@ def mesh(
             closed=closed,
             skip=skip,
             device=device,
-            on_start=bar.start,
-            on_shape=bar.shape,
+            on_progress=bar.update,
         )
     say(f"Meshed {count(len(result.done), 'shape')} in {opened.root / 'TrainingMeshes'}, {len(result.failures)} failed")
     finish(result.failures)

@@ -1,4 +1,4 @@
-"""Work that goes on in a thread beside the main one's, and is told of in the main one."""
+"""Background threads whose results are handled in the calling thread."""
 
 from __future__ import annotations
 
@@ -10,62 +10,64 @@ from typing import Generic, ParamSpec, TypeVar
 import torch
 
 P = ParamSpec("P")
-Told = TypeVar("Told")
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class SideBySide(Generic[Told, P, Result]):
-    """A thread, or several, that work through what they are given, told of in order.
+class BackgroundWork(Generic[Item, P, Result]):
+    """Background threads, and a callback for each result in the calling thread, in the order of submission.
 
-    torch's processor threads are halved between both sides while both work: twice as many threads as cores wait for
-    each other.
+    Use as a context manager: leaving the block waits for all results, or after an exception drops the work that has
+    not started. Inside the block torch's CPU threads are divided between the calling thread and the background, since
+    with more threads than cores each waits for the others; leaving the block restores their number.
     """
 
     def __init__(
         self,
         work: Callable[P, Result],
-        ended: Callable[[Told, Future[Result]], None],
+        on_done: Callable[[Item, Future[Result]], None],
         *,
-        alone: bool = False,
+        share_cores: bool = True,
         threads: int = 1,
     ) -> None:
         """
         Args:
-            work: done in the thread.
-            ended: told in the main thread what became of each piece, in order.
-            alone: the main thread will be done before the other begins, and leaves it all of torch's threads.
-            threads: for work whose steps wait for a device, or hold Python's lock for a part of the time only.
+            work: function that runs in a background thread.
+            on_done: called in the calling thread with the item and the future of each finished call.
+            share_cores: the calling thread computes meanwhile; False leaves all of torch's threads to the background.
+            threads: number of background threads. More than one helps if the work waits for a device or releases the
+                GIL.
         """
-        self._work, self._ended, self._threads = work, ended, threads
-        self._all = torch.get_num_threads()
-        self._share = self._all if alone else max(1, self._all // 2)
-        self._waiting: deque[tuple[Told, Future[Result]]] = deque()
+        self._work, self._on_done, self._threads = work, on_done, threads
+        self._all_cores = torch.get_num_threads()
+        self._cores = max(1, self._all_cores // 2) if share_cores else self._all_cores
+        self._pending: deque[tuple[Item, Future[Result]]] = deque()
 
-    def __enter__(self) -> SideBySide[Told, P, Result]:
+    def __enter__(self) -> BackgroundWork[Item, P, Result]:
         self._pool = ThreadPoolExecutor(self._threads)
-        torch.set_num_threads(self._share)
+        torch.set_num_threads(self._cores)
         return self
 
-    def begin(self, told: Told, *args: P.args, **kwargs: P.kwargs) -> None:
-        """Hand a piece of work over."""
-        self._waiting.append((told, self._pool.submit(self._run, *args, **kwargs)))
+    def submit(self, item: Item, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Queue `work(*args, **kwargs)`; `item` is passed to `on_done` with its result."""
+        self._pending.append((item, self._pool.submit(self._run, *args, **kwargs)))
 
     def _run(self, *args: P.args, **kwargs: P.kwargs) -> Result:
-        torch.set_num_threads(self._share)  # each thread has a number of its own
+        torch.set_num_threads(self._cores)  # torch keeps this number per thread
         return self._work(*args, **kwargs)
 
-    def settle(self, wait: bool = False) -> None:
-        """Tell of what has ended; or wait for everything."""
-        while self._waiting and (wait or self._waiting[0][1].done()):
-            told, future = self._waiting.popleft()
-            future.exception()  # waits
-            self._ended(told, future)
+    def collect(self, wait: bool = False) -> None:
+        """Call `on_done` for finished calls; with `wait`, for all calls."""
+        while self._pending and (wait or self._pending[0][1].done()):
+            item, future = self._pending.popleft()
+            future.exception()  # blocks until the call has finished
+            self._on_done(item, future)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            self._share = self._all
+            self._cores = self._all_cores  # the calling thread only waits from here on
             if kind is None:
-                self.settle(wait=True)
+                self.collect(wait=True)
         finally:
             self._pool.shutdown(cancel_futures=True)
-            torch.set_num_threads(self._all)
+            torch.set_num_threads(self._all_cores)

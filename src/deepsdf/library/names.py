@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +16,7 @@ from deepsdf.geometry.meshes import MESH_SUFFIXES, Normalization, load_mesh
 from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
 from deepsdf.geometry.sdf.sampling import SDFSamples, sample_sdf
 from deepsdf.inference.space import Shape, ShapeSpace
+from deepsdf.progress import ProgressCounter
 from deepsdf.splits import ShapeName, read_split, shapes_in
 from deepsdf.workspace import Experiment
 
@@ -26,23 +26,6 @@ FITTED_SAMPLES = 100_000
 """Of a mesh that is fitted on the way."""
 
 SCAN_SUFFIXES = (".pcd", ".xyz", ".npy", ".json")
-
-OnStep = Callable[[int, int], None]
-"""Told how much is done, and of how much."""
-
-
-@dataclass
-class Progress:
-    """Counts what is done, and tells `on_step` where there is one."""
-
-    total: int
-    on_step: OnStep | None
-    done: int = 0
-
-    def told(self) -> None:
-        self.done += 1
-        if self.on_step is not None:
-            self.on_step(self.done, self.total)
 
 
 class Known(NamedTuple):
@@ -164,7 +147,7 @@ def short_name(name: str) -> str:
     return path.stem if path.suffix.lower() in (*MESH_SUFFIXES, *SCAN_SUFFIXES, ".npz", ".pth") else path.name
 
 
-def meshed(shapes: Sequence[Shape], resolution: int, told: Callable[[], None]) -> list[trimesh.Trimesh | None]:
+def meshed(shapes: Sequence[Shape], resolution: int, progress: ProgressCounter) -> list[trimesh.Trimesh | None]:
     """Their surfaces, None where there is none.
 
     Raises:
@@ -176,7 +159,7 @@ def meshed(shapes: Sequence[Shape], resolution: int, told: Callable[[], None]) -
             found.append(shape.mesh(resolution))
         except NoSurfaceError:
             found.append(None)
-        told()
+        progress.advance()
     if all(mesh is None for mesh in found):
         raise NoSurfaceError("none of the shapes has a surface; is the network trained?")
     return found

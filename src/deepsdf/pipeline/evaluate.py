@@ -15,7 +15,7 @@ import numpy as np
 from deepsdf.checkpoints import resolve_epoch
 from deepsdf.errors import InputError
 from deepsdf.files import write_text
-from deepsdf.jobs.processes import BatchResult, OnShape, OnStart, run_batch
+from deepsdf.jobs.processes import BatchResult, run_batch
 from deepsdf.library.scores import Row, Score, missing, table
 from deepsdf.metrics.summary import LEVEL, METRICS, RESAMPLES, statistics
 from deepsdf.metrics.surfaces import (
@@ -28,6 +28,7 @@ from deepsdf.metrics.surfaces import (
     VOLUME_POINTS,
 )
 from deepsdf.pipeline.measure import SDF_SAMPLES, Measured, Measuring, measure
+from deepsdf.progress import OnProgress
 from deepsdf.splits import Failure, ShapeName, read_split
 from deepsdf.workspace import DataSource, Experiment
 
@@ -76,8 +77,7 @@ def evaluate(
     points: int = POINTS,
     seed: int = 0,
     workers: int = 0,
-    on_start: OnStart | None = None,
-    on_shape: OnShape | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Evaluation:
     """Compare a split's reconstructed meshes with the truth; writes into Evaluation/<checkpoint>.
 
@@ -92,15 +92,14 @@ def evaluate(
         metrics: "all", or "chamfer": chamfer.csv alone, and no other file is touched.
         emd_points, points: of `compare`.
         workers: processes; 0 works in this one.
-        on_start: told how many shapes there are.
-        on_shape: told each finished shape, and the reason where it failed.
+        on_progress: called with the number of shapes, then with each finished shape.
     Raises:
         InputError: no such checkpoint or split, nothing of it reconstructed, or a setting out of range.
     """
     settings = Measuring(checkpoint, resolve_epoch(experiment, checkpoint), metrics == "all", points, emd_points, seed)
     _check(settings, metrics)
     shapes = read_split(split)
-    result = _run(experiment, data, dict.fromkeys(shapes), settings, workers, on_start, on_shape)
+    result = _run(experiment, data, dict.fromkeys(shapes), settings, workers, on_progress)
     reasons = dict(result.failures)
     measured: dict[ShapeName, Measured] = result.returned
     rows = [_row(shape, measured.get(shape), reasons.get(shape, "")) for shape in shapes]
@@ -136,22 +135,19 @@ def _run(
     shapes: Collection[ShapeName],
     settings: Measuring,
     workers: int,
-    on_start: OnStart | None,
-    on_shape: OnShape | None,
+    on_progress: OnProgress | None,
 ) -> BatchResult:
     result = BatchResult()
     with suppress(InputError):
         _ = experiment.specs  # read here: its warnings are heard, and it goes to the workers as it is
-    if on_start:
-        on_start(len(shapes))
     tasks = {}
     for shape in shapes:
         reason = missing(experiment, settings.epoch, shape)
         if reason:
-            result.finish(shape, reason, on_shape)
+            result.add(shape, reason)
         else:
             tasks[shape] = (experiment, data, shape, settings)
-    run_batch(measure, tasks, result, workers=workers, on_shape=on_shape)
+    run_batch(measure, tasks, result, workers=workers, on_progress=on_progress)
     return result
 
 

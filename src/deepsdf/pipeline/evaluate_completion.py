@@ -19,11 +19,11 @@ from deepsdf.geometry.scanning.scan import Scan, scan
 from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
 from deepsdf.inference.complete.completion import Completion, nearest_training_shape
 from deepsdf.inference.space import ShapeSpace
-from deepsdf.jobs.processes import OnShape, OnStart
 from deepsdf.library.truth import true_mesh
 from deepsdf.metrics.summary import METRICS, statistics
 from deepsdf.metrics.surfaces import compare
 from deepsdf.pipeline.complete import completion_picture, painted
+from deepsdf.progress import OnProgress, ProgressCounter
 from deepsdf.rendering.render import grid_image, save_image
 from deepsdf.splits import Failure, ShapeName, read_split
 from deepsdf.workspace import DataSource, Experiment
@@ -99,8 +99,7 @@ def evaluate_completion(
     picture: bool = True,
     device: str = "auto",
     seed: int = 0,
-    on_start: OnStart | None = None,
-    on_shape: OnShape | None = None,
+    on_progress: OnProgress | None = None,
 ) -> CompletionEvaluation:
     """Complete one virtual depth view of each shape, and compare with the whole: DeepSDF's Table 4, on a split.
 
@@ -119,8 +118,7 @@ def evaluate_completion(
     """
     space = ShapeSpace.load(experiment, checkpoint, device)
     shapes = read_split(split)
-    if on_start:
-        on_start(len(shapes))
+    progress = ProgressCounter(len(shapes), on_progress)
     rows: list[CompletionRow] = []
     failures: list[Failure] = []
     drawn: list[tuple[float, np.ndarray]] = []
@@ -144,8 +142,7 @@ def evaluate_completion(
         except DeepSDFError as error:
             reason = str(error)
             failures.append(Failure(shape, reason))
-        if on_shape:
-            on_shape(shape, reason)
+        progress.advance(shape, reason)
     if not rows:
         raise InputError(f"none of the {len(shapes)} shapes of {split} can be completed; first: {failures[0].reason}")
     result = CompletionEvaluation(rows, failures)

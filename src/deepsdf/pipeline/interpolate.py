@@ -14,8 +14,9 @@ from deepsdf.figures.pictures import strip_picture, unit_picture
 from deepsdf.files import check_folder
 from deepsdf.inference.paths import Path as Way
 from deepsdf.inference.space import Shape, ShapeSpace
-from deepsdf.library.names import OnStep, Progress, find_or_fit, meshed
+from deepsdf.library.names import find_or_fit, meshed
 from deepsdf.pipeline.reconstruct import save_mesh
+from deepsdf.progress import OnProgress, ProgressCounter
 from deepsdf.rendering.film import check_film, save_film
 from deepsdf.workspace import Experiment
 
@@ -38,7 +39,7 @@ def interpolate(
     frames: int = FRAMES,
     device: str = "auto",
     seed: int = 0,
-    on_step: OnStep | None = None,
+    on_progress: OnProgress | None = None,
 ) -> list[Path]:
     """Mesh the shapes from each of several to the next, into `folder`, and draw them in a strip.
 
@@ -48,7 +49,7 @@ def interpolate(
         steps: shapes from each name to the next, ends included.
         film: "gif" or "mp4": loop.gif or loop.mp4 goes there and back, by `frames` shapes from each name to the next.
         seed: of what is fitted.
-        on_step: told how many shapes are meshed, and frames drawn, of how many.
+        on_progress: called with each meshed shape and each drawn frame.
     Returns:
         The pictures: the strip, and the film where one was asked for.
     Raises:
@@ -68,8 +69,8 @@ def interpolate(
     codes = [find_or_fit(experiment, space, name, seed=seed) for name in names]
     shapes = _way(space, codes, steps, path)
     between = [] if loop is None else _way(space, codes, frames, path)
-    progress = Progress(len(shapes) + len(between), on_step)
-    meshes = meshed(shapes, resolution, progress.told)
+    progress = ProgressCounter(len(shapes) + len(between), on_progress)
+    meshes = meshed(shapes, resolution, progress)
     for number, mesh in enumerate(meshes):
         if mesh is not None:
             save_mesh(mesh, folder / f"step_{number:02d}.ply")
@@ -79,7 +80,7 @@ def interpolate(
     ahead = []
     for shape in between:
         ahead.append(_frame(shape, min(resolution, FILM_RESOLUTION)))
-        progress.told()
+        progress.advance()
     save_film(loop, [*ahead, *ahead[-2:0:-1]], fps=FPS)
     return [strip, loop]
 

@@ -18,7 +18,8 @@ from deepsdf.figures.pictures import FRAME
 from deepsdf.figures.plots import check_figure, save_figure
 from deepsdf.files import csv_text, write_text
 from deepsdf.inference.space import ShapeSpace
-from deepsdf.library.names import Known, OnStep, known_shapes
+from deepsdf.library.names import Known, known_shapes
+from deepsdf.progress import OnProgress, ProgressCounter
 from deepsdf.rendering.render import render_mesh
 from deepsdf.splits import ShapeName
 from deepsdf.workspace import Experiment
@@ -232,7 +233,7 @@ def latent_map(
     thumbnails: int = 60,
     device: str = "auto",
     seed: int = 0,
-    on_step: OnStep | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Path:
     """Draw the training codes and the reconstructed ones in the plane, with pictures of some of the shapes.
 
@@ -241,7 +242,7 @@ def latent_map(
     Args:
         colour_by: see `colouring`.
         thumbnails: pictures at most; of more shapes those that are farthest apart are shown.
-        on_step: told how many thumbnails are drawn, of how many.
+        on_progress: called with each drawn thumbnail.
     Raises:
         InputError: fewer than 3 shapes, a name that is no picture's, or what `positions` and `colouring` refuse.
     """
@@ -253,11 +254,10 @@ def latent_map(
     places = positions(codes, method, seed=seed)
     colours = colouring(experiment, shapes, colour_by, checkpoint)
     shown = spread_out(places, thumbnails) if thumbnails else np.zeros(0, int)
-    pictures = []
-    for number, one in enumerate(shown):
+    pictures, progress = [], ProgressCounter(len(shown), on_progress)
+    for one in shown:
         pictures.append(_thumbnail(space, shapes[one]))
-        if on_step is not None:
-            on_step(number + 1, len(shown))
+        progress.advance()
     labels = ("", "")
     if method == "pca":
         labels = tuple(f"direction {k + 1}: {share:.0%} of variance" for k, share in enumerate(variance_shares(codes)))

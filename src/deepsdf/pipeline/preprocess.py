@@ -28,15 +28,18 @@ from deepsdf.geometry.sdf.sampling import (
 )
 from deepsdf.geometry.sdf.signs import SIGNS
 from deepsdf.geometry.variants import vary
-from deepsdf.jobs.processes import BatchResult, OnShape, OnStart, describe, run_batch
+from deepsdf.jobs.processes import BatchResult, describe, run_batch
 from deepsdf.kernels.launch import cpu_threads, limited_threads
 from deepsdf.kernels.runtime import resolve_device
 from deepsdf.library.quality import Quality, QualityFile, assess
 from deepsdf.library.sources import dataset_name, find_mesh
 from deepsdf.metrics.surfaces import POINTS
+from deepsdf.progress import OnProgress
 from deepsdf.rendering.render import save_image
 from deepsdf.splits import Failure, ShapeName, read_split, write_split
 from deepsdf.workspace import DataSource
+
+OnResult = Callable[[ShapeName, str | None], None]
 
 VARIANT_SHARE = 4
 """A variant gets a shape's samples divided by this: there are many variants, and all are seen as often."""
@@ -107,8 +110,7 @@ def preprocess(
     skip: bool = False,
     workers: int = 0,
     timeout: float | None = None,
-    on_start: OnStart | None = None,
-    on_shape: OnShape | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Preprocessed:
     """Write the samples of a split's shapes into a data source, made where it is not there.
 
@@ -126,8 +128,7 @@ def preprocess(
         workers: processes, of a thread each where there are as many shapes; 0 works in this one, with all its cores,
             and a mesh that crashes a library takes it down.
         timeout: seconds a shape may take in a worker.
-        on_start: told the number of shapes to work on.
-        on_shape: told each finished shape.
+        on_progress: called with the number of shapes, then with each finished shape.
     Raises:
         InputError: no such folder or split, a split without this dataset, none of its meshes there, or as
             `Sampling.check`.
@@ -145,17 +146,17 @@ def preprocess(
             f"none of the {len(shapes)} shapes of {split} is in {folder}; first: {result.failures[0].reason}"
         )
     target.register(dataset, folder)
-    if on_start:
-        on_start(len(tasks))
 
-    def run(work: Callable[..., object], told: OnShape | None) -> None:
+    def run(work: Callable[..., object], on_result: OnResult | None = None) -> None:
         try:
-            run_batch(work, tasks, result, workers=workers, timeout=timeout, on_shape=told)
+            run_batch(
+                work, tasks, result, workers=workers, timeout=timeout, on_result=on_result, on_progress=on_progress
+            )
         finally:
             sweep(target.root)
 
     if sampling.surface:
-        run(_write_surface, on_shape)
+        run(_write_surface)
         return result
     record = QualityFile(target.quality_path)
 
@@ -163,8 +164,6 @@ def preprocess(
         found = result.returned[shape] if reason is None else Quality(str(shape), "rejected", reason)
         result.qualities[shape] = found
         record.add(found)
-        if on_shape:
-            on_shape(shape, reason)
 
     for shape, reason in result.failures:
         result.qualities[shape] = Quality(str(shape), "rejected", reason)

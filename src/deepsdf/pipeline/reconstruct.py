@@ -19,10 +19,11 @@ from deepsdf.errors import DeepSDFError, InputError
 from deepsdf.files import atomic_path, csv_text, write_text
 from deepsdf.geometry.isosurface.polygonize import Method, Vertices
 from deepsdf.geometry.sdf.sampling import SDFSamples
-from deepsdf.inference.fit.fitting import Fit, OnStep, Optimizer
+from deepsdf.inference.fit.fitting import Fit, Optimizer
 from deepsdf.inference.space import Shape, ShapeSpace
-from deepsdf.jobs.processes import BatchResult, OnShape, OnStart
-from deepsdf.jobs.threads import SideBySide
+from deepsdf.jobs.processes import BatchResult
+from deepsdf.jobs.threads import BackgroundWork
+from deepsdf.progress import OnProgress, Progress, ProgressCounter
 from deepsdf.splits import ShapeName, read_split
 from deepsdf.workspace import DataSource, Experiment
 
@@ -103,10 +104,8 @@ def reconstruct(
     skip: bool = False,
     device: str = "auto",
     seed: int = 0,
-    on_start: OnStart | None = None,
-    on_step: OnStep | None = None,
     on_fit: Callable[[Reconstruction], None] | None = None,
-    on_shape: OnShape | None = None,
+    on_progress: OnProgress | None = None,
 ) -> BatchResult:
     """Fit a code to each shape's SDF samples and mesh it: Reconstructions/<epoch>/Codes, /Meshes, /reconstruct.csv.
 
@@ -116,10 +115,9 @@ def reconstruct(
         optimizer, steps, best_of: see `ShapeSpace.fit`.
         resolution, vertices, method, closed: see `deepsdf.polygonize`.
         skip: leave shapes alone whose mesh is there.
-        on_start: told the number of shapes to work on.
-        on_step: told the fit's steps, batch by batch.
-        on_fit: told each fitted code.
-        on_shape: told each finished shape, and the reason where it failed.
+        on_fit: called with each fitted code.
+        on_progress: called with the number of shapes, with the steps of each batch's fit (task "fitting"), and with
+            each finished shape.
     Raises:
         InputError: no such split or checkpoint, or none of the shapes has samples.
     """
@@ -130,19 +128,18 @@ def reconstruct(
         there = {shape for shape in shapes if experiment.reconstructed_mesh_path(space.epoch, shape).is_file()}
         result.skipped = [shape for shape in shapes if shape in there]
         shapes = [shape for shape in shapes if shape not in there]
-    if on_start:
-        on_start(len(shapes))
+    progress = ProgressCounter(len(shapes), on_progress)
     mesh_of = partial(Shape.mesh, resolution=resolution, vertices=vertices, method=method, closed=closed)
-    run = _Run(experiment, space, mesh_of, vertices == "exact", result, on_shape)
+    run = _Run(experiment, space, mesh_of, vertices == "exact", result, progress)
     batch = FIT_BATCH[space.device.type]
     fitted = 0
     threads = MESH_THREADS[space.device.type]
-    with SideBySide(run.mesh, run.meshed, alone=len(shapes) <= batch, threads=threads) as meshes:
+    with BackgroundWork(run.mesh, run.meshed, share_cores=len(shapes) > batch, threads=threads) as meshes:
 
         def stepped(step: int, steps: int) -> None:
-            meshes.settle()
-            if on_step:
-                on_step(step, steps)
+            meshes.collect()
+            if on_progress:
+                on_progress(Progress(step, steps, task="fitting"))
 
         for start in range(0, len(shapes), batch):
             named, samples = run.read(data, shapes[start : start + batch])
@@ -157,7 +154,7 @@ def reconstruct(
                 told = Reconstruction.of(shape, fit, k, seconds, best_of)
                 if on_fit:
                     on_fit(told)
-                meshes.begin(told, shape, fit.codes[k])
+                meshes.submit(told, shape, fit.codes[k])
     if shapes and not fitted:
         raise InputError(
             f"none of the {len(shapes)} shapes of {split} has samples in {data.root}; {result.failures[0].reason}"
@@ -175,9 +172,9 @@ class _Run:
         mesh_of: Callable[[Shape], trimesh.Trimesh],
         normals: bool,
         result: BatchResult,
-        on_shape: OnShape | None,
+        progress: ProgressCounter,
     ) -> None:
-        self.space, self.mesh_of, self.normals, self.result, self.on_shape = space, mesh_of, normals, result, on_shape
+        self.space, self.mesh_of, self.normals, self.result, self.progress = space, mesh_of, normals, result, progress
         self.table = Table(experiment.reconstruction_table_path(space.epoch))
         self.path = partial(experiment.reconstructed_mesh_path, space.epoch)
 
@@ -214,7 +211,9 @@ class _Run:
         self.finish(told.shape, error)
 
     def finish(self, shape: ShapeName, error: DeepSDFError | None) -> None:
-        self.result.finish(shape, None if error is None else str(error), self.on_shape)
+        reason = None if error is None else str(error)
+        self.result.add(shape, reason)
+        self.progress.advance(shape, reason)
 
 
 def training_meshes(
@@ -228,8 +227,7 @@ def training_meshes(
     closed: bool = False,
     skip: bool = False,
     device: str = "auto",
-    on_start: OnStart | None = None,
-    on_shape: OnShape | None = None,
+    on_progress: OnProgress | None = None,
 ) -> BatchResult:
     """Mesh the training codes: TrainingMeshes/<epoch>.
 
@@ -252,8 +250,7 @@ def training_meshes(
     paths = [experiment.training_mesh_path(space.epoch, shape) for shape in shapes]
     todo = [index for index, path in enumerate(paths) if not (skip and path.is_file())]
     result.skipped = [shape for index, shape in enumerate(shapes) if index not in set(todo)]
-    if on_start:
-        on_start(len(todo))
+    progress = ProgressCounter(len(todo), on_progress)
     exact = vertices == "exact"
     mesh_of = partial(Shape.mesh, resolution=resolution, vertices=vertices, method=method, closed=closed)
     for index in todo:
@@ -265,7 +262,8 @@ def training_meshes(
             )
         except DeepSDFError as error:
             reason = str(error)
-        result.finish(shapes[index], reason, on_shape)
+        result.add(shapes[index], reason)
+        progress.advance(shapes[index], reason)
     return result
 
 

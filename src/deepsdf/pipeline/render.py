@@ -22,6 +22,7 @@ from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
 from deepsdf.geometry.sdf.sampling import sample_surface
 from deepsdf.inference.space import ShapeSpace
 from deepsdf.library.names import find_code
+from deepsdf.progress import OnProgress, ProgressCounter
 from deepsdf.rendering.colours import nice_maximum, sdf_colours
 from deepsdf.rendering.film import FILM_SUFFIXES, check_film
 from deepsdf.rendering.render import PROBES, error_colours, legend, save_film, save_image
@@ -44,7 +45,7 @@ def render(
     steps: int | None = None,
     fps: float = 20.0,
     resolution: int | None = None,
-    on_step: Callable[[int, int], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> list[str]:
     """Draw shapes side by side, or as a film, to `out`: a .png, .gif or .mp4, whole or not at all.
 
@@ -58,7 +59,7 @@ def render(
         steps: shapes on the way from each named shape to the next, ends included: a strip in a .png; a film goes
             there and back.
         resolution: of an experiment's meshes; None: 256, or 128 on the way between shapes.
-        on_step: told how many shapes are read and frames drawn, and how many there are.
+        on_progress: called with each shape that was read and each frame that was drawn.
 
     With an experiment or a plane the picture is of the unit frame: meshes of files are moved there, by the truth's
     normalisation where there is a truth, else each by its own.
@@ -80,8 +81,8 @@ def render(
     else:
         makers = _of_experiment(what, experiment, checkpoint, steps, resolution, view.device)
     frames = (turntable or 2 * len(makers) - 2) if film else 0
-    told = _counter(len(makers) + frames, on_step)
-    subjects = list(told(maker() for maker in makers))
+    progress = ProgressCounter(len(makers) + frames, on_progress)
+    subjects = list(_counted((maker() for maker in makers), progress))
     empty = [each.name or f"step {k}" for k, each in enumerate(subjects) if each.mesh is None and each.points is None]
     if len(empty) == len(subjects):
         raise NoSurfaceError("none of the shapes has a surface; is the network trained?")
@@ -90,9 +91,9 @@ def render(
     if not film:
         save_image(Path(out), sheet(subjects, sections_of(subjects, style), style))
     elif turntable:
-        save_film(out, told(_turning(subjects, style, turntable)), fps=fps)
+        save_film(out, _counted(_turning(subjects, style, turntable), progress), fps=fps)
     else:
-        save_film(out, told(_there_and_back(subjects, style)), fps=fps)
+        save_film(out, _counted(_there_and_back(subjects, style), progress), fps=fps)
     return empty
 
 
@@ -156,19 +157,10 @@ def _short(name: str) -> str:
     return Path(name).name.removesuffix(".pth")
 
 
-def _counter(total: int, on_step: Callable[[int, int], None] | None) -> Callable[[Iterable[T]], Iterator[T]]:
-    """Passes items through and tells how many of `total` have passed, over all of its calls."""
-    done = 0
-
-    def told(items: Iterable[T]) -> Iterator[T]:
-        nonlocal done
-        for item in items:
-            done += 1
-            if on_step is not None:
-                on_step(done, total)
-            yield item
-
-    return told
+def _counted(items: Iterable[T], progress: ProgressCounter) -> Iterator[T]:
+    for item in items:
+        progress.advance()
+        yield item
 
 
 def _styled(

@@ -15,10 +15,11 @@ from deepsdf.figures.pictures import FRAME, unit_picture
 from deepsdf.files import check_folder, csv_text, write_text
 from deepsdf.geometry.sdf.sampling import sample_surface
 from deepsdf.inference.space import Draws, Shape, ShapeSpace
-from deepsdf.library.names import OnStep, Progress, meshed, training_names
+from deepsdf.library.names import meshed, training_names
 from deepsdf.library.neighbours import Neighbour, TrainingSurfaces
 from deepsdf.metrics.generated_sets import ShapeDistance, generation_metrics
 from deepsdf.pipeline.reconstruct import save_mesh
+from deepsdf.progress import OnProgress, ProgressCounter
 from deepsdf.rendering.render import grid_image, render_mesh, save_image
 from deepsdf.splits import read_split
 from deepsdf.workspace import DataSource, Experiment
@@ -102,7 +103,7 @@ def sample(
     resolution: int = 128,
     device: str = "auto",
     seed: int = 0,
-    on_step: OnStep | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Samples:
     """Draw, mesh and measure new shapes; with several priors, each in a folder of its name.
 
@@ -121,18 +122,18 @@ def sample(
     drawn = {prior: space.sample(count, prior=prior, seed=seed) for prior in priors}
     training = TrainingSurfaces(space, 2048 if reference is None else reference.points, seed)
     rows_drawn = [] if reference is None else _some_rows(space, count, seed)
-    progress = Progress(2 * count * len(priors) + len(rows_drawn) + len(held_out), on_step)
+    progress = ProgressCounter(2 * count * len(priors) + len(rows_drawn) + len(held_out), on_progress)
     names = [name.instance for name in training_names(experiment, space)]
     rows, pictures, empty = [], [], []
     for prior, shapes in drawn.items():
         place = folder if len(drawn) == 1 else folder / prior
-        meshes = meshed(shapes, resolution, progress.told)
+        meshes = meshed(shapes, resolution, progress)
         empty += [f"{prior} {number}" for number, mesh in enumerate(meshes) if mesh is None]
         surfaces = [None if mesh is None else sample_surface(mesh, training.points, seed=seed) for mesh in meshes]
         near = []
         for surface in surfaces:
             near.append(None if surface is None else training.nearest(surface))
-            progress.told()
+            progress.advance()
         _write(place, shapes, meshes, near, names)
         pictures.append(place / "samples.png")
         save_image(pictures[-1], _picture(meshes, near, training, names))
@@ -148,17 +149,17 @@ def _for_comparison(
     drawn: Sequence[int],
     held_out: Sequence[np.ndarray],
     reference: Reference,
-    progress: Progress,
+    progress: ProgressCounter,
 ) -> list[Row]:
     """Training shapes as if they were samples, and how far held-out shapes are from training shapes."""
     surfaces = []
     for row in drawn:
         surfaces.append(training.surface(row))
-        progress.told()
+        progress.advance()
     near = []
     for surface in held_out:
         near.append(training.nearest(surface))
-        progress.told()
+        progress.advance()
     return [
         _row(TRAINING, surfaces, [], held_out, reference),
         Row(HELD_OUT, len(held_out), to_training=_median(near)),

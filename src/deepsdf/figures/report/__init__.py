@@ -30,8 +30,9 @@ from deepsdf.figures.report.page import render_page
 from deepsdf.figures.report.shapes import Drawing, Drawn, draw
 from deepsdf.figures.report.words import HEADLINES
 from deepsdf.files import read_json, write_text
-from deepsdf.jobs.processes import BatchResult, OnShape, OnStart, run_batch
+from deepsdf.jobs.processes import BatchResult, run_batch
 from deepsdf.library.scores import Row, read_rows
+from deepsdf.progress import OnProgress
 from deepsdf.rendering.render import error_colours
 from deepsdf.splits import Failure, ShapeName, read_split
 from deepsdf.workspace import DataSource, Experiment
@@ -85,8 +86,7 @@ def report(
     max_mb: float = MAX_MB,
     error_max: float | None = None,
     workers: int = 0,
-    on_start: OnStart | None = None,
-    on_shape: OnShape | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Report:
     """Write the report of an evaluation as one HTML file, which needs no network, whole or not at all.
 
@@ -99,8 +99,7 @@ def report(
         max_mb: size of the file, in millions of bytes, at most; meshes and pictures become smaller to fit.
         error_max: where error colours end, unit frame; None: see `error_maximum`.
         workers: processes; 0 works in this one.
-        on_start: told how many shapes there are.
-        on_shape: told each shape that is drawn, and the reason where it failed.
+        on_progress: called with the number of shapes, then with each finished shape.
     Raises:
         InputError: nothing was evaluated, or nothing of the split, no data source, or too many shapes for the size.
     """
@@ -114,11 +113,9 @@ def report(
     shapes = [row.shape for row in rows]
     budget = _budget(len(_page(content, rows, {}, top).encode()), len(rows), max_mb)
     drawing = Drawing(epoch, SIZE, faces, top, budget)
-    if on_start:
-        on_start(len(shapes))
     result = BatchResult()
     tasks = {shape: (experiment, source, shape, drawing) for shape in shapes}
-    run_batch(draw, tasks, result, workers=workers, on_shape=on_shape)
+    run_batch(draw, tasks, result, workers=workers, on_progress=on_progress)
     drawn: dict[ShapeName, Drawn] = dict(result.returned)
     drawn |= {failure.shape: Drawn(notes=(failure.reason,), complete=False) for failure in result.failures}
     path = Path(out) if out else experiment.evaluation_folder(checkpoint) / "report.html"

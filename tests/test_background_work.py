@@ -8,7 +8,7 @@ from concurrent.futures import Future
 import pytest
 import torch
 
-from deepsdf.jobs.threads import SideBySide
+from deepsdf.jobs.threads import BackgroundWork
 
 
 @pytest.fixture(autouse=True)
@@ -26,10 +26,10 @@ def test_every_end_is_told_in_order_in_the_main_thread() -> None:
         assert threading.current_thread() is threading.main_thread()
         told.append((number, result.result()))
 
-    with SideBySide(lambda number: number**2, ended) as work:
+    with BackgroundWork(lambda number: number**2, ended) as work:
         for number in range(5):
-            work.begin(number, number)
-            work.settle()
+            work.submit(number, number)
+            work.collect()
     assert told == [(number, number**2) for number in range(5)]
 
 
@@ -45,9 +45,9 @@ def test_several_threads_work_at_once_and_ends_are_told_in_order() -> None:
         assert threading.current_thread() is threading.main_thread()
         told.append((number, result.result()))
 
-    with SideBySide(wait_for_the_others, ended, threads=3) as work:
+    with BackgroundWork(wait_for_the_others, ended, threads=3) as work:
         for number in range(6):
-            work.begin(number, number)
+            work.submit(number, number)
     assert told == [(number, number) for number in range(6)]
 
 
@@ -61,16 +61,16 @@ def test_both_sides_share_torchs_threads_and_give_them_back() -> None:
     def ended(number: int, result: Future[int]) -> None:
         counts.append(result.result())
 
-    with SideBySide(count, ended) as work:
+    with BackgroundWork(count, ended) as work:
         assert torch.get_num_threads() == 2
         goes_on.set()
-        work.begin(0)
-        work.settle(wait=True)
+        work.submit(0)
+        work.collect(wait=True)
     assert counts == [2]
     assert torch.get_num_threads() == 4
-    with SideBySide(count, ended, alone=True) as work:
+    with BackgroundWork(count, ended, share_cores=False) as work:
         assert torch.get_num_threads() == 4
-        work.begin(0)
+        work.submit(0)
     assert counts == [2, 4]
 
 
@@ -84,9 +84,9 @@ def test_a_failure_in_the_main_thread_drops_what_has_not_begun() -> None:
         done.append(number)
 
     def fail() -> None:
-        with SideBySide(work_on, lambda number, result: None) as work:
+        with BackgroundWork(work_on, lambda number, result: None) as work:
             for number in range(3):
-                work.begin(number, number)
+                work.submit(number, number)
             begun.wait(10)
             threading.Timer(0.2, goes_on.set).start()  # when the main thread has left already
             raise KeyboardInterrupt
@@ -102,6 +102,6 @@ def test_what_the_work_raises_reaches_the_end() -> None:
         raise ValueError("no")
 
     found: list[BaseException | None] = []
-    with SideBySide(work_on, lambda number, result: found.append(result.exception())) as work:
-        work.begin(0)
+    with BackgroundWork(work_on, lambda number, result: found.append(result.exception())) as work:
+        work.submit(0)
     assert [str(error) for error in found] == ["no"]
