@@ -1,6 +1,6 @@
 """How robust completion is, how well it finds a pose, how fast it is: on an experiment's held-out shapes.
 
-    python benchmarks/completion.py -e EXP -d DATA -s TEST.json --out docs/completion --shapes 2
+    python benchmarks/completion.py -e EXP -d DATA -s TEST.json --out docs/measurements/completion --shapes 2
 
 Writes curves.csv and curves.png, pose.csv, views.csv; prints the figures. Every part may be left out (--part).
 """
@@ -191,7 +191,7 @@ def main() -> None:
     parser.add_argument("-e", "--experiment", required=True)
     parser.add_argument("-d", "--data", required=True)
     parser.add_argument("-s", "--split", required=True)
-    parser.add_argument("--out", type=Path, default=Path("docs/completion"))
+    parser.add_argument("--out", type=Path, default=Path("docs/measurements/completion"))
     parser.add_argument("--name", default="", help="put before the files' names")
     parser.add_argument("--part", action="append", choices=PARTS)
     parser.add_argument("--shapes", type=int, default=2, help="of the split, the first so many")
