@@ -22,7 +22,7 @@ import numpy as np
 import trimesh
 from scipy.spatial.transform import Rotation
 
-from deepsdf import Scan, ShapeSpace
+from deepsdf import CompletionOptions, Scan, ShapeSpace
 from deepsdf.geometry.scanning.depth_camera import DepthCamera
 from deepsdf.geometry.scanning.scan import render_depth
 from deepsdf.geometry.sdf.sampling import sample_surface
@@ -97,7 +97,7 @@ def curves(space: ShapeSpace, shapes: Any, seed: int) -> Iterator[dict[str, Any]
             for value in values:
                 seen, moved = spoiled(truth, shape, curve, value, seed)
                 pose = "similarity" if curve in ("yaw", "scale") else "none"
-                found = space.complete(seen, pose=pose, seed=seed)
+                found = space.complete(seen, CompletionOptions(pose=pose, seed=seed))
                 yield {
                     "curve": curve, "value": value, "shape": str(shape),
                     "chamfer": score(truth, back(found.mesh(128), moved)),
@@ -119,7 +119,7 @@ def poses(space: ShapeSpace, shapes: Any, seed: int) -> Iterator[dict[str, Any]]
         rng = np.random.default_rng([seed, number])
         moved = similarity(rng.uniform(0, 360), rng.choice([0.8, 1.2]), 0.2 * rng.standard_normal(3))
         seen = view_of(truth, viewpoint(shape, seed), seed=seed)
-        found = space.complete(seen.moved(moved), pose="similarity", seed=seed)
+        found = space.complete(seen.moved(moved), CompletionOptions(pose="similarity", seed=seed))
         yield {"shape": str(shape), **errors(found.to_unit @ moved), "explained": found.explained}
 
 
@@ -129,7 +129,7 @@ def views(space: ShapeSpace, shapes: Any, seed: int) -> Iterator[dict[str, Any]]
     for azimuth in range(0, 360, 45):
         a = np.radians(azimuth)
         seen = view_of(truth, 3.0 * np.array([np.sin(a), 0.2, np.cos(a)]), seed=seed)
-        found = space.complete(seen, seed=seed)
+        found = space.complete(seen, CompletionOptions(seed=seed))
         yield {"shape": str(shape), "azimuth": azimuth, "chamfer": score(truth, found.mesh(128))}
 
 
@@ -144,7 +144,7 @@ def speed(space: ShapeSpace, shapes: Any, seed: int) -> Iterator[dict[str, Any]]
                 depth, [*camera.focal, *camera.principal], np.linalg.inv(camera.pose), convention="colmap"
             )
             read = time.perf_counter()
-            found = space.complete(seen, pose=pose, seed=seed)
+            found = space.complete(seen, CompletionOptions(pose=pose, seed=seed))
             fitted = time.perf_counter()
             found.mesh(128)
             end = time.perf_counter()

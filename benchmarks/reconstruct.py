@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import trimesh
 
-from deepsdf import Fit, ShapeSpace
+from deepsdf import Fit, FitOptions, ShapeSpace
 from deepsdf.errors import NoSurfaceError
 from deepsdf.geometry.sdf.sampling import SDFSamples, sample_surface
 from deepsdf.library.truth import true_mesh
@@ -147,14 +147,14 @@ def main() -> None:
     space, data = ShapeSpace.load(given.experiment, device=given.device), DataSource.open(given.data)
     named = [(shape, data.load_samples(shape)) for shape in read_split(given.split)[: given.shapes]]
     rows: list[Row] = []
-    space.fit(named[0][1], steps=2)  # warms up
+    space.fit(named[0][1], FitOptions(steps=2))  # warms up
     for seed in range(given.seeds):
         start = clocks()
-        fit = space.fit([samples for _, samples in named], steps=given.steps, seed=seed)
+        fit = space.fit([samples for _, samples in named], FitOptions(steps=given.steps, seed=seed))
         rows += rows_of(space, data, named, fit, since(start), "lm", seed, given.resolution)
         for one in named[: given.adam]:
             start = clocks()
-            fit = space.fit(one[1], optimizer="adam", seed=seed)
+            fit = space.fit(one[1], FitOptions(optimizer="adam", seed=seed))
             rows += rows_of(space, data, [one], fit, since(start), "adam", seed, given.resolution)
     compare(rows)
     if given.out:

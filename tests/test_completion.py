@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from deepsdf.geometry.scanning.depth_camera import DepthCamera
 from deepsdf.geometry.scanning.scan import Scan, scan
 from deepsdf.inference.complete.alignment import Alignment, Freedom, rotations
 from deepsdf.inference.complete.completion import badly_explained, nearest_training_shape, observe
+from deepsdf.inference.complete.options import CompletionOptions
 from deepsdf.inference.complete.residuals import Observed, ScanProblem, State
 from deepsdf.inference.space import ShapeSpace
 
@@ -94,7 +96,7 @@ def test_noise_is_found(space: ShapeSpace, box: trimesh.Trimesh) -> None:
 
 def test_pose_and_scale_are_found(space: ShapeSpace, seen: Scan) -> None:
     moved = similarity([0.0, 2.0, 0.0], 7.0, [3.0, -5.0, 11.0])
-    found = space.complete(seen.moved(moved), pose="similarity")
+    found = space.complete(seen.moved(moved), CompletionOptions(pose="similarity"))
     assert found.explained > 0.9
     assert found.scale * 7.0 == pytest.approx(1.0, rel=0.05)
     mesh = found.mesh(48)  # in the scan's frame: back through the known motion it is the box
@@ -106,7 +108,7 @@ def test_pose_and_scale_are_found(space: ShapeSpace, seen: Scan) -> None:
 @pytest.mark.parametrize(("pose", "turn"), [("yaw", [0, 0.5, 0]), ("rigid", [0.2, 0.4, -0.15])])
 def test_turns_and_shifts(space: ShapeSpace, seen: Scan, pose: Any, turn: Any) -> None:
     moved = similarity(turn, 1.0, [0.3, 0.1, -0.2])
-    found = space.complete(seen.moved(moved), pose=pose)
+    found = space.complete(seen.moved(moved), CompletionOptions(pose=pose))
     residual = (found.to_unit @ moved)[:3, :3]
     # A box is its own mirror image under half turns: the axes are met up to their signs.
     np.testing.assert_allclose(np.abs(residual), np.eye(3), atol=0.12)
@@ -227,18 +229,20 @@ def test_another_class_is_told(space: ShapeSpace) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("values", "message"),
     [
-        ({"pose": "affine"}, "pose is 'affine'; it may be none, yaw, rigid, similarity"),
-        ({"up": "w"}, "up is 'w'; it may be x, y, z"),
-        ({"eta": 0.0}, "eta 0.0 must lie between 0 and 0.2"),
-        ({"noise": -1.0}, "noise -1.0 and free_space 1.0 not be negative"),
-        ({"points": 3}, "points 3 at least 20"),
+        ({"pose": "affine"}, "pose is 'affine'; expected one of 'none', 'yaw', 'rigid', 'similarity'"),
+        ({"up": "w"}, "up is 'w'; expected one of 'x', 'y', 'z'"),
+        ({"eta": 0.0}, "eta is 0.0; it must be greater than 0"),
+        ({"eta": 0.3}, "eta is 0.3; it must be at most 0.2"),
+        ({"noise": -1.0}, "noise is -1.0; it must be at least 0"),
+        ({"free_space": float("inf")}, "free_space is inf; expected a finite number"),
+        ({"points": 3}, "points is 3; it must be at least 20"),
     ],
 )
-def test_options_that_cannot_be(space: ShapeSpace, seen: Scan, options: Any, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        space.complete(seen, **options)
+def test_invalid_options(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+        CompletionOptions(**values)
 
 
 @pytest.mark.parametrize("pose", ["none", "yaw", "rigid"])
@@ -246,8 +250,8 @@ def test_a_scan_a_hundred_times_too_large_or_small(space: ShapeSpace, seen: Scan
     for scale in (100.0, 0.01):
         moved = seen.moved(similarity([0, 0, 0], scale, [0, 0, 0]))
         with pytest.raises(InputError, match=r"not in the unit frame.*--normalization.*--pose similarity"):
-            space.complete(moved, pose=pose)
-    found = space.complete(seen.moved(similarity([0, 0, 0], 100.0, [0, 0, 0])), pose="similarity")
+            space.complete(moved, CompletionOptions(pose=pose))
+    found = space.complete(seen.moved(similarity([0, 0, 0], 100.0, [0, 0, 0])), CompletionOptions(pose="similarity"))
     assert found.scale == pytest.approx(0.01, rel=0.05)
 
 

@@ -17,10 +17,12 @@ from deepsdf.errors import InputError
 from deepsdf.geometry.sdf.sampling import SDFSamples
 from deepsdf.inference.fit import fitting
 from deepsdf.inference.fit.fitting import Found, fit_adam
+from deepsdf.inference.fit.options import FitOptions
 from deepsdf.inference.fit.problem import ROBUST_WIDTH, CodeProblem, Draw
 from deepsdf.inference.space import ShapeSpace
 from deepsdf.network.decoder import Decoder, build_decoder, load_weights
 from deepsdf.network.objective import clamped_l1, code_square_penalty
+from deepsdf.progress import Progress
 from deepsdf.samples.bank import SampleBank
 
 Golden = Callable[[str], Any]
@@ -120,7 +122,7 @@ def between(space: ShapeSpace) -> list[torch.Tensor]:
 def test_a_shape_of_the_space_is_found_again(space: ShapeSpace, way: dict[str, Any], loss: float) -> None:
     """How near Adam comes in its 800 steps depends on the space, and that on the processor's rounding."""
     codes = between(space)
-    fit = space.fit([known(space, code) for code in codes], **way)
+    fit = space.fit([known(space, code) for code in codes], FitOptions(**way))
     points = np.random.default_rng(2).uniform(-1, 1, (4000, 3))
     for k, code in enumerate(codes):
         truth = space.shape(code).sdf(points).clip(-0.1, 0.1)
@@ -172,7 +174,7 @@ def test_many_observations_widen_a_prior_that_is_too_narrow(space: ShapeSpace) -
 
 def test_lm_is_as_good_as_adam_in_few_steps(space: ShapeSpace) -> None:
     observed = [draw(field, 4000, seed=9) for field in [*FIELDS.values(), ball(0.42), ball(0.58)]]
-    lm, adam = space.fit(observed), space.fit(observed, optimizer="adam", samples=500)
+    lm, adam = space.fit(observed), space.fit(observed, FitOptions(optimizer="adam", samples=500))
     assert (lm.losses <= adam.losses * 1.02 + 1e-4).all()
     assert (lm.steps <= 60).all()
     assert (adam.steps == 800).all()
@@ -195,21 +197,21 @@ def test_best_of_keeps_the_better_fit_of_each_shape(space: ShapeSpace) -> None:
     """Where all samples are judged, the losses told by fits of different seeds compare exactly."""
     observed = [draw(field, 400, seed=9) for field in FIELDS.values()]
     how: dict[str, Any] = {"optimizer": "adam", "steps": 30, "samples": 100}
-    first, second = (space.fit(observed, seed=seed, **how) for seed in (5, 6))
-    told: list[tuple[int, int]] = []
-    best = space.fit(observed, seed=5, best_of=2, on_step=lambda *step: told.append(step), **how)
+    first, second = (space.fit(observed, FitOptions(seed=seed, **how)) for seed in (5, 6))
+    events: list[Progress] = []
+    best = space.fit(observed, FitOptions(seed=5, best_of=2, **how), on_progress=events.append)
     better = first.losses <= second.losses
     assert 0 < int(better.sum()) < len(better), "a fit of each seed is in it"
     assert torch.equal(best.codes, torch.where(better[:, None], first.codes, second.codes))
     assert torch.allclose(best.losses, torch.minimum(first.losses, second.losses))
     assert best.std.shape == first.std.shape
-    assert told == [(step, 60) for step in range(1, 61)]
+    assert events == [Progress(step, 60, "fitting") for step in range(1, 61)]
 
 
 def test_the_told_loss_is_that_of_the_told_code(space: ShapeSpace) -> None:
     samples = draw(ball(0.45), 8000, seed=4)
     for optimizer in ("lm", "adam"):
-        fit = space.fit(samples, optimizer=optimizer, steps=5)
+        fit = space.fit(samples, FitOptions(optimizer=optimizer, steps=5))
         sides = []
         for rows in (samples.pos, samples.neg):
             rows = torch.from_numpy(rows)[None]
@@ -223,10 +225,10 @@ def test_a_seed_repeats_a_fit_and_the_decoder_is_left_as_it_was(space: ShapeSpac
     samples = draw(ball(0.45))
     before = {name: value.clone() for name, value in space.decoder.state_dict().items()}
     torch.manual_seed(0)
-    one = space.fit(samples, optimizer=optimizer, steps=8, samples=100, seed=3)
+    one = space.fit(samples, FitOptions(optimizer=optimizer, steps=8, samples=100, seed=3))
     torch.manual_seed(1)
-    two = space.fit(samples, optimizer=optimizer, steps=8, samples=100, seed=3)
-    other = space.fit(samples, optimizer=optimizer, steps=8, samples=100, seed=4)
+    two = space.fit(samples, FitOptions(optimizer=optimizer, steps=8, samples=100, seed=3))
+    other = space.fit(samples, FitOptions(optimizer=optimizer, steps=8, samples=100, seed=4))
     assert torch.equal(one.codes, two.codes)
     assert torch.equal(one.losses, two.losses)
     assert not torch.equal(one.codes, other.codes)
@@ -238,11 +240,11 @@ def test_a_seed_repeats_a_fit_and_the_decoder_is_left_as_it_was(space: ShapeSpac
 
 @pytest.mark.parametrize("optimizer", ["lm", "adam"])
 def test_the_decoder_can_learn_again_after_a_fit_was_interrupted(space: ShapeSpace, optimizer: Any) -> None:
-    def stop(step: int, steps: int) -> None:
+    def stop(progress: Progress) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        space.fit(draw(ball(0.45)), optimizer=optimizer, on_step=stop)
+        space.fit(draw(ball(0.45)), FitOptions(optimizer=optimizer), on_progress=stop)
     assert all(parameter.requires_grad for parameter in space.decoder.parameters())
 
 
@@ -251,7 +253,7 @@ def test_the_forms_of_observations_are_one(space: ShapeSpace) -> None:
     rows = np.concatenate([samples.pos, samples.neg])
     shuffled = rows[np.argsort(np.random.default_rng(0).random(len(rows)), kind="stable")]
     forms = (samples, rows, torch.from_numpy(rows), rows.astype(np.float64), [samples])
-    fits = [space.fit(item, steps=8) for item in forms]
+    fits = [space.fit(item, FitOptions(steps=8)) for item in forms]
     for fit in fits[1:]:
         assert torch.equal(fit.codes, fits[0].codes)
     other_order = space.fit([samples, shuffled])
@@ -262,7 +264,7 @@ def test_the_forms_of_observations_are_one(space: ShapeSpace) -> None:
 def test_outside_samples_alone_are_enough(space: ShapeSpace, optimizer: Any) -> None:
     samples = draw(ball(0.5), 4000)
     outside = samples.pos[samples.pos[:, 3] < 0.2]
-    fit = space.fit(outside, optimizer=optimizer, samples=500)
+    fit = space.fit(outside, FitOptions(optimizer=optimizer, samples=500))
     points = np.random.default_rng(2).uniform(-1, 1, (4000, 3))
     points = points[ball(0.5)(points) > 0]
     error = np.abs(space.shape(fit.codes[0]).sdf(points).clip(-0.1, 0.1) - ball(0.5)(points).clip(-0.1, 0.1))
@@ -270,20 +272,23 @@ def test_outside_samples_alone_are_enough(space: ShapeSpace, optimizer: Any) -> 
     assert float(fit.losses) < 0.01
 
 
-def test_steps_are_told(space: ShapeSpace) -> None:
-    told: list[tuple[int, int]] = []
-    space.fit(draw(ball(0.45)), optimizer="adam", steps=3, on_step=lambda step, steps: told.append((step, steps)))
-    assert told == [(1, 3), (2, 3), (3, 3)]
-    told.clear()
-    fit = space.fit(draw(ball(0.45)), steps=12, on_step=lambda step, steps: told.append((step, steps)))
-    assert told == sorted(told)
-    assert {steps for _, steps in told} == {12}
-    assert int(fit.steps) == len(told) <= 12
+def test_each_step_is_one_progress_event(space: ShapeSpace) -> None:
+    events: list[Progress] = []
+    space.fit(
+        draw(ball(0.45)),
+        FitOptions(optimizer="adam", steps=3),
+        on_progress=events.append,
+    )
+    assert events == [Progress(step, 3, "fitting") for step in (1, 2, 3)]
+    events.clear()
+    fit = space.fit(draw(ball(0.45)), FitOptions(steps=12), on_progress=events.append)
+    assert events == [Progress(step, 12, "fitting") for step in range(1, int(fit.steps) + 1)]
+    assert int(fit.steps) <= 12
 
 
 def test_lm_never_ends_worse_than_its_starts(space: ShapeSpace) -> None:
     samples = draw(ball(0.45))
-    losses = [float(space.fit(samples, steps=steps).losses) for steps in (1, 4, 40)]
+    losses = [float(space.fit(samples, FitOptions(steps=steps)).losses) for steps in (1, 4, 40)]
     assert losses[2] <= losses[1] * 1.05 <= losses[0] * 1.1
 
 
@@ -304,23 +309,29 @@ def test_observations_that_are_none(space: ShapeSpace, observed: Any, message: s
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("values", "message"),
     [
-        ({"optimizer": "sgd"}, "optimizer is 'sgd'; it may be 'lm' or 'adam'"),
+        ({"optimizer": "sgd"}, "optimizer is 'sgd'; expected 'lm' or 'adam'"),
         ({"best_of": 0}, "best_of is 0; it must be at least 1"),
         ({"steps": 0}, "steps is 0; it must be at least 1"),
         ({"samples": 1}, "samples is 1; it must be at least 2"),
         ({"samples": -3, "optimizer": "adam"}, "samples is -3; it must be at least 2"),
     ],
 )
-def test_options_that_cannot_be(space: ShapeSpace, options: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        space.fit(draw(ball(0.45)), **options)
+def test_invalid_options(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+        FitOptions(**values)
+
+
+def test_defaults_depend_on_the_optimizer() -> None:
+    assert (FitOptions().max_steps, FitOptions().max_samples) == (1000, 32_000)
+    assert (FitOptions(optimizer="adam").max_steps, FitOptions(optimizer="adam").max_samples) == (800, 8000)
+    assert (FitOptions(steps=3, samples=9).max_steps, FitOptions(steps=3, samples=9).max_samples) == (3, 9)
 
 
 @pytest.mark.parametrize("optimizer", ["lm", "adam"])
 def test_the_fewest_steps_and_samples(space: ShapeSpace, optimizer: Any) -> None:
-    fit = space.fit(draw(ball(0.45)), optimizer=optimizer, steps=1, samples=2)
+    fit = space.fit(draw(ball(0.45)), FitOptions(optimizer=optimizer, steps=1, samples=2))
     assert torch.isfinite(fit.codes).all()
     assert torch.isfinite(fit.losses).all()
 
@@ -379,9 +390,9 @@ def alike(count: int, radius: float) -> np.ndarray:
 @pytest.mark.parametrize("optimizer", ["lm", "adam"])
 def test_a_fit_does_not_depend_on_what_is_fitted_beside_it(space: ShapeSpace, optimizer: Any) -> None:
     observed = [alike(700, radius) for radius in (0.45, 0.55, 0.6)]
-    together = space.fit(observed, optimizer=optimizer, steps=20, samples=500)
+    together = space.fit(observed, FitOptions(optimizer=optimizer, steps=20, samples=500))
     for k, samples in enumerate(observed):
-        alone = space.fit(samples, optimizer=optimizer, steps=20, samples=500)
+        alone = space.fit(samples, FitOptions(optimizer=optimizer, steps=20, samples=500))
         assert together.reasons[k] == alone.reasons[0]
         torch.testing.assert_close(together.codes[k], alone.codes[0], rtol=0, atol=1e-4)
 

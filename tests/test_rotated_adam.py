@@ -13,6 +13,7 @@ from torch import Tensor
 from deepsdf.geometry.sdf.sampling import SDFSamples
 from deepsdf.inference.fit import schedule as lm_fit
 from deepsdf.inference.fit.fitting import Fit
+from deepsdf.inference.fit.options import FitOptions
 from deepsdf.inference.space import ShapeSpace
 from deepsdf.solvers.levenberg_marquardt import Quadratic, quadratic
 from deepsdf.solvers.rotated_adam import LAST_RATE, descend
@@ -101,16 +102,16 @@ def test_a_rough_space_is_fitted_by_it_shape_by_shape(space: ShapeSpace, monkeyp
 
 def check_rough(space: ShapeSpace, observed: list[SDFSamples], smooth: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[int, int]] = []
-    rough = space.fit(observed, on_step=lambda *step: told.append(step))
-    assert (rough.steps > lm_fit.LM_STEPS - lm_fit.SMOOTH - lm_fit.ENDING).all()
-    assert (rough.steps <= lm_fit.LM_STEPS).all()
+    rough = space.fit(observed, on_progress=lambda one: told.append((one.done, one.total)))
+    assert (rough.steps > FitOptions().max_steps - lm_fit.SMOOTH - lm_fit.ENDING).all()
+    assert (rough.steps <= FitOptions().max_steps).all()
     assert set(rough.reasons) == {"steps ran out"}
     assert told == sorted(told)
-    assert told[-1] == (lm_fit.LM_STEPS, lm_fit.LM_STEPS)
+    assert told[-1] == (FitOptions().max_steps, FitOptions().max_steps)
     assert (rough.losses <= 1.05 * smooth.losses + 1e-4).all()
     torch.testing.assert_close(space.fit(observed[1]).codes[0], rough.codes[1], rtol=0, atol=1e-4)
     monkeypatch.delattr(lm_fit, "descend")  # from here on nothing may call it
-    few = space.fit(observed, steps=60)
+    few = space.fit(observed, FitOptions(steps=60))
     assert (few.steps <= 60).all()
     assert (few.losses <= 1.05 * smooth.losses + 1e-4).all(), "too few steps for Adam: Gauss-Newton goes on"
     space.fit([draw(field, 400, seed=9) for field in FIELDS.values()])  # nothing new to draw: likewise

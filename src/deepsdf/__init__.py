@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from deepsdf.geometry.sdf.sampling import SDFSamples as SDFSamples
     from deepsdf.geometry.sdf.sampling import sample_sdf as sample_sdf
     from deepsdf.geometry.sdf.sampling import sample_surface as sample_surface
+    from deepsdf.inference.complete.completion import Completion as Completion
+    from deepsdf.inference.complete.options import CompletionOptions as CompletionOptions
     from deepsdf.inference.fit.fitting import Fit as Fit
+    from deepsdf.inference.fit.options import FitOptions as FitOptions
     from deepsdf.inference.space import Shape as Shape
     from deepsdf.inference.space import ShapeSpace as ShapeSpace
     from deepsdf.metrics.surfaces import Chamfer as Chamfer
@@ -43,11 +46,14 @@ if TYPE_CHECKING:
 
 _ROOMS = {
     "Chamfer": "metrics.surfaces",
+    "Completion": "inference.complete.completion",
+    "CompletionOptions": "inference.complete.options",
     "DataSource": "workspace",
     "DeepSDFError": "errors",
     "DepthCamera": "geometry.scanning.depth_camera",
     "Experiment": "workspace",
     "Fit": "inference.fit.fitting",
+    "FitOptions": "inference.fit.options",
     "InputError": "errors",
     "MeshError": "errors",
     "MeshSDF": "geometry.sdf.mesh_sdf",

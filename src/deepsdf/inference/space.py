@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
@@ -17,20 +17,22 @@ from deepsdf.checkpoints import load_codes, load_decoder
 from deepsdf.devices import fast_bfloat16, resolve_device
 from deepsdf.errors import InputError
 from deepsdf.geometry.sdf.sampling import SDFSamples
-from deepsdf.inference.fit.fitting import FINAL_SAMPLES, Fit, OnStep, Optimizer, assess, fit_adam
+from deepsdf.inference.complete.options import CompletionOptions
+from deepsdf.inference.fit.fitting import FINAL_SAMPLES, Fit, assess, fit_adam
+from deepsdf.inference.fit.options import FitOptions
 from deepsdf.inference.fit.problem import CodeProblem, Draw
 from deepsdf.inference.fit.schedule import fit_lm
 from deepsdf.inference.paths import Path, code_path
 from deepsdf.network.codes import CodePrior
 from deepsdf.network.decoder import Decoder
 from deepsdf.network.priors import CodeMixture, blend
+from deepsdf.progress import OnProgress, Progress
 from deepsdf.samples.bank import SampleBank
 from deepsdf.workspace import Experiment
 
 if TYPE_CHECKING:
     from deepsdf.geometry.meshes import Normalization
     from deepsdf.geometry.scanning.scan import Scan
-    from deepsdf.inference.complete.alignment import Pose
     from deepsdf.inference.complete.completion import Completion
     from deepsdf.inference.edit.constraints import Constraint
     from deepsdf.inference.edit.editing import Edit
@@ -205,45 +207,25 @@ class ShapeSpace:
     def fit(
         self,
         observations: Observations | Sequence[Observations],
+        options: FitOptions = FitOptions(),  # noqa: B008  (frozen)
         *,
-        optimizer: Optimizer = "lm",
-        steps: int | None = None,
-        samples: int | None = None,
-        best_of: int = 1,
-        seed: int = 0,
-        on_step: OnStep | None = None,
+        on_progress: OnProgress | None = None,
     ) -> Fit:
-        """Find the codes that explain observed signed distances, batched over shapes.
+        """Fit codes to observed signed distances. Shapes are independent, and are evaluated in one batch.
 
         Args:
-            observations: SDFSamples, or points with distances (n, 4), unit frame; one or a list.
-            optimizer: "lm" (Gauss-Newton, a few dozen steps, and small ones after it where the space is rough) or
-                "adam" (the original's).
-            steps: at most; by default 1000 for "lm", 800 for "adam".
-            samples: of a shape a step; by default up to 32000 for "lm", 8000 for "adam".
-            best_of: fit so often, with seeds from `seed` on, and keep for each shape the fit of the lowest loss (the
-                better of two in the paper's table 3).
-            seed: the same seed gives the same code on the CPU, whatever is fitted beside it (to rounding).
-            on_step: told the step and the number of steps, of all fits together.
+            observations: `SDFSamples` or rows x y z sdf (n, 4), unit frame; one shape or a list of shapes.
+            options: optimizer, steps, samples and seed.
+            on_progress: receives one event per step; steps are counted over all runs of `options.best_of`.
         Returns:
-            Codes (b, L) and losses (b,), in the order given; b is 1 for a single observation.
+            Codes (b, L), losses (b,) and uncertainties, in the order of the observations; b is 1 for a single one.
         Raises:
-            InputError: no observations, ones that are not finite (n, 4), or an unknown optimizer.
+            InputError: no observations, or rows that are not finite or not (n, 4).
         """
         single = isinstance(observations, SDFSamples | np.ndarray | Tensor)
         listed = [observations] if single else list(observations)  # pyright: ignore[reportArgumentType]
         if not listed:
             raise InputError("no observations were given to fit")
-        chosen: dict[str, Any] = {
-            name: value for name, value in (("steps", steps), ("samples", samples)) if value is not None
-        }
-        for name, least in (("steps", 1), ("samples", 2)):
-            if chosen.get(name, least) < least:
-                raise InputError(f"{name} is {chosen[name]}; it must be at least {least}")
-        if best_of < 1:
-            raise InputError(f"best_of is {best_of}; it must be at least 1")
-        if optimizer not in get_args(Optimizer):
-            raise InputError(f"optimizer is {optimizer!r}; it may be 'lm' or 'adam'")
         rows = [_sides(item, number) for number, item in enumerate(listed)]
         # Its rounding is less than chance where samples are drawn anew; more than the last steps where they are not.
         rough = [fast_bfloat16(self.device) and sum(map(len, sides)) > ROUGH_SAMPLES for sides in rows]
@@ -254,38 +236,36 @@ class ShapeSpace:
         for place, (kind, own) in enumerate(zip(kinds, members, strict=True)):
             problem = CodeProblem(decoder, self.prior, self.clamping_distance, kind)
             bank = SampleBank.of([rows[number] for number in own]).to(self.device)
-            told = on_step and _shifted(on_step, place, len(kinds))
-            fits.append(self._best_fit(problem, bank, optimizer, best_of, seed, told, chosen))
+            part = on_progress and _shifted(on_progress, place, len(kinds))
+            fits.append(self._best_fit(problem, bank, options, part))
         return fits[0] if len(fits) == 1 else Fit.joined(fits, members)
 
     def _best_fit(
-        self,
-        problem: CodeProblem,
-        bank: SampleBank,
-        optimizer: Optimizer,
-        best_of: int,
-        seed: int,
-        on_step: OnStep | None,
-        chosen: dict[str, Any],
+        self, problem: CodeProblem, bank: SampleBank, options: FitOptions, on_progress: OnProgress | None
     ) -> Fit:
-        """Of a bank's shapes, each the best of so many fits."""
+        """For each shape of a bank the fit with the lowest loss among `options.best_of` fits."""
         judged: Draw | None = None
         fits: list[Fit] = []
-        for run in range(best_of):
-            # One a shape: its code does not depend on which others are fitted beside it.
-            generator = [torch.Generator(self.device).manual_seed(seed + run) for _ in range(len(bank))]
-            told = on_step and _shifted(on_step, run, best_of)
+        steps, samples = options.max_steps, options.max_samples
+        for run in range(options.best_of):
+            seed = options.seed + run
+            # One generator per shape: a shape's code does not depend on which others are fitted with it.
+            generator = [torch.Generator(self.device).manual_seed(seed) for _ in range(len(bank))]
+            part = on_progress and _shifted(on_progress, run, options.best_of)
             drawn = Draw(*bank.spread(FINAL_SAMPLES, generator))
-            judged = judged or drawn  # all fits by the same samples
-            if optimizer == "adam":
+            judged = judged or drawn  # the losses of all runs are computed on the same samples
+            if options.optimizer == "adam":
                 # δ is 0.1 whatever the training's: the original has it as a literal.
-                found = fit_adam(problem.decoder, bank, generator=generator, on_step=told, **chosen)
+                found = fit_adam(
+                    problem.decoder, bank, generator=generator, steps=steps, samples=samples, on_progress=part
+                )
             else:
                 every = -(-len(self.trained_codes) // MAX_CANDIDATES)
-                candidates, draws = self.trained_codes[::every], self._draws(RANDOM_CANDIDATES, seed + run)
+                candidates, draws = self.trained_codes[::every], self._draws(RANDOM_CANDIDATES, seed)
                 found = fit_lm(
-                    problem, bank, candidates=candidates, draws=draws, generator=generator, on_step=told, **chosen
-                )
+                    problem, bank, candidates=candidates, draws=draws, generator=generator, steps=steps,
+                    samples=samples, on_progress=part,
+                )  # fmt: skip
             fits.append(assess(problem, bank, found, judged))
         return Fit.best(fits)
 
@@ -295,52 +275,27 @@ class ShapeSpace:
     def complete(
         self,
         scan: Scan,
+        options: CompletionOptions = CompletionOptions(),  # noqa: B008  (frozen)
         *,
-        pose: Pose = "none",
         normalization: Normalization | None = None,
-        up: str = "y",
-        any_way_up: bool = False,
-        eta: float = 0.01,
-        noise: float | None = None,
-        free_space: float = 1.0,
-        points: int = 500,
-        seed: int = 0,
     ) -> Completion:
-        """Find the whole shape that explains a partial scan, and where it stands.
+        """Estimate the complete shape and the pose that explain a partial scan.
 
-        Shapes of a space lie in the unit frame (middle of the bounding box at the origin, scaled into the unit
-        sphere). What a part of a shape is normalised by cannot be told from that part: a scan in another frame needs
-        the shape's normalization, or `pose="similarity"`, which finds everything.
+        Shapes of a space lie in the unit frame: the centre of the whole shape's bounding box is at the origin, and the
+        shape is scaled into the unit sphere. Neither can be computed from a part of the shape. A scan in another frame
+        therefore needs the whole shape's normalization, or `pose="similarity"`, which estimates rotation, translation
+        and scale.
 
         Args:
-            pose: what else to find. "none": the scan is in the unit frame. "yaw": how it is turned about the axis
-                `up`, and moved. "rigid": how it is turned and moved. "similarity": its scale, too.
-            normalization: from the scan's frame to the unit frame, as far as it is known.
-            up: the axis of the unit frame that is up, in the scan as well: the search starts from turns about it.
-            any_way_up: the scan may be turned in any way; "rigid" and "similarity" only, several times as long.
-            eta: η, how far along the normals signed distances are told, unit frame.
-            noise: standard deviation of the scan's points, its own lengths; None: found from what is left over.
-            free_space: weight of a point that the cameras saw through, where one of the surface has 1; 0 leaves it out.
-            points: of the surface, that the fit asks.
-            seed: the same seed gives the same result on the CPU.
+            scan: points, normals and camera positions, in any frame.
+            options: which part of the pose is estimated, noise, weights and seed.
+            normalization: maps the scan's frame to the unit frame, if it is known.
         Raises:
-            InputError: a scan that is not in the unit frame where it should be, or options that cannot be.
+            InputError: the scan is not in the unit frame although the options require it.
         """
         from deepsdf.inference.complete.completion import complete
 
-        return complete(
-            self,
-            scan,
-            pose=pose,
-            normalization=normalization,
-            up=up,
-            any_way_up=any_way_up,
-            eta=eta,
-            noise=noise,
-            free_space=free_space,
-            points=points,
-            seed=seed,
-        )
+        return complete(self, scan, options, normalization=normalization)
 
     def interpolate(self, code_a: Tensor, code_b: Tensor, steps: int = 8, *, path: Path = "linear") -> list[Shape]:
         """Shapes from one code to another, both ends included.
@@ -392,8 +347,9 @@ class ShapeSpace:
         return [self.shape(code) for code in codes]
 
 
-def _shifted(on_step: OnStep, run: int, runs: int) -> OnStep:
-    return lambda step, steps: on_step(run * steps + step, runs * steps)
+def _shifted(on_progress: OnProgress, run: int, runs: int) -> OnProgress:
+    """A callback for one of several runs of the same length that reports steps of all runs."""
+    return lambda one: on_progress(Progress(run * one.total + one.done, runs * one.total, one.task))
 
 
 def _points(points: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from deepsdf.errors import InputError, NoFacesError, NoSurfaceError
 from deepsdf.geometry.meshes import MESH_SUFFIXES, Normalization, load_mesh
 from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
 from deepsdf.geometry.sdf.sampling import SDFSamples, sample_sdf
+from deepsdf.inference.fit.options import FitOptions
 from deepsdf.inference.space import Shape, ShapeSpace
 from deepsdf.progress import ProgressCounter
 from deepsdf.splits import ShapeName, read_split, shapes_in
@@ -127,15 +128,16 @@ def find_or_fit(experiment: Experiment, space: ShapeSpace, name: str, *, seed: i
             return _fitted(space, path, sample_sdf(field, count=FITTED_SAMPLES, seed=seed), seed)
     from deepsdf.geometry.scanning.scan import Scan
     from deepsdf.inference.complete.completion import badly_explained
+    from deepsdf.inference.complete.options import CompletionOptions
 
-    found = space.complete(Scan.load(path, seed=seed), pose="similarity", seed=seed)
+    found = space.complete(Scan.load(path, seed=seed), CompletionOptions(pose="similarity", seed=seed))
     if reason := badly_explained(found):
         logger.warning("%s: %s", path, reason)
     return found.code
 
 
 def _fitted(space: ShapeSpace, path: Path, samples: SDFSamples, seed: int) -> Tensor:
-    fit = space.fit(samples, seed=seed)
+    fit = space.fit(samples, FitOptions(seed=seed))
     for warning in fit.warnings[0]:
         logger.warning("%s: %s", path, warning)
     return fit.codes[0]

@@ -15,6 +15,7 @@ from deepsdf.errors import InputError
 from deepsdf.files import write_text
 from deepsdf.geometry.scanning.scan import Scan
 from deepsdf.inference.complete.completion import Completion
+from deepsdf.inference.complete.options import CompletionOptions
 from deepsdf.inference.space import ShapeSpace
 from deepsdf.pipeline.reconstruct import save_mesh
 from deepsdf.rendering.render import grid_image, render_mesh, render_points, save_image
@@ -52,7 +53,7 @@ def complete(
     Args:
         normalization: an .npz with offset and scale, from the scan's frame to the unit frame.
         camera: (3,), see `Scan.load`.
-        options: of `ShapeSpace.complete`.
+        options: other fields of `CompletionOptions`.
     Raises:
         InputError: a scan or options that cannot be used.
         NoSurfaceError: the found code has no surface.
@@ -63,7 +64,7 @@ def complete(
     space = ShapeSpace.load(experiment, checkpoint, device)
     known = None if normalization is None else read_normalization(Path(normalization))
     scan = Scan.join([Scan.load(path, camera=camera, seed=seed) for path in scans])
-    found = space.complete(scan, normalization=known, seed=seed, **options)
+    found = space.complete(scan, CompletionOptions(seed=seed, **options), normalization=known)
     drawn = found.draw(samples, seed=seed) if samples else []
     meshes = [painted(one.mesh(resolution), found.scale) for one in (found, *drawn)]
     for number, mesh in enumerate(meshes):

@@ -18,6 +18,7 @@ from deepsdf.geometry.scanning.depth_camera import DepthCamera
 from deepsdf.geometry.scanning.scan import Scan, scan
 from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
 from deepsdf.inference.complete.completion import Completion, nearest_training_shape
+from deepsdf.inference.complete.options import CompletionOptions
 from deepsdf.inference.space import ShapeSpace
 from deepsdf.library.truth import true_mesh
 from deepsdf.metrics.summary import METRICS, statistics
@@ -161,9 +162,9 @@ def evaluate_completion(
 def _by_all_methods(
     space: ShapeSpace, seen: Scan, resolution: int, seed: int
 ) -> tuple[Completion, dict[str, trimesh.Trimesh]]:
-    found = space.complete(seen, seed=seed)
-    without = space.complete(seen, free_space=0.0, seed=seed)
-    nearest = space.shape(nearest_training_shape(space, seen, seed=seed))
+    found = space.complete(seen, CompletionOptions(seed=seed))
+    without = space.complete(seen, CompletionOptions(free_space=0.0, seed=seed))
+    nearest = space.shape(nearest_training_shape(space, seen, CompletionOptions(seed=seed)))
     meshes = {
         COMPLETED: painted(found.mesh(resolution), found.scale),
         NO_FREE_SPACE: without.shape.mesh(resolution),

@@ -19,7 +19,8 @@ from deepsdf.errors import DeepSDFError, InputError
 from deepsdf.files import atomic_path, csv_text, write_text
 from deepsdf.geometry.isosurface.polygonize import Method, Vertices
 from deepsdf.geometry.sdf.sampling import SDFSamples
-from deepsdf.inference.fit.fitting import Fit, Optimizer
+from deepsdf.inference.fit.fitting import Fit
+from deepsdf.inference.fit.options import FitOptions, Optimizer
 from deepsdf.inference.space import Shape, ShapeSpace
 from deepsdf.jobs.processes import BatchResult
 from deepsdf.jobs.threads import BackgroundWork
@@ -112,7 +113,7 @@ def reconstruct(
     Meshes are in the unit frame, as the original's.
 
     Args:
-        optimizer, steps, best_of: see `ShapeSpace.fit`.
+        optimizer, steps, best_of: see `FitOptions`.
         resolution, vertices, method, closed: see `deepsdf.polygonize`.
         skip: leave shapes alone whose mesh is there.
         on_fit: called with each fitted code.
@@ -121,6 +122,7 @@ def reconstruct(
     Raises:
         InputError: no such split or checkpoint, or none of the shapes has samples.
     """
+    options = FitOptions(optimizer=optimizer, steps=steps, best_of=best_of, seed=seed)
     space = ShapeSpace.load(experiment, checkpoint, device)
     shapes = read_split(split)
     result = BatchResult()
@@ -136,17 +138,17 @@ def reconstruct(
     threads = MESH_THREADS[space.device.type]
     with BackgroundWork(run.mesh, run.meshed, share_cores=len(shapes) > batch, threads=threads) as meshes:
 
-        def stepped(step: int, steps: int) -> None:
+        def on_step(progress: Progress) -> None:
             meshes.collect()
             if on_progress:
-                on_progress(Progress(step, steps, task="fitting"))
+                on_progress(progress)
 
         for start in range(0, len(shapes), batch):
             named, samples = run.read(data, shapes[start : start + batch])
             if not named:
                 continue
             began = time.perf_counter()
-            fit = space.fit(samples, optimizer=optimizer, steps=steps, best_of=best_of, seed=seed, on_step=stepped)
+            fit = space.fit(samples, options, on_progress=on_step)
             seconds = (time.perf_counter() - began) / len(named)
             fitted += len(named)
             for k, shape in enumerate(named):

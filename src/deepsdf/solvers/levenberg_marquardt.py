@@ -98,9 +98,6 @@ def quadratic(
 Linearise = Callable[[Tensor, Tensor, int], Quadratic]
 """Of places (k, p), of the problems of these numbers (k,), before the step of this number: their objectives."""
 
-OnStep = Callable[[int, int], None]
-"""Told the step and the number of steps."""
-
 
 @dataclass(frozen=True)
 class Minimum:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-Pose = Literal["none", "yaw", "rigid", "similarity"]
+from deepsdf.inference.complete.options import Pose
 
 LONGEST_TURN, LONGEST_GROWTH = 0.35, 0.2
 """Of one step: radians, and the logarithm of the scale. Farther the linearisation tells nothing."""

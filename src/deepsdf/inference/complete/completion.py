@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import torch
@@ -14,7 +14,8 @@ from torch import Tensor
 from deepsdf.errors import InputError
 from deepsdf.geometry.meshes import Normalization
 from deepsdf.geometry.scanning.scan import Scan
-from deepsdf.inference.complete.alignment import Alignment, Freedom, Pose
+from deepsdf.inference.complete.alignment import Alignment, Freedom
+from deepsdf.inference.complete.options import Axis, CompletionOptions, Pose
 from deepsdf.inference.complete.pose_search import extent, free_scales, start_states
 from deepsdf.inference.complete.residuals import Linear, Observed, ScanProblem, State
 from deepsdf.inference.complete.residuals import field as decode
@@ -22,14 +23,8 @@ from deepsdf.inference.complete.residuals import field as decode
 if TYPE_CHECKING:
     from deepsdf.inference.space import Shape, ShapeSpace
 
-ETA = 0.01
-"""How far along the normals signed distances are told, unit frame."""
-
 FIELD_ERROR = 4e-3
 """Standard deviation, unit frame, of what a space cannot say about a shape; the scan's noise comes on top."""
-
-POINTS = 500
-"""Surface points that a fit asks; of free space twice as many."""
 
 SURFACE = 0.015
 """So near, unit frame, a point is on a surface, whatever the noise."""
@@ -44,8 +39,6 @@ shape that is none of the space's."""
 ALIKE = 64.0
 """So many points count as one in the posterior: what a space cannot say is alike over patches of a surface, so their
 errors are not independent. Measured, see docs/completion.md."""
-
-UPS = ("x", "y", "z")
 
 _WIDTHS = [0.1, 0.06, 0.036, 0.022]  # of the robust loss, a step each: outliers are let go one after the other
 _NARROWEST = 0.013
@@ -185,7 +178,14 @@ class Completion:
         points = torch.as_tensor(self.scan.points, dtype=torch.float32, device=self.code.device)
         observed = Observed(points, points, points[:, 0] > 0, points[:0])
         return ScanProblem(
-            self.space.decoder, self.space.prior, observed, self.freedom, ETA, self.noise, 1.0, self.scale
+            self.space.decoder,
+            self.space.prior,
+            observed,
+            self.freedom,
+            CompletionOptions().eta,
+            self.noise,
+            1.0,
+            self.scale,
         )
 
 
@@ -202,21 +202,10 @@ def badly_explained(found: Completion) -> str | None:
 
 
 def complete(
-    space: ShapeSpace,
-    scan: Scan,
-    *,
-    pose: Pose = "none",
-    normalization: Normalization | None = None,
-    up: str = "y",
-    any_way_up: bool = False,
-    eta: float = ETA,
-    noise: float | None = None,
-    free_space: float = 1.0,
-    points: int = POINTS,
-    seed: int = 0,
+    space: ShapeSpace, scan: Scan, options: CompletionOptions, *, normalization: Normalization | None = None
 ) -> Completion:
     """See `ShapeSpace.complete`."""
-    _check(pose, up, eta, noise, free_space, points)
+    pose, noise = options.pose, options.noise
     base = np.eye(4)
     if normalization is not None:
         base[:3, :3] *= normalization.scale
@@ -225,14 +214,14 @@ def complete(
     scale = float(np.cbrt(np.linalg.det(base[:3, :3])))
     if pose == "similarity":
         scale = _USUAL / extent(scan, np.eye(4))[1]
-    freedom = Freedom(pose, UPS.index(up), free_scales(scan))
+    freedom = Freedom(pose, get_args(Axis).index(options.up), free_scales(scan))
     sigma = _sigma((scan.noise if noise is None else noise) * scale)
-    observed = observe(scan, points, eta / scale, seed, space.device)
-    problem = ScanProblem(space.decoder, space.prior, observed, freedom, eta, sigma, free_space, scale)
+    observed = observe(scan, options.points, options.eta / scale, options.seed, space.device)
+    problem = ScanProblem(space.decoder, space.prior, observed, freedom, options.eta, sigma, options.free_space, scale)
     codes = space.prior.whiten(space.trained_codes)
     stages = _HYPOTHESES if freedom.size else _OF_A_KNOWN_POSE
     rough = replace(problem, rough=True)
-    state = start_states(rough, scan, base, codes, any_way_up=any_way_up, count=stages[0][0])
+    state = start_states(rough, scan, base, codes, any_way_up=options.any_way_up, count=stages[0][0])
     objectives = torch.zeros(1)
     widths = list(_WIDTHS)
     for count, few, steps in stages:
@@ -287,13 +276,15 @@ def _posterior(hessian: Tensor, length: int) -> Tensor:
 
 
 def nearest_training_shape(
-    space: ShapeSpace, scan: Scan, *, eta: float = ETA, points: int = POINTS, seed: int = 0
+    space: ShapeSpace,
+    scan: Scan,
+    options: CompletionOptions = CompletionOptions(),  # noqa: B008  (frozen)
 ) -> int:
     """The training code that explains a scan of the unit frame best, by what a fit would ask: a baseline."""
     codes = space.prior.whiten(space.codes)
-    observed = observe(scan, points, eta, seed, space.device)
+    observed = observe(scan, options.points, options.eta, options.seed, space.device)
     sigma = _sigma(scan.noise)
-    problem = ScanProblem(space.decoder, space.prior, observed, Freedom("none"), eta, sigma, 1.0)
+    problem = ScanProblem(space.decoder, space.prior, observed, Freedom("none"), options.eta, sigma, 1.0)
     here = Alignment.of(np.eye(4)[None], space.device)
     trained = space.is_trained.tolist()
     unfit = torch.full((1,), torch.inf, device=space.device)
@@ -355,18 +346,6 @@ def _width(noise: float) -> float:
 
 def _distances(space: ShapeSpace, code: Tensor, matrix: np.ndarray, scan: Scan) -> np.ndarray:
     return np.abs(space.shape(code).sdf(scan.points @ matrix[:3, :3].T + matrix[:3, 3])).astype(np.float64)
-
-
-def _check(pose: Any, up: Any, eta: float, noise: float | None, free_space: float, points: int) -> None:
-    if pose not in get_args(Pose):
-        raise InputError(f"pose is {pose!r}; it may be {', '.join(get_args(Pose))}")
-    if up not in UPS:
-        raise InputError(f"up is {up!r}; it may be {', '.join(UPS)}")
-    if not 0 < eta < 0.2 or not (noise is None or 0 <= noise < np.inf) or not 0 <= free_space < np.inf or points < 20:
-        raise InputError(
-            f"eta {eta} must lie between 0 and 0.2 (unit frame), noise {noise} and free_space {free_space} not be "
-            f"negative, and points {points} at least 20"
-        )
 
 
 def _check_frame(placed: Scan, pose: Pose, *, known: bool) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,13 +18,9 @@ from deepsdf.inference.fit.problem import CodeProblem, Draw, frozen, penalty, pr
 from deepsdf.inference.fit.warnings import Figures, contradicting, unexplained
 from deepsdf.network.decoder import Decoder
 from deepsdf.network.objective import clamped_l1, code_square_penalty
+from deepsdf.progress import OnProgress, Progress
 from deepsdf.samples.bank import Generators, SampleBank
-from deepsdf.solvers.levenberg_marquardt import REASONS, STEPS_RAN_OUT, OnStep
-
-Optimizer = Literal["lm", "adam"]
-
-ADAM_STEPS, ADAM_SAMPLES = 800, 8000
-"""The original's, samples a step."""
+from deepsdf.solvers.levenberg_marquardt import REASONS, STEPS_RAN_OUT
 
 FINAL_SAMPLES = 8000
 """From which a fit's loss and its doubts are told."""
@@ -116,12 +112,12 @@ def fit_adam(
     *,
     generator: Generators,
     clamping_distance: float = 0.1,
-    steps: int = ADAM_STEPS,
-    samples: int = ADAM_SAMPLES,
+    steps: int,
+    samples: int,
     learning_rate: float = 5e-3,
     init_std: float = 0.01,
     start: Tensor | None = None,
-    on_step: OnStep | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Found:
     """The original's fit: Adam on codes from N(0, init_std²), the step ten times smaller from the middle on.
 
@@ -130,7 +126,7 @@ def fit_adam(
 
     Args:
         start: codes (b, L) to start from instead of random ones.
-        on_step: told the step and the number of steps.
+        on_progress: receives one event per step.
     """
     device = bank.rows.device
     shapes = torch.arange(len(bank), device=device)
@@ -148,8 +144,8 @@ def fit_adam(
                 errors = clamped_l1(predicted, drawn[part, :, 3], clamping_distance).mean(dim=1)
                 (errors + code_square_penalty(codes[part])).sum().backward()
             adam.step()
-            if on_step:
-                on_step(step + 1, steps)
+            if on_progress:
+                on_progress(Progress(step + 1, steps, "fitting"))
     return Found(codes.detach(), torch.full_like(shapes, steps), (REASONS[STEPS_RAN_OUT],) * len(bank))
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from deepsdf.inference.fit.fitting import Found
 from deepsdf.inference.fit.problem import LEAST_ERROR, CodeProblem, Draw, frozen, penalty, prior_weight
+from deepsdf.progress import OnProgress, Progress
 from deepsdf.samples.bank import Generators, SampleBank, mix
 from deepsdf.solvers.levenberg_marquardt import (
     CONVERGED,
@@ -19,15 +20,10 @@ from deepsdf.solvers.levenberg_marquardt import (
     REASONS,
     STEPS_RAN_OUT,
     Minimum,
-    OnStep,
     Quadratic,
     minimise,
 )
 from deepsdf.solvers.rotated_adam import descend
-
-LM_STEPS, LM_SAMPLES = 1000, 32_000
-"""At most; a dozen or two in a smooth space. The first steps look at fewer samples. With 16 000 the codes of 256
-numbers fitted those, and all samples by some percent worse."""
 
 START_SAMPLES = 128
 """On which training codes and draws from the prior are compared, to find the nearest."""
@@ -39,7 +35,7 @@ TRIAL_SAMPLES, TRIAL_STEPS = 500, (3, 2, 4)
 """Steps that starts are tried for; after each of these rounds the better half of them goes on, in the end the best."""
 
 GROWTH = 4
-"""Doublings of the samples, a step each, from the first after the trial to `NEARING` of `LM_SAMPLES`."""
+"""Doublings of the samples, a step each, from the first after the trial to `NEARING` of all."""
 
 NEARING, ENDING = 4, 8
 """A part of the samples until a step on them promises less than `NEARED`, then so many steps at most on all."""
@@ -79,9 +75,9 @@ def fit_lm(
     candidates: Tensor,
     draws: Tensor,
     generator: Generators,
-    steps: int = LM_STEPS,
-    samples: int = LM_SAMPLES,
-    on_step: OnStep | None = None,
+    steps: int,
+    samples: int,
+    on_progress: OnProgress | None = None,
 ) -> Found:
     """Damped Gauss-Newton on the clamped L1 (reweighted) and the prior, from several starts.
 
@@ -96,17 +92,17 @@ def fit_lm(
         draws: codes (m, L) from the prior, likewise.
         steps: at most, for each shape.
         samples: a step, at most.
-        on_step: told the step and the number of steps.
+        on_progress: receives one event per step.
     """
     counts = bank.sizes
     with frozen(problem.decoder):
         few = Draw(*bank.spread(TRIAL_SAMPLES, generator))
         starts = _starts(problem, candidates, draws, Draw(*bank.spread(START_SAMPLES, generator)))
         best, damping, start_losses, tried = _trial(
-            problem, starts, few, counts, steps // 2, _counted(on_step, 0, steps)
+            problem, starts, few, counts, steps // 2, _counted(on_progress, 0, steps)
         )
         weight = prior_weight(problem.losses(problem.prior.colour(best), few), counts)
-        rest = _Rest(problem, bank, generator, weight, steps, samples, on_step)
+        rest = _Rest(problem, bank, generator, weight, steps, samples, on_progress)
         grown = rest.grow(best, damping, tried)
         # A shape far out for the prior says that the prior is too narrow, where observations enough have a say.
         excess = grown.place.square().mean(dim=1).clamp_min(1.0)
@@ -131,7 +127,7 @@ class _Rest:
     weight: Tensor
     steps: int
     samples: int
-    on_step: OnStep | None
+    on_progress: OnProgress | None
 
     @cached_property
     def many(self) -> Tensor:
@@ -164,7 +160,7 @@ class _Rest:
             slack=torch.where(self.bank.sizes > self.part >> steps, CHANCE, 0.0),
             damping=damping,
             units=self.problem.prior.std,
-            on_step=_counted(self.on_step, taken, self.steps),
+            on_step=_counted(self.on_progress, taken, self.steps),
         )
 
     def settle(self, start: Minimum, taken: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -203,7 +199,7 @@ class _Rest:
             slack=torch.full_like(damping, ROUNDING if self.problem.bfloat16 else 0.0),
             damping=damping,
             units=self.problem.prior.std,
-            on_step=_counted(self.on_step, int(taken[at].max()), self.steps),
+            on_step=_counted(self.on_progress, int(taken[at].max()), self.steps),
         )
 
     def _by_adam(self, place: Tensor, curvature: Tensor, at: Tensor, steps: int) -> tuple[Tensor, Tensor]:
@@ -223,7 +219,7 @@ class _Rest:
             steps=steps,
             rate=ROUGH_RATE * float(std.square().mean().sqrt()),
             units=std,
-            on_step=_counted(self.on_step, self.steps - steps, self.steps),
+            on_step=_counted(self.on_progress, self.steps - steps, self.steps),
         )
         judge = self.draw(self.part)[at]
         better = self.problem.losses(colour(end), judge) < self.problem.losses(colour(place), judge)
@@ -276,11 +272,11 @@ def _trial(
     return place[:, 0], damping[:, 0], reached, taken
 
 
-def _counted(on_step: OnStep | None, before: int, steps: int) -> Callable[[int], None]:
-    """Steps of a part of a fit, told as steps of the whole."""
+def _counted(on_progress: OnProgress | None, before: int, steps: int) -> Callable[[int], None]:
+    """A callback for one part of a fit, which starts after step `before`, that reports steps of the whole fit."""
 
-    def told(step: int) -> None:
-        if on_step:
-            on_step(before + step, steps)
+    def on_step(step: int) -> None:
+        if on_progress:
+            on_progress(Progress(before + step, steps, "fitting"))
 
-    return told
+    return on_step

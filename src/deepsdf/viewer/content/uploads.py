@@ -17,7 +17,10 @@ from deepsdf.geometry.meshes import MESH_SUFFIXES, Normalization, load_mesh
 from deepsdf.geometry.scanning.scan import Scan
 from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
 from deepsdf.geometry.sdf.sampling import SDFSamples, sample_sdf
+from deepsdf.inference.complete.options import CompletionOptions
+from deepsdf.inference.fit.options import FitOptions
 from deepsdf.inference.space import ShapeSpace
+from deepsdf.progress import Progress as FitProgress
 from deepsdf.viewer.content.catalogue import read_code
 from deepsdf.viewer.pages.widgets import many
 from deepsdf.viewer.scene.redraw import Cancelled
@@ -70,7 +73,7 @@ def fit_file(
 
     Args:
         name: the file's name in the browser; only its suffix and, as a label, its stem are used.
-        pose: of a scan, see `ShapeSpace.complete`; "auto": "none" where the points lie in the unit sphere, else
+        pose: of a scan, see `CompletionOptions`; "auto": "none" where the points lie in the unit sphere, else
             "similarity".
         progress: told how far it is.
         wanted: looked at now and then.
@@ -140,13 +143,13 @@ def _whole(
     if not len(samples):
         raise InputError("the file holds no samples")
 
-    def step(done: int, of: int) -> None:
+    def on_progress(event: FitProgress) -> None:
         if not wanted():
             raise Cancelled
-        progress("fitting a code", 0.2 + 0.8 * done / max(of, 1))
+        progress("fitting a code", 0.2 + 0.8 * event.done / max(event.total, 1))
 
-    step(0, 1)
-    fit = space.fit(samples, seed=seed, on_step=step)
+    on_progress(FitProgress(0, 1))
+    fit = space.fit(samples, FitOptions(seed=seed), on_progress=on_progress)
     progress("fitted", 1.0)
     how = f"fitted to {many(len(samples))} samples; mean error {float(fit.losses[0]):.4f}"
     return Fitted(label, fit.codes[0].detach(), how, truth=mesh, samples=samples)
@@ -169,6 +172,6 @@ def _scanned(
         pose = "none" if 0.3 < farthest < 1.05 else "similarity"
     progress(f"completing the scan (pose: {pose})", 0.3)
     options: dict[str, Any] = {"pose": pose, "up": up, "seed": seed}
-    found = space.complete(scan, **options)
+    found = space.complete(scan, CompletionOptions(**options))
     how = f"completed; {found.explained:.0%} of the scan explained, {found.unlikeliness:.1f} std from the mean"
     return Fitted(label, found.code.detach(), how, True, scan=found.scan.moved(found.to_unit).points)
