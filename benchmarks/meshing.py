@@ -28,10 +28,11 @@ import torch
 import trimesh
 from scipy.ndimage import label
 
-from deepsdf import ShapeSpace, polygonize
+from deepsdf import Meshing, ShapeSpace, polygonize
+from deepsdf.geometry.fields import Field
 from deepsdf.geometry.isosurface.hermite import values_and_gradients
 from deepsdf.geometry.isosurface.search import COARSE_CELLS, Grid, crossing_dense, crossing_sparse
-from deepsdf.geometry.primitives import Box, Cylinder, Field, Rotated, Torus
+from deepsdf.geometry.primitives import Box, Cylinder, Rotated, Torus
 
 POINTS = 10_000
 FAR = 0.02
@@ -52,9 +53,9 @@ def off(mesh: trimesh.Trimesh, field: Field) -> tuple[float, float]:
 def row(name: str, field: Field) -> None:
     fewer = [n**3 / crossing_sparse(quick(field), Grid(n, 1.0)).queries for n in (256, 512)]
     start = time.perf_counter()
-    exact = polygonize(field, resolution=128)
+    exact = polygonize(field, 128)
     middle = time.perf_counter()
-    linear = polygonize(field, resolution=256, vertices="linear")
+    linear = polygonize(field, Meshing(resolution=256, vertices="linear"))
     end = time.perf_counter()
     ours, theirs = off(exact, field), off(linear, field)
     print(
@@ -128,7 +129,7 @@ def large(name: str, field: Field) -> None:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             return field(points)
 
-    mesh = polygonize(rough, resolution=1024, vertices="linear")
+    mesh = polygonize(rough, Meshing(resolution=1024, vertices="linear"))
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"{name} at 1024: {len(mesh.faces)} triangles, at most {most:.2f} GiB so far", flush=True)
 

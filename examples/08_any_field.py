@@ -25,7 +25,7 @@ def field(points: np.ndarray) -> np.ndarray:
     return np.maximum(sheet, ball).astype(np.float32)
 
 
-mesh = deepsdf.polygonize(field, resolution=args.resolution)
+mesh = deepsdf.polygonize(field, args.resolution)
 print(f"{len(mesh.faces)} faces, closed: {mesh.is_watertight}, area {mesh.area:.2f}")
 pictures = [[render_mesh(mesh, size=320, cut=("z", 0.1)), slice_image(field, axis="z", offset=0.1, size=320)]]
 save_image(args.out, grid_image(pictures, column_labels=["mesh", "field on z = 0.1"]))

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from deepsdf.geometry.fields import Field
 from deepsdf.geometry.meshes import Normalization
 from deepsdf.geometry.sdf.sampling import SDFSamples
 from deepsdf.inference.space import ShapeSpace
@@ -26,9 +27,6 @@ torch.set_num_threads(1)  # the tests' networks are so small that threads only w
 def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test cuts the power; on a busy disk a checkpoint's syncing takes a second."""
     monkeypatch.setattr(os, "fsync", lambda number: None)
-
-
-Field = Callable[[np.ndarray], np.ndarray]
 
 
 def ball(radius: float) -> Field:

@@ -13,15 +13,16 @@ from scipy.ndimage import map_coordinates
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from deepsdf.geometry.fields import Field
 from deepsdf.geometry.isosurface.cells import EDGE_ENDS, sheets
 from deepsdf.geometry.isosurface.intersections import intersecting
+from deepsdf.geometry.isosurface.options import Meshing
 from deepsdf.geometry.isosurface.polygonize import polygonize
 from deepsdf.geometry.primitives import (
     Box,
     Capsule,
     Cylinder,
     Difference,
-    Field,
     Rotated,
     Sphere,
     Torus,
@@ -95,12 +96,12 @@ SOLIDS: dict[str, tuple[Field, float, int]] = {
 def test_solids(name: str, place: Callable[[Field], Field]) -> None:
     field, volume, euler = SOLIDS[name]
     field = place(field)
-    mesh = polygonize(field, resolution=40)
+    mesh = polygonize(field, 40)
     assert_manifold(mesh)
     assert mesh.euler_number == euler
     assert mesh.volume == pytest.approx(volume, rel=2e-3)
     # At half the resolution, in mean and 99th percentile at least as close as marching cubes.
-    twice = on_surface(polygonize(field, resolution=80, vertices="linear"), field)
+    twice = on_surface(polygonize(field, Meshing(resolution=80, vertices="linear")), field)
     ours = on_surface(mesh, field)
     assert ours.mean() <= max(twice.mean(), 1e-6)
     assert np.quantile(ours, 0.99) <= max(np.quantile(twice, 0.99), 1e-6)
@@ -108,7 +109,7 @@ def test_solids(name: str, place: Callable[[Field], Field]) -> None:
 
 def test_the_error_of_a_ball_falls_fourfold_as_the_resolution_doubles() -> None:
     """Flat triangles between points on it err by the square of their size, whatever the points' own error."""
-    meshes = [polygonize(Sphere(0.6), resolution=resolution) for resolution in (17, 33, 65)]
+    meshes = [polygonize(Sphere(0.6), resolution) for resolution in (17, 33, 65)]
     off = [on_surface(mesh, Sphere(0.6)).mean() for mesh in meshes]
     assert off[0] / off[1] == pytest.approx(4, rel=0.25)
     assert off[1] / off[2] == pytest.approx(4, rel=0.25)
@@ -120,11 +121,11 @@ def test_a_box_keeps_its_corners() -> None:
     """Nearly: a corner in a cell without a crossing has its point in the next cell."""
     half = np.array([0.5, 0.3, 0.4])
     box = Rotated(Box(tuple(half)), *TURNED)
-    mesh = polygonize(box, resolution=64)
+    mesh = polygonize(box, 64)
     cube = np.stack(np.meshgrid(*[[-1, 1]] * 3, indexing="ij"), -1).reshape(-1, 3) * half
     turn = trimesh.transformations.rotation_matrix(TURNED[1], TURNED[0])[:3, :3]
     away = np.linalg.norm((cube @ turn.T)[:, None] - mesh.vertices, axis=-1).min(axis=1)
-    blunt = polygonize(box, resolution=64, vertices="linear").vertices
+    blunt = polygonize(box, Meshing(resolution=64, vertices="linear")).vertices
     blunted = np.linalg.norm((cube @ turn.T)[:, None] - blunt, axis=-1).min(axis=1)
     cell = 2 / 63
     assert away.max() < 0.5 * cell
@@ -134,7 +135,7 @@ def test_a_box_keeps_its_corners() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_whatever_the_field_the_mesh_is_a_manifold(seed: int) -> None:
     """Ambiguous faces, several sheets in a cell, tunnels: far rougher than the grid."""
-    assert_manifold(polygonize(Foam(seed, 13 + 4 * seed, wall=True), resolution=16))
+    assert_manifold(polygonize(Foam(seed, 13 + 4 * seed, wall=True), 16))
 
 
 ROUGH: dict[str, Field] = {
@@ -148,13 +149,13 @@ ROUGH: dict[str, Field] = {
 @pytest.mark.parametrize("name", ROUGH)
 def test_a_mesh_does_not_cross_itself(name: str) -> None:
     for resolution in (20, 48):
-        mesh = polygonize(ROUGH[name], resolution=resolution)
+        mesh = polygonize(ROUGH[name], resolution)
         assert not len(intersecting(mesh.vertices, mesh.faces, np.arange(len(mesh.faces))))
 
 
 @pytest.mark.parametrize("seed", range(2))
 def test_nor_does_a_mesh_far_rougher_than_the_grid(seed: int) -> None:
-    mesh = polygonize(Foam(seed, 9 + 4 * seed, wall=True), resolution=9)
+    mesh = polygonize(Foam(seed, 9 + 4 * seed, wall=True), 9)
     assert not len(intersecting(mesh.vertices, mesh.faces, np.arange(len(mesh.faces))))
 
 
@@ -184,7 +185,7 @@ def test_triangles_that_cross() -> None:
 def test_points_of_thin_parts_lie_on_the_surface() -> None:
     """Fins and a sharp crease, where one Newton step goes wrong: the gradient turns within a cell."""
     fins = moved(Union((Box((0.6, 0.02, 0.6)), Capsule(0.02, 0.8), Torus(0.6, 0.03))))
-    mesh = polygonize(fins, resolution=48)
+    mesh = polygonize(fins, 48)
     off = np.abs(fins(np.asarray(mesh.vertices, np.float32))) / (2 / 47)
     assert off.max() < 0.1
     assert np.quantile(off, 0.99) < 0.01
@@ -198,11 +199,11 @@ def test_closed_at_the_walls(resolution: int, vertices: str) -> None:
         "all": (Sphere(3.0), 8.0),
     }
     for field, volume in cuts.values():
-        mesh = polygonize(field, resolution=resolution, vertices=vertices, closed=True)
+        mesh = polygonize(field, Meshing(resolution=resolution, vertices=vertices, closed=True))
         assert_manifold(mesh)
         assert mesh.volume == pytest.approx(volume, rel=0.03)
         assert mesh.bounds[1, 0] == 1.0
-    foam = polygonize(Foam(5, 9, wall=False), resolution=resolution // 2, vertices=vertices, closed=True)
+    foam = polygonize(Foam(5, 9, wall=False), Meshing(resolution=resolution // 2, vertices=vertices, closed=True))
     assert foam.is_watertight
     assert foam.is_winding_consistent
     assert np.abs(foam.vertices).max() <= 1.0
@@ -210,19 +211,19 @@ def test_closed_at_the_walls(resolution: int, vertices: str) -> None:
 
 def test_closed_changes_nothing_within() -> None:
     field = moved(Torus(0.6, 0.2))
-    mesh, closed = (polygonize(field, resolution=40, closed=closed) for closed in (False, True))
+    mesh, closed = (polygonize(field, Meshing(resolution=40, closed=closed)) for closed in (False, True))
     assert len(mesh.faces) == len(closed.faces)
     assert mesh.volume == pytest.approx(closed.volume, rel=1e-6)
 
 
 def test_normals_are_the_fields() -> None:
-    mesh = polygonize(Sphere(0.6), resolution=33)
+    mesh = polygonize(Sphere(0.6), 33)
     np.testing.assert_allclose(mesh.vertex_normals, mesh.vertices / 0.6, atol=1e-2)
 
 
 @pytest.mark.parametrize("suffix", [".ply", ".obj", ".glb", ".stl"])
 def test_normals_are_written(tmp_path: Path, suffix: str) -> None:
-    mesh = polygonize(Sphere(0.6), resolution=17)
+    mesh = polygonize(Sphere(0.6), 17)
     bare, full = tmp_path / f"bare{suffix}", tmp_path / f"full{suffix}"
     save_mesh(mesh, bare)
     save_mesh(mesh, full, normals=True)
@@ -255,8 +256,8 @@ class Told:
 
 def test_a_field_that_knows_its_gradient_is_asked_for_it() -> None:
     field = Told()
-    mesh = polygonize(field, resolution=49)
-    by_differences = polygonize(Sphere(0.6), resolution=49)
+    mesh = polygonize(field, 49)
+    by_differences = polygonize(Sphere(0.6), 49)
     assert field.gradients > 0
     assert field.values < 49**3 / 5  # differences would take six more for each gradient
     np.testing.assert_allclose(mesh.volume, by_differences.volume, rtol=1e-5)

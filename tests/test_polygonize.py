@@ -11,6 +11,8 @@ import trimesh
 from scipy.spatial import KDTree
 
 from deepsdf.errors import InputError, NoSurfaceError
+from deepsdf.geometry.fields import Field
+from deepsdf.geometry.isosurface.options import Meshing
 from deepsdf.geometry.isosurface.polygonize import polygonize
 from deepsdf.geometry.isosurface.search import COARSE_CELLS, Grid, crossing_dense, crossing_sparse
 from deepsdf.geometry.primitives import (
@@ -18,7 +20,6 @@ from deepsdf.geometry.primitives import (
     Capsule,
     Cylinder,
     Difference,
-    Field,
     Rotated,
     Scaled,
     Sphere,
@@ -48,7 +49,7 @@ SOLIDS: dict[str, tuple[Field, float, float]] = {
 class Recorded:
     """A field that remembers what it was asked."""
 
-    def __init__(self, field: Callable[[np.ndarray], np.ndarray]) -> None:
+    def __init__(self, field: Field) -> None:
         self.field, self.asked = field, []
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
@@ -69,7 +70,7 @@ def moved(field: Field) -> Field:
 def test_solids_have_their_volume_and_area(name: str, place: Callable[[Field], Field]) -> None:
     field, volume, area = SOLIDS[name]
     field = place(field)
-    mesh = polygonize(field, resolution=97, vertices="linear")
+    mesh = polygonize(field, Meshing(resolution=97, vertices="linear"))
     assert mesh.is_watertight
     assert mesh.is_winding_consistent
     assert mesh.volume == pytest.approx(volume, rel=0.01)
@@ -84,7 +85,7 @@ def test_solids_have_their_volume_and_area(name: str, place: Callable[[Field], F
 def test_the_error_falls_fourfold_as_the_resolution_doubles() -> None:
     """Of smooth solids: linear interpolation errs by the square of a cell."""
     for field, volume, area in (SOLIDS["sphere"], SOLIDS["torus"]):
-        meshes = [polygonize(field, resolution=2**k + 1, vertices="linear") for k in (5, 6, 7)]
+        meshes = [polygonize(field, Meshing(resolution=2**k + 1, vertices="linear")) for k in (5, 6, 7)]
         off = [np.abs(field(np.asarray(mesh.vertices, np.float32))).mean() for mesh in meshes]
         lost = [volume - mesh.volume for mesh in meshes]
         short = [area - mesh.area for mesh in meshes]
@@ -94,7 +95,7 @@ def test_the_error_falls_fourfold_as_the_resolution_doubles() -> None:
 
 
 def test_faces_look_outward_and_hollows_inward() -> None:
-    shell = polygonize(Difference(Sphere(0.8), Sphere(0.5)), resolution=65)
+    shell = polygonize(Difference(Sphere(0.8), Sphere(0.5)), 65)
     outer, inner = sorted(shell.split(only_watertight=False), key=lambda part: -part.area)
     assert outer.volume > 0 > inner.volume
     assert shell.volume == pytest.approx(4 / 3 * math.pi * (0.8**3 - 0.5**3), rel=0.01)
@@ -105,7 +106,7 @@ def test_faces_look_outward_and_hollows_inward() -> None:
 @pytest.mark.parametrize(("resolution", "bound"), [(9, 1.0), (33, 1.0), (50, 1.3), (64, 0.7), (100, 1.0)])
 def test_samples_are_where_they_are_said_to_be(resolution: int, bound: float, method: str) -> None:
     field = Recorded(Sphere(0.5))
-    polygonize(field, resolution=resolution, bound=bound, method=method, vertices="linear")
+    polygonize(field, Meshing(resolution=resolution, bound=bound, method=method, vertices="linear"))
     exact = -bound + 2 * bound * np.arange(resolution) / (resolution - 1)
     places = np.rint((field.points + bound) / (2 * bound) * (resolution - 1)).astype(int)
     assert field.points.dtype == np.float32
@@ -132,12 +133,12 @@ FIELDS: dict[str, Field] = {
 def test_sparse_equals_dense(name: str) -> None:
     for resolution in (2, 5, 9, 33, 50, 64):
         try:
-            dense = polygonize(FIELDS[name], resolution=resolution, method="dense", vertices="linear")
+            dense = polygonize(FIELDS[name], Meshing(resolution=resolution, method="dense", vertices="linear"))
         except NoSurfaceError:
             with pytest.raises(NoSurfaceError):
-                polygonize(FIELDS[name], resolution=resolution, vertices="linear")
+                polygonize(FIELDS[name], Meshing(resolution=resolution, vertices="linear"))
             continue
-        sparse = polygonize(FIELDS[name], resolution=resolution, vertices="linear")
+        sparse = polygonize(FIELDS[name], Meshing(resolution=resolution, vertices="linear"))
         np.testing.assert_array_equal(sparse.faces, dense.faces)
         np.testing.assert_array_equal(sparse.vertices, dense.vertices)
 
@@ -149,8 +150,8 @@ def test_thin_parts_are_not_lost(thin: Field, turn: tuple[float, float, float]) 
     field = Translated(Rotated(thin, turn, 0.4), (0.011, 0.007, 0.013))
     resolution = 100
     assert 2 / 99 < 0.04 < 2 / COARSE_CELLS / 2
-    sparse = polygonize(field, resolution=resolution)
-    dense = polygonize(field, resolution=resolution, method="dense")
+    sparse = polygonize(field, resolution)
+    dense = polygonize(field, Meshing(resolution=resolution, method="dense"))
     np.testing.assert_array_equal(sparse.faces, dense.faces)
     np.testing.assert_array_equal(sparse.vertices, dense.vertices)
     assert sparse.is_watertight
@@ -183,7 +184,8 @@ def test_a_speck_in_the_middle_of_a_coarse_cell_is_found(slope: float) -> None:
     middle = -1 + 4 * 2 / 64
     speck = Translated(Sphere(0.04), (middle, middle, middle))
     sparse, dense = (
-        polygonize(lambda points: slope * speck(points), resolution=65, method=how) for how in ("sparse", "dense")
+        polygonize(lambda points: slope * speck(points), Meshing(resolution=65, method=how))
+        for how in ("sparse", "dense")
     )
     np.testing.assert_array_equal(sparse.vertices, dense.vertices)
     assert sparse.is_watertight
@@ -228,7 +230,7 @@ def test_a_true_bound_of_the_slope_loses_nothing(slope: float) -> None:
 
 def test_a_field_steeper_than_its_bound_is_told() -> None:
     with pytest.raises(InputError, match=r"^the field is steeper than lipschitz=1: 2(\.\d+)? near .*; give a larger"):
-        polygonize(lambda points: 2 * Box((0.5, 0.5, 0.5))(points), resolution=33, lipschitz=1.0)
+        polygonize(lambda points: 2 * Box((0.5, 0.5, 0.5))(points), Meshing(resolution=33, lipschitz=1.0))
 
 
 def test_a_field_that_jumps_is_followed_to_its_end() -> None:
@@ -250,7 +252,7 @@ def test_linear_is_marching_cubes_of_the_whole_grid(name: str, resolution: int) 
     every = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3).astype(np.float32)
     values = FIELDS[name](every).reshape((resolution,) * 3)
     vertices, faces, _, _ = marching_cubes(values, 0.0, gradient_direction="descent")
-    mesh = polygonize(FIELDS[name], resolution=resolution, vertices="linear")
+    mesh = polygonize(FIELDS[name], Meshing(resolution=resolution, vertices="linear"))
     away, same = KDTree(mesh.vertices).query(vertices * (2 / (resolution - 1)) - 1)
     assert away.max() < 1e-5
 
@@ -265,24 +267,24 @@ def test_linear_is_marching_cubes_of_the_whole_grid(name: str, resolution: int) 
 
 def test_box_on_the_grid_is_closed_and_exact() -> None:
     """Samples that are exactly zero make slivers of no area; none stays, and no hole opens."""
-    mesh = polygonize(Box((0.5, 0.25, 0.5)), resolution=65, vertices="linear")
+    mesh = polygonize(Box((0.5, 0.25, 0.5)), Meshing(resolution=65, vertices="linear"))
     assert mesh.is_watertight
     assert (mesh.area_faces > 0).all()
     np.testing.assert_allclose(mesh.bounds, [[-0.5, -0.25, -0.5], [0.5, 0.25, 0.5]], atol=1e-6)
 
 
 def test_bound_is_the_cube() -> None:
-    unit = polygonize(Sphere(0.6), resolution=65, vertices="linear")
-    large = polygonize(Scaled(Sphere(0.6), 50.0), resolution=65, bound=50.0, vertices="linear")
+    unit = polygonize(Sphere(0.6), Meshing(resolution=65, vertices="linear"))
+    large = polygonize(Scaled(Sphere(0.6), 50.0), Meshing(resolution=65, bound=50.0, vertices="linear"))
     np.testing.assert_array_equal(large.faces, unit.faces)
     np.testing.assert_allclose(large.vertices, 50 * unit.vertices, rtol=1e-4, atol=1e-4)
-    tight = polygonize(Sphere(0.6), resolution=65, bound=0.7)
+    tight = polygonize(Sphere(0.6), Meshing(resolution=65, bound=0.7))
     assert tight.volume == pytest.approx(4 / 3 * math.pi * 0.6**3, rel=0.005)
 
 
 def test_a_field_cut_by_the_wall_is_open_there_and_still_oriented() -> None:
     ball = Translated(Sphere(0.5), (0.8, 0, 0))
-    mesh = polygonize(ball, resolution=65)
+    mesh = polygonize(ball, 65)
     assert not mesh.is_watertight
     assert mesh.is_winding_consistent
     assert mesh.bounds[1, 0] == pytest.approx(1.0)
@@ -295,13 +297,13 @@ def test_a_field_cut_by_the_wall_is_open_there_and_still_oriented() -> None:
 @pytest.mark.parametrize("method", ["dense", "sparse"])
 def test_no_surface_says_the_range(method: str) -> None:
     with pytest.raises(NoSurfaceError) as outside:
-        polygonize(Translated(Sphere(0.5), (3, 0, 0)), resolution=17, method=method)
+        polygonize(Translated(Sphere(0.5), (3, 0, 0)), Meshing(resolution=17, method=method))
     assert str(outside.value) == (
         "the field has no surface in the cube of half side 1: its values lie between 1.5 and 3.743, "
         "so everything is outside"
     )
     with pytest.raises(NoSurfaceError, match=r"half side 0\.5: .* between -2 and -1\.1\d+, so everything is inside"):
-        polygonize(Sphere(2.0), resolution=17, bound=0.5, method=method)
+        polygonize(Sphere(2.0), Meshing(resolution=17, bound=0.5, method=method))
 
 
 def test_a_field_that_is_no_number_somewhere() -> None:
@@ -309,7 +311,7 @@ def test_a_field_that_is_no_number_somewhere() -> None:
         return np.where(points[:, 0] == 1, np.nan, Sphere(0.5)(points))
 
     with pytest.raises(InputError, match=r"^the field is not a number at \[1\.0, -1\.0, -1\.0\]$"):
-        polygonize(broken, resolution=17)
+        polygonize(broken, 17)
 
 
 @pytest.mark.parametrize(
@@ -326,11 +328,11 @@ def test_a_field_that_is_no_number_somewhere() -> None:
 )
 def test_bad_arguments_are_shown(arguments: dict) -> None:
     with pytest.raises(InputError) as error:
-        polygonize(Sphere(0.5), **arguments)
+        polygonize(Sphere(0.5), Meshing(**arguments))
     assert str(*arguments.values()) in str(error.value)
 
 
 @pytest.mark.parametrize("bound", [float("nan"), float("inf")])
 def test_a_bound_that_is_no_length(bound: float) -> None:
     with pytest.raises(InputError, match="bound"):
-        polygonize(Sphere(0.5), resolution=9, bound=bound)
+        polygonize(Sphere(0.5), Meshing(resolution=9, bound=bound))

@@ -10,12 +10,12 @@ import pytest
 import trimesh
 
 from deepsdf.errors import InputError
+from deepsdf.geometry.fields import Field
 from deepsdf.geometry.primitives import (
     Box,
     Capsule,
     Cylinder,
     Difference,
-    Field,
     Intersection,
     Rotated,
     Scaled,

@@ -8,6 +8,7 @@ import torch
 from conftest import FIELDS, Toys
 
 from deepsdf.errors import InputError
+from deepsdf.geometry.isosurface.options import Meshing
 from deepsdf.geometry.isosurface.search import Grid, crossing_dense, crossing_sparse
 from deepsdf.inference.space import CHUNK, Shape, ShapeSpace
 from deepsdf.network.codes import CodePrior
@@ -50,14 +51,14 @@ def test_a_shape_is_the_decoder_whatever_the_number_of_points() -> None:
 def test_a_mesh_is_closed_outward_and_lies_on_the_surface(space: ShapeSpace, method: str) -> None:
     for number, volume in ((1, 4 / 3 * np.pi * 0.5**3), (4, 8 * 0.5 * 0.3 * 0.2)):
         shape = space.shape(number)
-        mesh = shape.mesh(48, method=method)
+        mesh = shape.mesh(Meshing(resolution=48, method=method))
         assert mesh.is_watertight
         assert mesh.volume == pytest.approx(volume, rel=0.15)
         cell = 2 / 47
         off = np.abs(shape.sdf(mesh.vertices))
         assert off.max() < cell / 2
         assert np.quantile(off, 0.99) < cell / 50
-        linear = shape.mesh(48, method=method, vertices="linear")
+        linear = shape.mesh(Meshing(resolution=48, method=method, vertices="linear"))
         assert off.mean() < np.abs(shape.sdf(linear.vertices)).mean() / 5
         assert np.abs(shape.sdf(linear.vertices)).max() < cell / 4
 

@@ -19,11 +19,13 @@ import numpy as np
 import pytest
 import torch
 import trimesh
-from conftest import FIELDS, Field, ball, draw
+from conftest import FIELDS, ball, draw
 from helpers import run
 
 from deepsdf.checkpoints import codes_content, load_code, load_codes, load_decoder, model_content, pth_bytes
 from deepsdf.errors import InputError
+from deepsdf.geometry.fields import Field
+from deepsdf.geometry.isosurface.options import Meshing
 from deepsdf.geometry.meshes import load_mesh
 from deepsdf.inference.space import ShapeSpace
 from deepsdf.journal import write_together
@@ -473,7 +475,7 @@ def test_a_fit_that_nobody_wants_any_more_stops(space: ShapeSpace) -> None:
 
 
 def test_what_is_saved_loads_again(tmp_path: Path, space: ShapeSpace) -> None:
-    mesh = space.shape(4).mesh(32, vertices="linear")
+    mesh = space.shape(4).mesh(Meshing(resolution=32, vertices="linear"))
     colours = np.full((len(mesh.vertices), 3), (200, 30, 10), np.uint8)
     for kind in (".ply", ".glb"):
         for given in (None, colours):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from deepsdf.errors import MeshError as MeshError
     from deepsdf.errors import NoSurfaceError as NoSurfaceError
     from deepsdf.errors import TrainingError as TrainingError
+    from deepsdf.geometry.isosurface.options import Meshing as Meshing
     from deepsdf.geometry.isosurface.polygonize import polygonize as polygonize
     from deepsdf.geometry.meshes import Normalization as Normalization
     from deepsdf.geometry.meshes import load_mesh as load_mesh
@@ -57,6 +58,7 @@ _ROOMS = {
     "InputError": "errors",
     "MeshError": "errors",
     "MeshSDF": "geometry.sdf.mesh_sdf",
+    "Meshing": "geometry.isosurface.options",
     "NoSurfaceError": "errors",
     "Normalization": "geometry.meshes",
     "SDFError": "metrics.surfaces",

@@ -12,6 +12,7 @@ import trimesh
 from scipy.spatial import KDTree
 
 from deepsdf.errors import InputError, NoFacesError, NoSurfaceError
+from deepsdf.geometry.fields import Field
 from deepsdf.geometry.meshes import MESH_SUFFIXES, Normalization, load_mesh
 from deepsdf.geometry.point_clouds import load_points
 from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
@@ -22,9 +23,6 @@ FILE_SUFFIXES = (*MESH_SUFFIXES, ".npz")
 
 NEIGHBOURS = 8
 """Samples that tell the signed distance between them."""
-
-Field = Callable[[np.ndarray], np.ndarray]
-"""Signed distance (n,) of points (n, 3)."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from deepsdf.errors import DeepSDFError, InputError
 from deepsdf.figures.pictures import unit_picture
+from deepsdf.geometry.isosurface.options import Meshing
 from deepsdf.inference.space import ShapeSpace
 from deepsdf.rendering.render import grid_image
 from deepsdf.workspace import Experiment
@@ -78,7 +79,11 @@ class TensorBoard:
         drawn = []
         for row in rows:
             try:
-                drawn.append(unit_picture(space.shape(space.codes[row]).mesh(RESOLUTION, vertices="linear"), SIZE))
+                drawn.append(
+                    unit_picture(
+                        space.shape(space.codes[row]).mesh(Meshing(resolution=RESOLUTION, vertices="linear")), SIZE
+                    )
+                )
             except DeepSDFError:
                 drawn.append(None)  # no surface yet
         image = grid_image([drawn], column_labels=[f"shape {row}" for row in rows])

@@ -11,7 +11,6 @@ The closed forms are well known; Inigo Quilez collects them at https://iquilezle
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -19,9 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepsdf.errors import InputError
-
-Field: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""Points (n, 3) to signed distance (n,), negative inside."""
+from deepsdf.geometry.fields import Field
 
 Vector: TypeAlias = tuple[float, float, float]
 

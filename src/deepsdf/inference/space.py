@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from deepsdf.checkpoints import load_codes, load_decoder
 from deepsdf.devices import fast_bfloat16, resolve_device
 from deepsdf.errors import InputError
+from deepsdf.geometry.isosurface.options import SHAPE_TOLERANCE, Meshing
 from deepsdf.geometry.sdf.sampling import SDFSamples
 from deepsdf.inference.complete.options import CompletionOptions
 from deepsdf.inference.fit.fitting import FINAL_SAMPLES, Fit, assess, fit_adam
@@ -42,9 +43,6 @@ CHUNK = 32_768
 
 GRADIENT_CHUNK = 16_384
 """As many with gradients, which keep every layer's activations."""
-
-MESH_TOLERANCE = 1 / 64
-"""Of a cell: finer than what a decoder knows of its shape; see `polygonize`."""
 
 MAX_CANDIDATES, RANDOM_CANDIDATES = 256, 32
 """Training codes, and draws from the prior, looked at for a start of a fit."""
@@ -96,30 +94,16 @@ class Shape:
             values[part], gradients[part] = sdf.detach().cpu().numpy(), gradient.cpu().numpy()
         return values, gradients
 
-    def mesh(
-        self,
-        resolution: int = 256,
-        *,
-        bound: float = 1.0,
-        method: Literal["sparse", "dense"] = "sparse",
-        vertices: Literal["exact", "linear"] = "exact",
-        tolerance: float = MESH_TOLERANCE,
-        lipschitz: float | None = None,
-        closed: bool = False,
-    ) -> trimesh.Trimesh:
-        """The shape's surface, unit frame, faces outward; see `deepsdf.polygonize` for arguments and errors."""
+    def mesh(self, meshing: Meshing | int = Meshing()) -> trimesh.Trimesh:
+        """The shape's surface, unit frame, faces outward; see `deepsdf.polygonize`.
+
+        Args:
+            meshing: options, or the resolution. The tolerance defaults to 1/64 of a cell.
+        """
         from deepsdf.geometry.isosurface.polygonize import polygonize
 
-        return polygonize(
-            self,
-            resolution=resolution,
-            bound=bound,
-            method=method,
-            vertices=vertices,
-            tolerance=tolerance,
-            lipschitz=lipschitz,
-            closed=closed,
-        )
+        meshing = Meshing.of(meshing)
+        return polygonize(self, replace(meshing, tolerance=meshing.tolerance or SHAPE_TOLERANCE))
 
 
 class ShapeSpace:

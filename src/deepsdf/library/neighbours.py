@@ -9,6 +9,7 @@ import torch
 import trimesh
 
 from deepsdf.errors import NoSurfaceError
+from deepsdf.geometry.isosurface.options import Meshing
 from deepsdf.geometry.sdf.sampling import sample_surface
 from deepsdf.inference.space import ShapeSpace
 from deepsdf.metrics.surfaces import chamfer
@@ -44,7 +45,7 @@ class TrainingSurfaces:
         """Unit frame; None where the shape has no surface."""
         if row not in self._meshes:
             try:
-                self._meshes[row] = self.space.shape(row).mesh(RESOLUTION, vertices="linear")
+                self._meshes[row] = self.space.shape(row).mesh(Meshing(resolution=RESOLUTION, vertices="linear"))
             except NoSurfaceError:
                 self._meshes[row] = None
         return self._meshes[row]

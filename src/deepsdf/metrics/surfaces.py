@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TypeAlias
@@ -13,6 +12,7 @@ import trimesh
 from scipy.spatial import KDTree
 
 from deepsdf.errors import InputError, MeshError
+from deepsdf.geometry.fields import Field
 from deepsdf.geometry.repair.orientation import OrientedMesh
 from deepsdf.geometry.repair.patches import boundary_of, orient_patches, signed_volumes
 from deepsdf.geometry.repair.visibility import face_normals
@@ -257,7 +257,7 @@ def compare(
     )
 
 
-def sdf_error(field: Callable[[np.ndarray], np.ndarray], samples: SDFSamples, clamp: float = 0.1) -> SDFError:
+def sdf_error(field: Field, samples: SDFSamples, clamp: float = 0.1) -> SDFError:
     """How far a field is from samples of the true signed distance, in their frame; see `SDFError`.
 
     Raises:

@@ -12,6 +12,7 @@ from torch import Tensor
 from deepsdf.errors import InputError, NoSurfaceError
 from deepsdf.figures.pictures import strip_picture, unit_picture
 from deepsdf.files import check_folder
+from deepsdf.geometry.isosurface.options import Meshing
 from deepsdf.inference.paths import Path as Way
 from deepsdf.inference.space import Shape, ShapeSpace
 from deepsdf.library.names import find_or_fit, meshed
@@ -94,6 +95,6 @@ def _way(space: ShapeSpace, codes: Sequence[Tensor], steps: int, path: Way) -> l
 
 def _frame(shape: Shape, resolution: int) -> np.ndarray:
     try:
-        return unit_picture(shape.mesh(resolution, vertices="linear"), FILM_SIZE)
+        return unit_picture(shape.mesh(Meshing(resolution=resolution, vertices="linear")), FILM_SIZE)
     except NoSurfaceError:
         return np.full((FILM_SIZE, FILM_SIZE, 3), 255, np.uint8)

@@ -17,6 +17,7 @@ from deepsdf.errors import InputError, NoSurfaceError
 from deepsdf.figures.pictures import FRAME
 from deepsdf.figures.plots import check_figure, save_figure
 from deepsdf.files import csv_text, write_text
+from deepsdf.geometry.isosurface.options import Meshing
 from deepsdf.inference.space import ShapeSpace
 from deepsdf.library.names import Known, known_shapes
 from deepsdf.progress import OnProgress, ProgressCounter
@@ -268,7 +269,7 @@ def latent_map(
 
 def _thumbnail(space: ShapeSpace, one: Known) -> np.ndarray | None:
     try:
-        mesh = space.shape(one.code).mesh(RESOLUTION, vertices="linear")
+        mesh = space.shape(one.code).mesh(Meshing(resolution=RESOLUTION, vertices="linear"))
     except NoSurfaceError:
         return None
     return render_mesh(mesh, size=RENDERED, bound=FRAME * 0.9, ground=False, background=None)

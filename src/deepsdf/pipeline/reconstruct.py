@@ -17,7 +17,7 @@ from torch import Tensor
 from deepsdf.checkpoints import save_code
 from deepsdf.errors import DeepSDFError, InputError
 from deepsdf.files import atomic_path, csv_text, write_text
-from deepsdf.geometry.isosurface.polygonize import Method, Vertices
+from deepsdf.geometry.isosurface.options import Meshing, Method, Vertices
 from deepsdf.geometry.sdf.sampling import SDFSamples
 from deepsdf.inference.fit.fitting import Fit
 from deepsdf.inference.fit.options import FitOptions, Optimizer
@@ -131,7 +131,8 @@ def reconstruct(
         result.skipped = [shape for shape in shapes if shape in there]
         shapes = [shape for shape in shapes if shape not in there]
     progress = ProgressCounter(len(shapes), on_progress)
-    mesh_of = partial(Shape.mesh, resolution=resolution, vertices=vertices, method=method, closed=closed)
+    meshing = Meshing(resolution, vertices=vertices, method=method, closed=closed)
+    mesh_of = partial(Shape.mesh, meshing=meshing)
     run = _Run(experiment, space, mesh_of, vertices == "exact", result, progress)
     batch = FIT_BATCH[space.device.type]
     fitted = 0
@@ -254,7 +255,8 @@ def training_meshes(
     result.skipped = [shape for index, shape in enumerate(shapes) if index not in set(todo)]
     progress = ProgressCounter(len(todo), on_progress)
     exact = vertices == "exact"
-    mesh_of = partial(Shape.mesh, resolution=resolution, vertices=vertices, method=method, closed=closed)
+    meshing = Meshing(resolution, vertices=vertices, method=method, closed=closed)
+    mesh_of = partial(Shape.mesh, meshing=meshing)
     for index in todo:
         reason = None
         try:

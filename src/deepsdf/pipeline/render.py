@@ -16,7 +16,8 @@ import trimesh
 
 from deepsdf.errors import InputError, NoSurfaceError
 from deepsdf.figures.layout import CLAMP, COLUMNS, Plane, Style, View, sections_of, sheet
-from deepsdf.figures.subjects import Field, Subject, is_file, of_file, of_shape
+from deepsdf.figures.subjects import Subject, is_file, of_file, of_shape
+from deepsdf.geometry.fields import Field
 from deepsdf.geometry.meshes import Normalization, load_mesh
 from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
 from deepsdf.geometry.sdf.sampling import sample_surface

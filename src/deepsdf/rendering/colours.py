@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageColor, ImageDraw
 
 from deepsdf.errors import InputError
+from deepsdf.geometry.fields import Field
 from deepsdf.rendering.camera import CLAY, FRAMES, INK, WHITE, Axis, Colour
 from deepsdf.rendering.sheet import blank, font, ink_on
 
@@ -143,7 +144,7 @@ def legend(
 
 
 def slice_image(
-    field: Callable[[np.ndarray], np.ndarray],
+    field: Field,
     *,
     axis: Axis = "z",
     offset: float = 0.0,

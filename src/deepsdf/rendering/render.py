@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deepsdf.errors import InputError, MeshError
+from deepsdf.geometry.fields import Field
 from deepsdf.geometry.sdf.sampling import sample_surface
 from deepsdf.kernels.launch import cpu_threads
 from deepsdf.kernels.launch import kernels as compiled
@@ -147,7 +148,7 @@ def render_mesh(
 
 def error_picture(
     mesh: trimesh.Trimesh,
-    distances: np.ndarray | Callable[[np.ndarray], np.ndarray],
+    distances: np.ndarray | Field,
     *,
     size: int = 512,
     maximum: float | None = None,

@@ -2,22 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
-
 import numpy as np
 
-from deepsdf.geometry.primitives import Field
-
-
-@runtime_checkable
-class GradientField(Protocol):
-    """A field that knows its own gradient."""
-
-    def __call__(self, points: np.ndarray, /) -> np.ndarray: ...
-
-    def sdf_and_gradient(self, points: np.ndarray, /) -> tuple[np.ndarray, np.ndarray]:
-        """Signed distances (n,) and their gradients (n, 3) at points (n, 3) float32."""
-        ...
+from deepsdf.geometry.fields import Field, GradientField
 
 
 def values_and_gradients(field: Field, points: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:

@@ -16,10 +16,10 @@ from functools import cached_property
 import numpy as np
 
 from deepsdf.errors import InputError
+from deepsdf.geometry.fields import Field
 from deepsdf.geometry.isosurface.bricks import Bricks
 from deepsdf.geometry.isosurface.cells import CORNERS
 from deepsdf.geometry.isosurface.steepness import critical, mixed, nearest
-from deepsdf.geometry.primitives import Field
 
 logger = logging.getLogger(__name__)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import is_zipfile
@@ -12,6 +11,7 @@ import trimesh
 
 from deepsdf.errors import InputError, MeshError
 from deepsdf.files import atomic_path
+from deepsdf.geometry.fields import Field
 from deepsdf.geometry.repair.visibility import points_on
 from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
 
@@ -101,7 +101,7 @@ class SDFSamples:
 
 
 def sample_sdf(
-    field: Callable[[np.ndarray], np.ndarray],
+    field: Field,
     count: int = TRAIN_COUNT,
     *,
     seed: int | np.random.Generator = 0,

@@ -12,6 +12,7 @@ from scipy.spatial import KDTree
 from torch import Tensor
 
 from deepsdf.errors import InputError
+from deepsdf.geometry.isosurface.options import PREVIEW, Meshing
 from deepsdf.geometry.meshes import Normalization
 from deepsdf.geometry.scanning.scan import Scan
 from deepsdf.inference.complete.alignment import Alignment, Freedom
@@ -113,16 +114,18 @@ class Completion:
         """Share of the scan's points on the completed surface. Below `BADLY` it is of another kind than the space."""
         return float(np.mean(self.distances <= self.tolerance))
 
-    def mesh(self, resolution: int = 128) -> trimesh.Trimesh:
+    def mesh(self, meshing: Meshing | int = PREVIEW) -> trimesh.Trimesh:
         """The completed surface in the scan's frame.
 
         Its `vertex_attributes` are `seen`, uint8: 1 near points of the scan that face the same way, 0 guessed; and
         `spread`, float32: the posterior's standard deviation across the surface, lengths of the scan's frame.
 
+        Args:
+            meshing: options in the unit frame, or the resolution.
         Raises:
             NoSurfaceError: the code has no surface.
         """
-        unit = self.shape.mesh(resolution)
+        unit = self.shape.mesh(meshing)
         vertices = np.asarray(unit.vertices)
         seen, spread = self.seen(unit), self.spread(vertices) / self.scale
         back = np.linalg.inv(self.to_unit)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from deepsdf.errors import InputError, NoSurfaceError
+from deepsdf.geometry.isosurface.options import Meshing
 from deepsdf.inference.fit.problem import CodeProblem
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def _ends(shape: Shape, axis: int) -> tuple[np.ndarray, np.ndarray] | None:
     Looked for on a mesh of `SIZE_GRID` samples an axis, then moved onto the level set.
     """
     try:
-        vertices = np.asarray(shape.mesh(SIZE_GRID, vertices="linear").vertices)
+        vertices = np.asarray(shape.mesh(Meshing(resolution=SIZE_GRID, vertices="linear")).vertices)
     except NoSurfaceError:
         return None
     low, high = (_onto(shape, _summits(vertices, sign * vertices[:, axis])) for sign in (-1.0, 1.0))

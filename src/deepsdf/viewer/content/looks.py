@@ -13,6 +13,7 @@ import trimesh
 from deepsdf.errors import DeepSDFError, InputError, NoFacesError
 from deepsdf.figures.subjects import of_file as subject_of
 from deepsdf.files import safe_name
+from deepsdf.geometry.fields import Field
 from deepsdf.geometry.meshes import MESH_SUFFIXES, Normalization, clean_mesh, load_mesh
 from deepsdf.geometry.scanning.files import SCAN_SUFFIXES
 from deepsdf.geometry.scanning.scan import Scan
@@ -23,8 +24,6 @@ from deepsdf.library.truth import true_mesh
 from deepsdf.splits import ShapeName, shapes_in
 from deepsdf.viewer.pages.widgets import many
 from deepsdf.workspace import DataSource
-
-Field = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)

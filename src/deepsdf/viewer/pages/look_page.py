@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from deepsdf.geometry.fields import Field
 from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
 from deepsdf.library.quality import VERDICTS, Quality
 from deepsdf.rendering.camera import CLAY, Axis
 from deepsdf.splits import ShapeName
 from deepsdf.viewer.content.catalogue import labels_of
-from deepsdf.viewer.content.looks import Field, Look, of_shape
+from deepsdf.viewer.content.looks import Look, of_shape
 from deepsdf.viewer.pages.widgets import by_hand, notes, on_click, table, title, words
 from deepsdf.viewer.scene.layers import INSIDE, OUTSIDE, SCAN, SHOWN, UNSURE, SlicePlane, some
 from deepsdf.viewer.scene.redraw import Jobs

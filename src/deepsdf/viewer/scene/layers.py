@@ -10,6 +10,7 @@ import numpy as np
 import trimesh
 
 from deepsdf.errors import DeepSDFError
+from deepsdf.geometry.fields import Field
 from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
 from deepsdf.geometry.sdf.sampling import SDFSamples
 from deepsdf.rendering.camera import CLAY, Axis, Colour
@@ -66,7 +67,7 @@ def cut(mesh: trimesh.Trimesh, axis: Axis, offset: float, side: float = 1.0) -> 
     return trimesh.Trimesh(found[0], found[1], process=False)
 
 
-def faded_slice(field: Callable[[np.ndarray], np.ndarray], axis: Axis, offset: float) -> np.ndarray:
+def faded_slice(field: Field, axis: Axis, offset: float) -> np.ndarray:
     """A picture of `slice_image`, (size, size, 4): what lies far outside fades, so as not to hide what is behind."""
     found: list[np.ndarray] = []
 
@@ -117,7 +118,7 @@ class SlicePlane:
         """Show the controls that do something now."""
         self.axis.visible = self.offset.visible = bool(self.on.value)
 
-    def draw(self, field: Callable[[np.ndarray], np.ndarray], at: np.ndarray) -> None:
+    def draw(self, field: Field, at: np.ndarray) -> None:
         """Hang the picture of a field up at a place."""
         if (plane := self.plane) is None:
             self.stage.remove("/slice")

@@ -14,6 +14,7 @@ import trimesh
 
 from deepsdf.devices import fast_bfloat16
 from deepsdf.errors import DeepSDFError
+from deepsdf.geometry.isosurface.options import Meshing
 from deepsdf.geometry.isosurface.polygonize import polygonize
 from deepsdf.inference.space import Shape
 
@@ -153,7 +154,7 @@ def mesh_of(shape: Shape, resolution: int, wanted: Callable[[], bool], *, quick:
     """One mesh. Raises Cancelled."""
     try:
         field = Watched(shape, wanted, quick)
-        mesh = polygonize(field, resolution=resolution, vertices="linear")
+        mesh = polygonize(field, Meshing(resolution=resolution, vertices="linear"))
     except DeepSDFError as error:
         return Drawn(shape, resolution, None, True, str(error))
     return Drawn(shape, resolution, mesh, last)
