@@ -191,7 +191,7 @@ class ShapeSpace:
     def fit(
         self,
         observations: Observations | Sequence[Observations],
-        options: FitOptions = FitOptions(),  # noqa: B008  (frozen)
+        options: FitOptions = FitOptions(),
         *,
         on_progress: OnProgress | None = None,
     ) -> Fit:
@@ -259,7 +259,7 @@ class ShapeSpace:
     def complete(
         self,
         scan: Scan,
-        options: CompletionOptions = CompletionOptions(),  # noqa: B008  (frozen)
+        options: CompletionOptions = CompletionOptions(),
         *,
         normalization: Normalization | None = None,
     ) -> Completion:

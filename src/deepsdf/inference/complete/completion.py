@@ -281,7 +281,7 @@ def _posterior(hessian: Tensor, length: int) -> Tensor:
 def nearest_training_shape(
     space: ShapeSpace,
     scan: Scan,
-    options: CompletionOptions = CompletionOptions(),  # noqa: B008  (frozen)
+    options: CompletionOptions = CompletionOptions(),
 ) -> int:
     """The training code that explains a scan of the unit frame best, by what a fit would ask: a baseline."""
     codes = space.prior.whiten(space.codes)
