@@ -3,36 +3,29 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 
 import corruptions
 import numpy as np
 import pytest
 import trimesh
+from hard_meshes import CLEAN, chair, real_meshes
 
 from deepsdf.geometry.meshes import Normalization, load_mesh
 from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
 from deepsdf.geometry.sdf.sampling import sample_sdf
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+REAL_BODIES = real_meshes("classes/human_body")
+REAL_HARD = {path.stem: path for path in real_meshes("hard/meshes")}
 HARD_CLOSED = ("oded_spot", "oded_wingnut", "oded_nefertiti-lowres", "oded_scorpion", "oded_sword")
 COUNT = 50_000  # benchmarks/signs.py takes 250 000
-
-
-def _chair() -> trimesh.Trimesh:
-    parts = [trimesh.creation.box((1, 0.12, 1))]
-    for x in (-0.43, 0.43):
-        for z in (-0.43, 0.43):
-            parts.append(trimesh.creation.box((0.12, 0.9, 0.12)).apply_translation((x, -0.45, z)))
-    parts.append(trimesh.creation.box((1, 1, 0.12)).apply_translation((0, 0.5, -0.43)))
-    return trimesh.boolean.union(parts, engine="manifold").subdivide_to_size(0.12)
 
 
 GENERATED = {
     "box": lambda: trimesh.creation.box((1, 0.8, 0.6)).subdivide_to_size(0.1),
     "torus": lambda: trimesh.creation.torus(0.7, 0.25, major_sections=64, minor_sections=32),
     "capsule": lambda: trimesh.creation.capsule(1.2, 0.3, count=[24, 24]),
-    "chair": _chair,
+    "chair": chair,
+    **CLEAN,
 }
 
 
@@ -41,11 +34,7 @@ def clean(name: str) -> trimesh.Trimesh:
     if name in GENERATED:
         mesh = GENERATED[name]()
     else:
-        folder = DATA / ("hard/meshes" if name in HARD_CLOSED else "classes/human_body")
-        files = sorted(folder.glob(f"{name}.obj" if name in HARD_CLOSED else "*.ply"))
-        if not files:
-            pytest.skip(f"no meshes in {folder}; shared/data is needed")
-        mesh = load_mesh(files[0 if name in HARD_CLOSED else int(name.removeprefix("body")) % len(files)])
+        mesh = load_mesh(REAL_HARD[name] if name in REAL_HARD else REAL_BODIES[int(name.removeprefix("body"))])
     return Normalization.fit(mesh).apply_mesh(mesh)
 
 
@@ -66,13 +55,22 @@ def shares(name: str, corruption) -> tuple[float, float, MeshSDF]:
 # What is cut away here is no cap's to know: how far a ring, legs or a flared foot went on; a hole across thin legs.
 BELOW = {
     ("torus", "bottomless"): (97.0, 98.0),
+    ("body", "bottomless"): (97.0, 98.0),
+    ("cow", "bottomless"): (96.5, 97.3),
+    ("wingnut", "bottomless"): (96.0, 97.0),
     ("oded_spot", "bottomless"): (96.5, 97.3),
     ("oded_wingnut", "bottomless"): (97.0, 98.0),
     ("oded_nefertiti-lowres", "bottomless"): (96.0, 97.0),
     ("oded_scorpion", "holed"): (99.0, 99.3),
 }
-SHAPES = [*GENERATED, "body3", "body30", "body60", *HARD_CLOSED[:2]]
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("body15", "body45", *HARD_CLOSED[2:])]
+REAL = [f"body{number}" for number in (3, 30, 60) if number < len(REAL_BODIES)] + [
+    name for name in HARD_CLOSED[:2] if name in REAL_HARD
+]
+REAL_SLOW = [f"body{number}" for number in (15, 45) if number < len(REAL_BODIES)] + [
+    name for name in HARD_CLOSED[2:] if name in REAL_HARD
+]
+SHAPES = [*GENERATED, *REAL]
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in REAL_SLOW]
 
 
 @pytest.mark.parametrize("corruption", corruptions.SUITE, ids=lambda c: c.__name__)

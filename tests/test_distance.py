@@ -9,13 +9,18 @@ import numpy as np
 import pytest
 import trimesh
 from corruptions import doubled, flipped, inside_out, soup
+from hard_meshes import HARD, parameters, real_meshes
 
 from deepsdf.errors import InputError, MeshError
 from deepsdf.geometry.meshes import load_mesh
 from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
 from deepsdf.geometry.sdf.signs import trust_radii, winding
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+SOME_REAL = [
+    path
+    for path in real_meshes("hard/meshes")
+    if path.stem in ("oded_spot", "oded_wingnut", "trimesh_soup", "pcu_truck")
+]
 
 
 def points_in(bound: float, count: int = 20_000, seed: int = 0) -> np.ndarray:
@@ -219,11 +224,17 @@ def test_the_order_of_points_does_not_matter() -> None:
     np.testing.assert_allclose(field(points[order]), field(points)[order], atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["oded_spot.obj", "oded_wingnut.obj", "trimesh_soup.stl", "pcu_truck.ply"])
-def test_hard_meshes_have_an_inside_and_an_outside(name: str) -> None:
-    path = SHARED / "hard" / "meshes" / name
-    if not path.is_file():
-        pytest.skip(f"{path} is not there; the hard meshes of shared/data are needed")
+@pytest.mark.parametrize("name", ["cow", "wingnut", "random_soup", "open_fins"])
+def test_generated_hard_meshes_have_an_inside_and_an_outside(name: str, tmp_path: Path) -> None:
+    check_both_sides(HARD[name].write(tmp_path / name))
+
+
+@pytest.mark.parametrize("path", parameters(SOME_REAL))
+def test_hard_meshes_have_an_inside_and_an_outside(path: Path) -> None:
+    check_both_sides(path)
+
+
+def check_both_sides(path: Path) -> None:
     mesh = load_mesh(path)
     low, high = mesh.bounds
     grid = np.random.default_rng(0).uniform(low, high, (20_000, 3))

@@ -1,10 +1,11 @@
-"""The verdict on every hard mesh and every fish is the one a person gives who looks at them."""
+"""The verdict on each hard mesh, generated or real, is that of a person who looks at it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from hard_meshes import HARD, parameters, real_meshes
 
 from deepsdf.errors import MeshError
 from deepsdf.geometry.meshes import Normalization, load_mesh
@@ -12,8 +13,6 @@ from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
 from deepsdf.geometry.sdf.sampling import sample_sdf
 from deepsdf.library.quality import Quality, assess
 from deepsdf.splits import ShapeName
-
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 REJECTED = {
     "trimesh_points_emptyface": "has no faces; a surface is needed, not a point cloud or an empty file",
@@ -41,12 +40,32 @@ def judge(path: Path) -> Quality:
     return assess(ShapeName("d", "c", path.stem), field, sample_sdf(field, 20_000))
 
 
-def meshes(folder: str) -> list[Path]:
-    return sorted(path for path in (DATA / folder).glob("*") if path.suffix.lower() in {".obj", ".ply", ".stl"})
+@pytest.mark.parametrize("name", HARD)
+def test_generated_meshes(name: str, tmp_path: Path) -> None:
+    expected = HARD[name]
+    path = expected.write(tmp_path / name)
+    if expected.verdict == "rejected":
+        with pytest.raises(MeshError, match=expected.reason):
+            judge(path)
+        return
+    found = judge(path)
+    assert (found.verdict, found.closed) == (expected.verdict, expected.closed), found.reason
+    assert expected.reason in found.reason
 
 
-@pytest.mark.skipif(not meshes("hard/meshes"), reason=f"no hard meshes in {DATA}; shared/data is needed")
-@pytest.mark.parametrize("path", meshes("hard/meshes"), ids=lambda path: path.stem)
+def test_a_generated_fish_with_closed_fins(tmp_path: Path) -> None:
+    found = judge(HARD["thin_fins"].write(tmp_path / "fish"))
+    assert (found.verdict, found.closed, found.uncertain) == ("ok", True, 0)
+
+
+def test_a_generated_fish_with_fins_that_are_sheets(tmp_path: Path) -> None:
+    found = judge(HARD["open_fins"].write(tmp_path / "fish"))
+    assert found.sheets == 144, "two fins of 72 faces"
+    assert (found.holes, found.capped) == (1, 0)
+    assert 0.2 < found.inside < 0.5
+
+
+@pytest.mark.parametrize("path", parameters(real_meshes("hard/meshes")))
 def test_hard_meshes(path: Path) -> None:
     if path.stem in REJECTED:
         with pytest.raises(MeshError, match=REJECTED[path.stem]):
@@ -60,8 +79,7 @@ def test_hard_meshes(path: Path) -> None:
         assert (found.verdict, found.closed) == ("ok", OK[path.stem]), found.reason
 
 
-@pytest.mark.skipif(not meshes("classes/fish"), reason=f"no fish in {DATA}; shared/data is needed")
-@pytest.mark.parametrize("path", meshes("classes/fish"), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", parameters(real_meshes("classes/fish")))
 def test_fish(path: Path) -> None:
     """Those of one pack have fins that are open sheets, and an open body below their eyes."""
     found = judge(path)
