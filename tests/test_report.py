@@ -21,9 +21,8 @@ from deepsdf import InputError
 from deepsdf.figures.report import report
 from deepsdf.figures.report.contents import CURVE, curve, error_maximum, flat
 from deepsdf.figures.report.page import SCRIPTS, asset, duration, figure, json_block
-from deepsdf.figures.report.words import WORDS
-from deepsdf.library.scores import read_rows
-from deepsdf.metrics.summary import METRICS
+from deepsdf.library.scores import read_metrics_csv
+from deepsdf.metrics.registry import METRICS
 from deepsdf.splits import ShapeName, write_split
 from deepsdf.workspace import DataSource, Experiment
 
@@ -117,23 +116,18 @@ def test_the_figures_are_those_of_the_evaluation(evaluated: World) -> None:
         assert values == {name: float(row[name]) for name in METRICS if row[name] and row["status"] == "ok"}
     summary = json.loads((evaluated.root / "exp/Evaluation/latest/summary.json").read_text())
     table = re.findall(r"<tr>\n<th scope=\"row\"><span class=\"name\">(.*?) <.*?</tr>", text, re.DOTALL)
-    assert table == [WORDS[name].label.replace("'", "&#39;") for name in METRICS]
+    assert table == [METRICS[name].heading.replace("'", "&#39;") for name in METRICS]
     for name, statistics in summary["metrics"].items():
-        words = WORDS[name]
-        (line,) = re.findall(rf"<th scope=\"row\"><span class=\"name\">{re.escape(words.label)} <span.*?</tr>",
+        metric = METRICS[name]
+        (line,) = re.findall(rf"<th scope=\"row\"><span class=\"name\">{re.escape(metric.heading)} <span.*?</tr>",
                              text.replace("&#39;", "'"), re.DOTALL)  # fmt: skip
         cells = re.findall(r"<td.*?>(.*?)</td>", line)
-        printed = [figure(statistics[key], words.factor, words.decimals)
+        printed = [figure(statistics[key], metric.factor, metric.decimals)
                    for key in ("mean", "median", "std", "p05", "p25", "p75", "p95", "min", "max")]  # fmt: skip
-        low, high = (figure(end, words.factor, words.decimals) for end in statistics["mean_interval"])
+        low, high = (figure(end, metric.factor, metric.decimals) for end in statistics["mean_interval"])
         assert cells == [printed[0], f"[{low}, {high}]", *printed[1:], str(statistics["shapes"])]
     assert ">6<small> of 8</small>" in text
     assert ">2 failed<" in text
-
-
-def test_every_metric_has_words() -> None:
-    assert list(WORDS) == list(METRICS)
-    assert len({words.label for words in WORDS.values()}) == len(WORDS)
 
 
 def test_every_shape_that_can_be_shown_has_its_pictures_and_meshes(page: Page) -> None:
@@ -337,8 +331,8 @@ def test_no_evaluation(evaluated: World) -> None:
     with pytest.raises(InputError) as caught:
         made()
     path = Path("exp/Evaluation/latest/metrics.csv")
-    assert str(caught.value) == f"there is no table of metrics at {path}; `{EVALUATE}` makes it"
-    with pytest.raises(InputError, match=r"`deepsdf evaluate -e exp -c 100 -d data -s my.json` makes it"):
+    assert str(caught.value) == f"there is no file {path}; run `{EVALUATE}` to create it"
+    with pytest.raises(InputError, match=r"run `deepsdf evaluate -e exp -c 100 -d data -s my.json` to create it$"):
         made(checkpoint=100, split="my.json")
     assert not list(evaluated.root.rglob("*.html"))
 
@@ -346,16 +340,16 @@ def test_no_evaluation(evaluated: World) -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("shape,status\n", "its columns are others"),
+        ("shape,status\n", "its columns differ; expected shape, status, reason, chamfer, "),
         ("", "it has no rows"),
-        ("toys/box/tall,ok,\n", "row 1 has 3 columns"),
+        ("toys/box/tall,ok,\n", f"row 1 has 3 columns; expected {3 + len(METRICS)}"),
         ("toys/../tall,ok," + "," * len(METRICS), "row 1: the name '..' would leave its folder"),
         (
             "toys/tall,ok," + "," * len(METRICS),
-            "row 1 is 'toys/tall', 'ok'; a shape dataset/class/instance",
+            "row 1 is 'toys/tall', 'ok'; expected dataset/class/instance, and 'ok' or 'failed'",
         ),
         ("toys/box/tall,fine," + "," * len(METRICS), "row 1 is 'toys/box/tall', 'fine'"),
-        ("toys/box/tall,ok,,nan" + "," * (len(METRICS) - 1), "row 1 holds a figure that is not finite"),
+        ("toys/box/tall,ok,,nan" + "," * (len(METRICS) - 1), "row 1 has a value that is not finite"),
         ("toys/box/tall,ok,,few" + "," * (len(METRICS) - 1), "row 1: could not convert string to float: 'few'"),
     ],
 )
@@ -364,18 +358,18 @@ def test_a_table_that_is_none(tmp_path: Path, line: str, words: str) -> None:
     header = ",".join(["shape", "status", "reason", *METRICS]) + "\n"
     path.write_text(line if line.startswith("shape") else header + line)
     with pytest.raises(InputError, match=re.escape(words)) as caught:
-        read_rows(path)
-    assert str(caught.value).startswith(f"{path} is not a table of metrics as `deepsdf evaluate` writes it")
+        read_metrics_csv(path)
+    assert str(caught.value).startswith(f"{path} is not a metrics.csv as `deepsdf evaluate` writes it")
 
 
 def test_a_table_in_another_encoding(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match="is not a table of metrics"):
-        read_rows(tmp_path / "metrics.csv")
+    with pytest.raises(InputError, match=r"is not a metrics\.csv as `deepsdf evaluate` writes it: "):
+        read_metrics_csv(tmp_path / "metrics.csv")
 
 
 def test_rows_are_read_as_they_were_written(evaluated: World) -> None:
-    rows = read_rows("exp/Evaluation/latest/metrics.csv")
+    rows = read_metrics_csv("exp/Evaluation/latest/metrics.csv")
     assert [row.shape for row in rows] == SHAPES
     for row, text in zip(rows, rows_of(evaluated), strict=True):
         assert row.status == text["status"]
@@ -386,8 +380,11 @@ def test_rows_are_read_as_they_were_written(evaluated: World) -> None:
 def test_a_summary_that_is_none(evaluated: World) -> None:
     path = evaluated.root / "exp/Evaluation/latest/summary.json"
     path.write_text("[]")
-    with pytest.raises(InputError, match=f"summary.json is not an evaluation's summary: .*`{EVALUATE}` makes it"):
+    with pytest.raises(InputError) as caught:
         made()
+    file = "exp/Evaluation/latest/summary.json"
+    form = "is not a summary.json as `deepsdf evaluate` writes it: no 'epoch'"
+    assert str(caught.value) == f"{file} {form}; run `{EVALUATE}` to create it"
 
 
 def test_a_data_source_that_is_gone(evaluated: World) -> None:
@@ -415,7 +412,7 @@ def test_a_split_chooses_the_shapes(evaluated: World) -> None:
     assert done.shapes == 2
     shapes = {shape["name"]: shape for shape in Page(text).content()["shapes"]}
     assert list(shapes) == [str(stranger), str(WIDE)]
-    assert shapes[str(stranger)]["reason"] == "not evaluated; `deepsdf evaluate -e exp -d data -s some.json` does it"
+    assert shapes[str(stranger)]["reason"] == "not evaluated; run `deepsdf evaluate -e exp -d data -s some.json`"
     assert ">1<small> of 2</small>" in text
     write_split("none.json", [stranger])
     with pytest.raises(InputError, match=r"none of the 1 shapes of none.json is in exp/Evaluation/latest/metrics.csv"):
@@ -455,7 +452,7 @@ def test_fewer_faces_and_none(evaluated: World) -> None:
 
 def test_error_colours_end_where_told(evaluated: World) -> None:
     assert Page(made(error_max=0.123)[1]).content()["error"]["max"] == 0.123
-    rows = read_rows("exp/Evaluation/latest/metrics.csv")
+    rows = read_metrics_csv("exp/Evaluation/latest/metrics.csv")
     known = [row.metrics["hausdorff_95"] for row in rows if row.metrics]
     high = float(np.quantile(np.array(known, np.float64), 0.9))
     assert high <= error_maximum(rows) <= 2 * high
@@ -474,7 +471,7 @@ def test_the_verb(evaluated: World, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "error: toys/box/tall: there is no reconstruction at" in result.output
     assert Path("r.html").is_file()
     result = run("report", "-e", "exp", "-c", "100", status=2)
-    assert f"`{EVALUATE.replace('-e exp', '-e exp -c 100')}` makes it" in result.output
+    assert f"run `{EVALUATE.replace('-e exp', '-e exp -c 100')}` to create it" in result.output
 
 
 # Small parts

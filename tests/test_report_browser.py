@@ -18,8 +18,7 @@ from report_helpers import SHAPES, page_once, unpack
 
 from deepsdf.figures.report.packing import for_view, pack
 from deepsdf.figures.report.page import asset
-from deepsdf.figures.report.words import WORDS
-from deepsdf.metrics.summary import METRICS
+from deepsdf.metrics.registry import METRICS
 
 pytest_plugins = ("helpers", "report_helpers")
 
@@ -119,14 +118,14 @@ def test_it_opens_from_disk_in_silence(page: Any) -> None:
 
 def test_every_metric_sorts_both_ways(page: Any) -> None:
     shapes = told(page)
-    for name, direction in METRICS.items():
-        page.get_by_label("Sort by").select_option(WORDS[name].label)
-        sign = 1 if direction == "lower" else -1
-        worst = sorted(shapes, key=lambda shape: -sign * shape["values"].get(name, sign * np.inf))
-        values = [shape["values"].get(name) for shape in worst]
-        by_name = {shape["instance"]: shape["values"].get(name) for shape in shapes}
+    for metric in METRICS.values():
+        page.get_by_label("Sort by").select_option(metric.heading)
+        sign = 1 if metric.direction == "lower" else -1
+        worst = sorted(shapes, key=lambda shape: -sign * shape["values"].get(metric.name, sign * np.inf))
+        values = [shape["values"].get(metric.name) for shape in worst]
+        by_name = {shape["instance"]: shape["values"].get(metric.name) for shape in shapes}
         assert [by_name[instance] for instance in shown(page)] == values
-        assert page.locator(".card .chosen dt").first.text_content() == WORDS[name].label
+        assert page.locator(".card .chosen dt").first.text_content() == metric.heading
         page.get_by_role("button", name="Worst first").click()
         assert [by_name[instance] for instance in shown(page)] == values[::-1]
         page.get_by_role("button", name="Best first").click()

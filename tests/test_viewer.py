@@ -29,7 +29,7 @@ from deepsdf.geometry.isosurface.options import Meshing
 from deepsdf.geometry.meshes import load_mesh
 from deepsdf.inference.space import ShapeSpace
 from deepsdf.journal import write_together
-from deepsdf.metrics.surfaces import sdf_error
+from deepsdf.metrics.fields import sdf_error
 from deepsdf.splits import ShapeName
 from deepsdf.viewer.content.catalogue import (
     COMPLETED,

@@ -34,12 +34,13 @@ if TYPE_CHECKING:
     from deepsdf.inference.fit.options import FitOptions as FitOptions
     from deepsdf.inference.space import Shape as Shape
     from deepsdf.inference.space import ShapeSpace as ShapeSpace
+    from deepsdf.metrics.fields import SDFError as SDFError
+    from deepsdf.metrics.fields import sdf_error as sdf_error
+    from deepsdf.metrics.pair import MetricOptions as MetricOptions
     from deepsdf.metrics.surfaces import Chamfer as Chamfer
-    from deepsdf.metrics.surfaces import SDFError as SDFError
     from deepsdf.metrics.surfaces import SurfaceMetrics as SurfaceMetrics
     from deepsdf.metrics.surfaces import chamfer as chamfer
     from deepsdf.metrics.surfaces import compare as compare
-    from deepsdf.metrics.surfaces import sdf_error as sdf_error
     from deepsdf.specs import Specs as Specs
     from deepsdf.training.train import train as train
     from deepsdf.workspace import DataSource as DataSource
@@ -59,9 +60,10 @@ _ROOMS = {
     "MeshError": "errors",
     "MeshSDF": "geometry.sdf.mesh_sdf",
     "Meshing": "geometry.isosurface.options",
+    "MetricOptions": "metrics.pair",
     "NoSurfaceError": "errors",
     "Normalization": "geometry.meshes",
-    "SDFError": "metrics.surfaces",
+    "SDFError": "metrics.fields",
     "SDFSamples": "geometry.sdf.sampling",
     "Scan": "geometry.scanning.scan",
     "Shape": "inference.space",
@@ -76,7 +78,7 @@ _ROOMS = {
     "sample_sdf": "geometry.sdf.sampling",
     "sample_surface": "geometry.sdf.sampling",
     "scan": "geometry.scanning.scan",
-    "sdf_error": "metrics.surfaces",
+    "sdf_error": "metrics.fields",
     "train": "training.train",
 }
 

@@ -137,31 +137,23 @@ def evaluate_completions(
 
 def _table(result: CompletionEvaluation) -> Table:
     """A row a method, the best figures marked."""
-    import numpy as np
-
+    from deepsdf.metrics.registry import METRICS
+    from deepsdf.metrics.tables import cells, factors
     from deepsdf.pipeline.evaluate_completion import METHODS
 
-    columns = (
-        ("chamfer\nmean", "chamfer", np.mean, 1e3, 3, min),
-        ("chamfer\nmedian", "chamfer", np.median, 1e3, 3, min),
-        ("EMD", "earth_mover_distance", np.mean, 1, 4, min),
-        ("mesh\naccuracy", "mesh_accuracy", np.mean, 1, 4, min),
-        ("mesh\ncompletion", "mesh_completion", np.mean, 1, 3, max),
-        ("cosine\nsimilarity", "cosine_to_surface", np.mean, 1, 3, max),
-    )
+    metrics = [metric for metric in METRICS.values() if metric.in_completion]
     shapes = len(result.values(METHODS[0], "chamfer"))
     table = Table(
-        title=f"{count(shapes, 'shape')} from one depth view each, unit frame; chamfer × 10³; * is best",
+        title=f"{count(shapes, 'shape')} from one depth view each, unit frame; {factors(metrics)}; * is best",
         title_justify="left",
     )
     table.add_column("method", no_wrap=True)
-    cells = []
-    for heading, metric, statistic, factor, decimals, better in columns:
-        table.add_column(heading, justify="right", no_wrap=True)
-        found = [result.values(method, metric) for method in METHODS]
-        figures = [float(statistic(values)) if len(values) else None for values in found]
-        best = better((figure for figure in figures if figure is not None), default=None)
-        cells.append(["-" if f is None else f"{f * factor:.{decimals}f}{'*' if f == best else ' '}" for f in figures])
+    columns = []
+    for metric in metrics:
+        found = [result.values(method, metric.name) for method in METHODS]
+        for column in metric.columns:
+            table.add_column(column.heading, justify="right", no_wrap=True)
+            columns.append(cells(metric, column, found, mark=True))
     for number, method in enumerate(METHODS):
-        table.add_row(method, *(column[number] for column in cells))
+        table.add_row(method, *(column[number] for column in columns))
     return table

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 from rich.table import Table
@@ -25,33 +25,13 @@ from deepsdf.cli.common import (
 from deepsdf.splits import Failure, ShapeName
 
 if TYPE_CHECKING:
+    from deepsdf.metrics.registry import Column, Metric
     from deepsdf.pipeline.evaluate import Evaluation, Metrics
     from deepsdf.workspace import DataSource, Experiment
 
 
-class Column(NamedTuple):
-    """A figure of the table: a statistic of one metric."""
-
-    heading: str
-    metric: str
-    statistic: Literal["mean", "median", "max"] = "mean"
-    factor: float = 1.0
-    decimals: int = 3
-
-
-PAPER = (
-    Column("chamfer\nmean", "chamfer", factor=1e3),
-    Column("chamfer\nmedian", "chamfer", "median", 1e3),
-    Column("EMD", "earth_mover_distance", decimals=4),
-    Column("mesh\naccuracy", "mesh_accuracy", decimals=4),
-    Column("mesh\ncompletion", "mesh_completion"),
-    Column("cosine\nsimilarity", "cosine_to_surface"),
-    Column("F-score\n1 %", "f_score_one_percent"),
-    Column("IoU", "volumetric_iou"),
-)
-"""The metrics of the paper's tables, and two that later papers print."""
-
-QUICK = (*PAPER[:2], Column("chamfer\nworst", "chamfer", "max", 1e3))
+Columns = Sequence["tuple[Metric, Column]"]
+"""Columns of the table: each a statistic of a metric."""
 
 Shown = Mapping[str, "set[ShapeName]"]
 """By metric: the shapes that count."""
@@ -144,6 +124,7 @@ def evaluate(
     """
     from deepsdf.checkpoints import resolve_epoch
     from deepsdf.kernels.launch import cpu_threads
+    from deepsdf.metrics.pair import MetricOptions
     from deepsdf.workspace import DataSource, Experiment
 
     opened = {path: Experiment.open(path) for path in experiments}
@@ -161,9 +142,7 @@ def evaluate(
         return
     options = {
         "metrics": metrics,
-        "emd_points": emd_points,
-        "points": points,
-        "seed": seed,
+        "options": MetricOptions(points=points, emd_points=emd_points, seed=seed),
         "workers": threads or (cpu_threads() if metrics == "all" else 0),
     }
     several = len(pairs) > 1
@@ -174,7 +153,7 @@ def evaluate(
         runs.append(Run(name, result))
         _tell(opened[path], source, checkpoint, result, picture)
     if not Quiet.on:
-        _show(runs, points if metrics == "all" else 30_000, QUICK if metrics == "chamfer" else PAPER)
+        _show(runs, points if metrics == "all" else 30_000, _columns(metrics))
     finish([_named(failure, run.name if several else "") for run in runs for failure in run.result.failures])
 
 
@@ -204,12 +183,25 @@ def _named(failure: Failure, run: str) -> Failure:
     return Failure(failure.shape, f"{run}: {failure.reason}") if run else failure
 
 
-def _show(runs: Sequence[Run], points: int, columns: Sequence[Column]) -> None:
+def _columns(metrics: Metrics) -> Columns:
+    from deepsdf.metrics.registry import METRICS, Column
+
+    if metrics == "all":
+        return [(metric, column) for metric in METRICS.values() for column in metric.columns]
+    chamfer = METRICS["chamfer"]
+    worst = Column("chamfer\nworst", statistic="max")
+    return [(chamfer, column) for column in (*chamfer.columns, worst)]
+
+
+def _show(runs: Sequence[Run], points: int, columns: Columns) -> None:
     """The table; of several runs also one over the shapes that all have, where some lack some."""
+    from deepsdf.metrics.tables import factors
+
     own = [_shapes_with(run, columns) for run in runs]
-    shared = {column.metric: set.intersection(*(shapes[column.metric] for shapes in own)) for column in columns}
+    shared = {metric.name: set.intersection(*(shapes[metric.name] for shapes in own)) for metric, _ in columns}
     fair = all(shapes == shared for shapes in own)
-    say(f"Unit frame, {points} points a surface; means but where another word stands, chamfer × 10³")
+    scaled = factors(dict.fromkeys(metric for metric, _ in columns))
+    say(f"Unit frame, {points} points per surface; means unless noted; {scaled}")
     _print(_score_table(runs, columns, mark=fair and len(runs) > 1))
     if len(runs) == 1:
         say("Worst of chamfer.csv, unit frame, × 10³")
@@ -227,13 +219,13 @@ def _show(runs: Sequence[Run], points: int, columns: Sequence[Column]) -> None:
                 say(f"{metric}: of the {len(shapes)} shapes where all have one")
 
 
-def _shapes_with(run: Run, columns: Sequence[Column]) -> dict[str, set[ShapeName]]:
+def _shapes_with(run: Run, columns: Columns) -> dict[str, set[ShapeName]]:
     rows = run.result.rows
-    metrics = [column.metric for column in columns]
+    metrics = [metric.name for metric, _ in columns]
     return {metric: {row.shape for row in rows if row.metrics.get(metric) is not None} for metric in metrics}
 
 
-def _score_table(runs: Sequence[Run], columns: Sequence[Column], shown: Shown | None = None, *, mark: bool) -> Table:
+def _score_table(runs: Sequence[Run], columns: Columns, shown: Shown | None = None, *, mark: bool) -> Table:
     """A row a run.
 
     Args:
@@ -242,10 +234,10 @@ def _score_table(runs: Sequence[Run], columns: Sequence[Column], shown: Shown | 
     """
     table = Table()
     table.add_column("experiment", no_wrap=True)
-    headings = ["shapes", *([] if shown else ["failed"]), *(column.heading for column in columns)]
+    headings = ["shapes", *([] if shown else ["failed"]), *(column.heading for _, column in columns)]
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
-    cells = [_cells(runs, column, shown, mark) for column in columns]
+    cells = [_cells(runs, metric, column, shown, mark) for metric, column in columns]
     for number, run in enumerate(runs):
         evaluated = len(_values(run, "chamfer", shown))
         counts = [str(evaluated)] if shown else [str(evaluated), str(len(run.result.failures))]
@@ -257,21 +249,10 @@ def _values(run: Run, metric: str, shown: Shown | None) -> Any:
     return run.result.values(metric, None if shown is None else shown[metric])
 
 
-def _cells(runs: Sequence[Run], column: Column, shown: Shown | None, mark: bool) -> list[str]:
-    import numpy as np
+def _cells(runs: Sequence[Run], metric: Metric, column: Column, shown: Shown | None, mark: bool) -> list[str]:
+    from deepsdf.metrics.tables import cells
 
-    from deepsdf.metrics.summary import METRICS
-
-    statistic: Callable[..., Any] = getattr(np, column.statistic)
-    values = [_values(run, column.metric, shown) for run in runs]
-    figures = [float(statistic(found)) if len(found) else None for found in values]
-    known = [figure for figure in figures if figure is not None]
-    best = (min if METRICS[column.metric] == "lower" else max)(known, default=None)
-    sign = {True: "*", False: " "} if mark else {True: "", False: ""}
-    return [
-        "-" if figure is None else f"{figure * column.factor:.{column.decimals}f}{sign[figure == best]}"
-        for figure in figures
-    ]
+    return cells(metric, column, [_values(run, metric.name, shown) for run in runs], mark=mark)
 
 
 def _worst(result: Evaluation) -> Table:

@@ -1,47 +1,29 @@
-"""What a split's metrics amount to: statistics of every metric, with bootstrap intervals."""
+"""Statistics of one metric over many shapes, with bootstrap intervals."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-Direction = Literal["lower", "higher"]
-
-METRICS: dict[str, Direction] = {
-    "chamfer": "lower",
-    "chamfer_to_reference": "lower",
-    "chamfer_to_surface": "lower",
-    "chamfer_l1": "lower",
-    "earth_mover_distance": "lower",
-    "mesh_accuracy": "lower",
-    "mesh_completion": "higher",
-    "cosine_to_reference": "higher",
-    "cosine_to_surface": "higher",
-    "f_score_half_percent": "higher",
-    "f_score_one_percent": "higher",
-    "f_score_two_percent": "higher",
-    "hausdorff": "lower",
-    "hausdorff_95": "lower",
-    "volumetric_iou": "higher",
-    "sdf_clamped_l1": "lower",
-    "sdf_wrong_signs": "lower",
-}
-"""The columns of metrics.csv, and which figures are better: those of `SurfaceMetrics`, then those of `SDFError`."""
-
 RESAMPLES = 2000
-LEVEL = 0.95
+"""Bootstrap resamples: the ends of 95 % intervals need 1 000 or more (Efron and Tibshirani, 1993, chapter 13)."""
 
+LEVEL = 0.95
+"""Coverage of the bootstrap intervals."""
+
+_BLOCK_VALUES = 4_000_000  # resampled values in memory at once: 32 MB
 _PERCENTILES = (5, 25, 75, 95)
-_AT_ONCE = 4_000_000  # drawn values in memory
 
 
 def statistics(values: np.ndarray, *, seed: int = 0) -> dict[str, Any]:
-    """Mean, median, std (of the values, not estimated for more), min, max, percentiles, and bootstrap intervals.
+    """Mean, median, standard deviation, extremes, percentiles, and bootstrap intervals of mean and median.
 
     Args:
-        values: (n,); of none, every figure is None.
-        seed: of the bootstrap.
+        values: (n,); if n = 0, every statistic is None.
+        seed: random seed of the bootstrap.
+    Returns:
+        "std" is that of the values (division by n); intervals are [low, high].
     """
     percentiles = [f"p{percent:02d}" for percent in _PERCENTILES]
     if not len(values):
@@ -63,14 +45,14 @@ def statistics(values: np.ndarray, *, seed: int = 0) -> dict[str, Any]:
 def bootstrap(
     values: np.ndarray, *, seed: int = 0, resamples: int = RESAMPLES, level: float = LEVEL
 ) -> tuple[list[float], list[float]]:
-    """Percentile intervals [low, high] of the mean and of the median of values (n,), n at least 1.
+    """Percentile intervals [low, high] of the mean and of the median of values (n,), n > 0.
 
-    Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13. They tell how far the figures would move
-    with other shapes of the same kind; of a handful of shapes they are too narrow.
+    Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13. The intervals say how much the statistics
+    would change for other shapes of the same kind; for fewer than about ten shapes they are too narrow.
     """
     rng = np.random.default_rng(seed)
     means, medians = np.empty(resamples), np.empty(resamples)
-    block = max(1, _AT_ONCE // len(values))
+    block = max(1, _BLOCK_VALUES // len(values))
     for start in range(0, resamples, block):
         rows = slice(start, min(start + block, resamples))
         drawn = values[rng.integers(len(values), size=(rows.stop - start, len(values)))]

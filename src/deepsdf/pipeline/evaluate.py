@@ -16,17 +16,11 @@ from deepsdf.checkpoints import resolve_epoch
 from deepsdf.errors import InputError
 from deepsdf.files import write_text
 from deepsdf.jobs.processes import BatchResult, run_batch
-from deepsdf.library.scores import Row, Score, missing, table
-from deepsdf.metrics.summary import LEVEL, METRICS, RESAMPLES, statistics
-from deepsdf.metrics.surfaces import (
-    ACCURACY_SHARE,
-    COMPLETION_DELTA,
-    EMD_POINTS,
-    F_SCORE_SHARES,
-    POINTS,
-    TO_THE_SURFACE,
-    VOLUME_POINTS,
-)
+from deepsdf.library.scores import Score, ShapeMetrics, metrics_csv, missing_reconstruction
+from deepsdf.metrics.pair import ACCURACY_SHARE, F_SCORE_SHARES, MetricOptions
+from deepsdf.metrics.registry import METRICS
+from deepsdf.metrics.sides import TO_THE_SURFACE
+from deepsdf.metrics.summary import LEVEL, RESAMPLES, statistics
 from deepsdf.pipeline.measure import SDF_SAMPLES, Measured, Measuring, measure
 from deepsdf.progress import OnProgress
 from deepsdf.splits import Failure, ShapeName, read_split
@@ -48,7 +42,7 @@ class Evaluation:
 
     scores: Sequence[Score]
     failures: Sequence[Failure]
-    rows: Sequence[Row] = ()
+    rows: Sequence[ShapeMetrics] = ()
     summary: Mapping[str, Any] = field(default_factory=dict)
 
     def unit_frame(self) -> np.ndarray:
@@ -73,9 +67,7 @@ def evaluate(
     *,
     checkpoint: str | int = "latest",
     metrics: Metrics = "all",
-    emd_points: int = EMD_POINTS,
-    points: int = POINTS,
-    seed: int = 0,
+    options: MetricOptions | None = None,
     workers: int = 0,
     on_progress: OnProgress | None = None,
 ) -> Evaluation:
@@ -90,14 +82,16 @@ def evaluate(
 
     Args:
         metrics: "all", or "chamfer": chamfer.csv alone, and no other file is touched.
-        emd_points, points: of `compare`.
+        options: of `compare`; None: the defaults.
         workers: processes; 0 works in this one.
         on_progress: called with the number of shapes, then with each finished shape.
     Raises:
-        InputError: no such checkpoint or split, nothing of it reconstructed, or a setting out of range.
+        InputError: no such checkpoint or split, or nothing of it reconstructed.
     """
-    settings = Measuring(checkpoint, resolve_epoch(experiment, checkpoint), metrics == "all", points, emd_points, seed)
-    _check(settings, metrics)
+    if metrics not in get_args(Metrics):
+        raise InputError(f"metrics is {metrics!r}; expected {' or '.join(map(repr, get_args(Metrics)))}")
+    options = options or MetricOptions()
+    settings = Measuring(checkpoint, resolve_epoch(experiment, checkpoint), metrics == "all", options)
     shapes = read_split(split)
     result = _run(experiment, data, dict.fromkeys(shapes), settings, workers, on_progress)
     reasons = dict(result.failures)
@@ -112,21 +106,11 @@ def evaluate(
     write_text(folder / "chamfer.csv", "shape, chamfer_dist\n" + "".join(lines))
     if metrics == "chamfer":
         return Evaluation(scores, failures, rows)
-    write_text(folder / "metrics.csv", table(rows))
+    write_text(folder / "metrics.csv", metrics_csv(rows))
     about = {"experiment": str(experiment.root), "checkpoint": str(checkpoint), "epoch": settings.epoch}
-    summary = {**about, "split": str(split), **_summary(rows, settings, [measured[s] for s in shapes if s in measured])}
+    summary = {**about, "split": str(split), **_summary(rows, options, [measured[s] for s in shapes if s in measured])}
     write_text(folder / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
     return Evaluation(scores, failures, rows, summary)
-
-
-def _check(settings: Measuring, metrics: str) -> None:
-    if metrics not in get_args(Metrics):
-        raise InputError(f"metrics is {metrics!r}; it may be {' or '.join(map(repr, get_args(Metrics)))}")
-    if settings.points < 1 or settings.emd_points < 0 or settings.seed < 0:
-        raise InputError(
-            f"points {settings.points} must be at least 1, emd_points {settings.emd_points} and seed {settings.seed} "
-            "not negative"
-        )
 
 
 def _run(
@@ -142,7 +126,7 @@ def _run(
         _ = experiment.specs  # read here: its warnings are heard, and it goes to the workers as it is
     tasks = {}
     for shape in shapes:
-        reason = missing(experiment, settings.epoch, shape)
+        reason = missing_reconstruction(experiment, settings.epoch, shape)
         if reason:
             result.add(shape, reason)
         else:
@@ -151,45 +135,47 @@ def _run(
     return result
 
 
-def _row(shape: ShapeName, measured: Measured | None, reason: str) -> Row:
+def _row(shape: ShapeName, measured: Measured | None, reason: str) -> ShapeMetrics:
     if measured is None:
-        return Row(shape, reason, {})
-    return Row(shape, measured.reason, measured.metrics)
+        return ShapeMetrics(shape, reason, {})
+    return ShapeMetrics(shape, measured.reason, measured.metrics)
 
 
-def _summary(rows: Sequence[Row], settings: Measuring, measured: Sequence[Measured]) -> dict[str, Any]:
+def _summary(rows: Sequence[ShapeMetrics], options: MetricOptions, measured: Sequence[Measured]) -> dict[str, Any]:
     found = Evaluation([], [], rows)
     return {
         "shapes": len(rows),
         "failed": sum(row.status == "failed" for row in rows),
         "frame": "unit",
-        "conditions": _conditions(settings, measured),
-        "metrics": {name: _of_metric(found.values(name), direction, settings) for name, direction in METRICS.items()},
+        "conditions": _conditions(options, measured),
+        "metrics": {
+            name: _of_metric(found.values(name), metric.direction, options.seed) for name, metric in METRICS.items()
+        },
     }
 
 
-def _of_metric(values: np.ndarray, direction: str, settings: Measuring) -> dict[str, Any]:
-    return {"direction": direction, "shapes": len(values), **statistics(values, seed=settings.seed)}
+def _of_metric(values: np.ndarray, direction: str, seed: int) -> dict[str, Any]:
+    return {"direction": direction, "shapes": len(values), **statistics(values, seed=seed)}
 
 
-def _conditions(settings: Measuring, measured: Sequence[Measured]) -> dict[str, Any]:
+def _conditions(options: MetricOptions, measured: Sequence[Measured]) -> dict[str, Any]:
     """How the metrics were taken; where that differs from shape to shape, of how many."""
     taken = [one.conditions for one in measured if one.conditions]
     references = Counter(
         "mesh" if one["distances_to_reference"] == TO_THE_SURFACE else "surface samples" for one in taken
     )
     return {
-        "seed": settings.seed,
-        "points": settings.points,
+        "seed": options.seed,
+        "points": options.points,
         "references": dict(sorted(references.items())),
-        "emd_points": settings.emd_points,
+        "emd_points": options.emd_points,
         "emd_methods": dict(sorted(Counter(one["emd_method"] for one in taken if one["emd_method"]).items())),
-        "volume_points": VOLUME_POINTS,
+        "volume_points": options.volume_points,
         "accuracy_share": ACCURACY_SHARE,
-        "completion_delta": COMPLETION_DELTA,
+        "completion_delta": options.completion_delta,
         "f_score_shares": list(F_SCORE_SHARES),
         "f_score_side": "the longest side of the reference's bounding box",
         "sdf_samples": SDF_SAMPLES,
         "sdf_clamp": next((one["sdf_clamp"] for one in taken if "sdf_clamp" in one), None),
-        "bootstrap": {"resamples": RESAMPLES, "level": LEVEL, "seed": settings.seed},
+        "bootstrap": {"resamples": RESAMPLES, "level": LEVEL, "seed": options.seed},
     }

@@ -21,7 +21,9 @@ from deepsdf.inference.complete.completion import Completion, nearest_training_s
 from deepsdf.inference.complete.options import CompletionOptions
 from deepsdf.inference.space import ShapeSpace
 from deepsdf.library.truth import true_mesh
-from deepsdf.metrics.summary import METRICS, statistics
+from deepsdf.metrics.pair import MetricOptions
+from deepsdf.metrics.registry import METRICS
+from deepsdf.metrics.summary import statistics
 from deepsdf.metrics.surfaces import compare
 from deepsdf.pipeline.complete import completion_picture, painted
 from deepsdf.progress import OnProgress, ProgressCounter
@@ -31,15 +33,6 @@ from deepsdf.workspace import DataSource, Experiment
 
 COMPLETED, NO_FREE_SPACE, NEAREST = "completion", "without free space", "nearest training shape"
 METHODS = (COMPLETED, NO_FREE_SPACE, NEAREST)
-
-COLUMNS = (
-    "chamfer",
-    "earth_mover_distance",
-    "mesh_accuracy",
-    "mesh_completion",
-    "cosine_to_surface",
-)
-"""The paper's Table 4."""
 
 DISTANCE, FIELD_OF_VIEW, PIXELS = 3.0, 42.0, 200
 """Of the camera: from the origin of the unit frame, degrees, pixels a side."""
@@ -132,14 +125,13 @@ def evaluate_completion(
                 seen = replace(seen, empty=seen.empty[:0])
             found, meshes = _by_all_methods(space, seen, resolution, seed)
             reference = MeshSDF(truth, device="cpu")
-            settings: dict[str, Any] = {"points": points, "emd_points": emd_points, "volume_points": 0, "seed": seed}
-            scores = {
-                method: compare(reference, mesh, device="cpu", **settings).as_dict() for method, mesh in meshes.items()
-            }
-            rows += [CompletionRow(shape, method, _metrics(score)) for method, score in scores.items()]
+            options = MetricOptions(points=points, emd_points=emd_points, volume_points=0, seed=seed)
+            scores = {method: compare(reference, mesh, options, device="cpu") for method, mesh in meshes.items()}
+            rows += [CompletionRow(shape, method, score.values) for method, score in scores.items()]
             if picture:
-                chamfer = float(scores[COMPLETED]["chamfer"])  # pyright: ignore[reportArgumentType]
-                drawn.append((chamfer, completion_picture(found, meshes[COMPLETED], truth=truth, size=240)))
+                drawn.append(
+                    (scores[COMPLETED].chamfer, completion_picture(found, meshes[COMPLETED], truth=truth, size=240))
+                )
         except DeepSDFError as error:
             reason = str(error)
             failures.append(Failure(shape, reason))
@@ -173,10 +165,6 @@ def _by_all_methods(
     return found, meshes
 
 
-def _metrics(score: Mapping[str, Any]) -> dict[str, float | None]:
-    return {name: value for name, value in score.items() if name in METRICS}
-
-
 def table(rows: Sequence[CompletionRow]) -> str:
     """The text of completion.csv: shape, method, then every metric of `SurfaceMetrics`."""
     names = [name for name in METRICS if any(name in row.metrics for row in rows)]
@@ -185,7 +173,8 @@ def table(rows: Sequence[CompletionRow]) -> str:
 
 
 def _summary(result: CompletionEvaluation) -> dict[str, Any]:
+    names = [metric.name for metric in METRICS.values() if metric.in_completion]
     return {
         "failed": {str(failure.shape): failure.reason for failure in result.failures},
-        "methods": {method: {name: statistics(result.values(method, name)) for name in COLUMNS} for method in METHODS},
+        "methods": {method: {name: statistics(result.values(method, name)) for name in names} for method in METHODS},
     }

@@ -18,8 +18,10 @@ from deepsdf.inference.space import ShapeSpace
 from deepsdf.kernels.launch import limited_threads
 from deepsdf.library.scores import Score
 from deepsdf.library.truth import true_surface
-from deepsdf.metrics.summary import METRICS
-from deepsdf.metrics.surfaces import POINTS, SDFError, chamfer, compare, sdf_error
+from deepsdf.metrics.fields import FieldPair, field_pair
+from deepsdf.metrics.pair import PAPER_POINTS, MetricOptions
+from deepsdf.metrics.registry import METRICS
+from deepsdf.metrics.surfaces import chamfer, compare
 from deepsdf.splits import ShapeName
 from deepsdf.workspace import DataSource, Experiment
 
@@ -34,15 +36,13 @@ class Measuring:
     Attributes:
         checkpoint, epoch: whose reconstructions.
         every: every metric; else the original's chamfer alone.
-        points, emd_points, seed: see `compare`.
+        options: see `compare`.
     """
 
     checkpoint: str | int
     epoch: int
     every: bool
-    points: int
-    emd_points: int
-    seed: int
+    options: MetricOptions
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Measured:
     """What was found of one shape.
 
     Attributes:
-        metrics: unit frame, by the names of `summary.METRICS`; empty where they failed.
+        metrics: unit frame, by the names of `registry.METRICS`; empty where they failed.
         conditions: those of `SurfaceMetrics`, and `sdf_clamp`.
         reason: what failed, or was left out, and why.
     """
@@ -70,7 +70,7 @@ def measure(experiment: Experiment, data: DataSource, shape: ShapeName, settings
     normalization = data.load_normalization(shape)
     samples = data.load_surface(shape)
     mesh = load_mesh(experiment.reconstructed_mesh_path(settings.epoch, shape))
-    points = normalization.invert(sample_surface(mesh, POINTS, seed=settings.seed))
+    points = normalization.invert(sample_surface(mesh, PAPER_POINTS, seed=settings.options.seed))
     found = chamfer(samples, points).chamfer
     score = Score(shape, found, found * normalization.scale**2)
     if not settings.every:
@@ -98,27 +98,19 @@ def _every(
     except DeepSDFError as error:
         reference = unit_samples
         notes.append(f"compared with its surface samples: {error}")
-    found = compare(
-        reference,
-        mesh,
-        points=settings.points,
-        emd_points=settings.emd_points,
-        seed=settings.seed,
-        device="cpu",  # the same figures on every machine
-    ).as_dict()
-    metrics = {name: value for name, value in found.items() if name in METRICS}
-    conditions = {name: value for name, value in found.items() if name not in METRICS}
+    found = compare(reference, mesh, settings.options, device="cpu")  # the same figures on every machine
+    metrics, conditions = dict(found.values), found.conditions
     try:
-        error = _field_error(experiment, data, score.shape, settings)
-        metrics |= {"sdf_clamped_l1": error.clamped_l1, "sdf_wrong_signs": error.wrong_signs}
-        conditions["sdf_clamp"] = error.clamp
+        pair = _field_pair(experiment, data, score.shape, settings)
+        metrics |= {metric.name: metric.of_field(pair) for metric in METRICS.values() if metric.of_field}
+        conditions["sdf_clamp"] = pair.clamp
     except DeepSDFError as error:
         notes.append(f"no SDF error: {error}")
-    return Measured(score, metrics, conditions, "; ".join(notes))  # pyright: ignore[reportArgumentType]
+    return Measured(score, metrics, conditions, "; ".join(notes))
 
 
-def _field_error(experiment: Experiment, data: DataSource, shape: ShapeName, settings: Measuring) -> SDFError:
-    """Of the learned field on the shape's SDF samples.
+def _field_pair(experiment: Experiment, data: DataSource, shape: ShapeName, settings: Measuring) -> FieldPair:
+    """The learned field on the shape's SDF samples.
 
     Raises:
         InputError: code, samples or network are missing or broken, or the field is not finite.
@@ -126,12 +118,12 @@ def _field_error(experiment: Experiment, data: DataSource, shape: ShapeName, set
     path = experiment.reconstructed_code_path(settings.epoch, shape)
     if not path.is_file():
         raise InputError(f"there is no code at {path}")
-    samples = _some(data.load_samples(shape), settings.seed)
+    samples = _some(data.load_samples(shape), settings.options.seed)
     space = ShapeSpace.load(experiment, settings.checkpoint, "cpu")
     if space.epoch != settings.epoch:
         raise InputError(f"the checkpoint {settings.checkpoint} was epoch {settings.epoch}, and is {space.epoch} now")
     field = space.shape(load_code(path, space.code_length))
-    return sdf_error(field, samples, space.clamping_distance)
+    return field_pair(field, samples, space.clamping_distance)
 
 
 def _some(samples: SDFSamples, seed: int) -> SDFSamples:

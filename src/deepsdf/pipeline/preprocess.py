@@ -33,7 +33,7 @@ from deepsdf.kernels.launch import cpu_threads, limited_threads
 from deepsdf.kernels.runtime import resolve_device
 from deepsdf.library.quality import Quality, QualityFile, assess
 from deepsdf.library.sources import dataset_name, find_mesh
-from deepsdf.metrics.surfaces import POINTS
+from deepsdf.metrics.pair import PAPER_POINTS
 from deepsdf.progress import OnProgress
 from deepsdf.rendering.render import save_image
 from deepsdf.splits import Failure, ShapeName, read_split, write_split
@@ -253,7 +253,7 @@ def _write_surface(
 ) -> None:
     with limited_threads(threads):
         normalization, surface = _field(path, sampling, shape, variant)
-        points = sample_surface(surface, sampling.samples or POINTS, seed=_seed(shape, sampling.seed))
+        points = sample_surface(surface, sampling.samples or PAPER_POINTS, seed=_seed(shape, sampling.seed))
     data.save_normalization(shape, normalization)
     data.save_surface(shape, normalization.invert(points))
 

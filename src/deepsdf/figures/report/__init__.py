@@ -28,10 +28,9 @@ from deepsdf.figures.report.contents import (
 )
 from deepsdf.figures.report.page import render_page
 from deepsdf.figures.report.shapes import Drawing, Drawn, draw
-from deepsdf.figures.report.words import HEADLINES
 from deepsdf.files import read_json, write_text
 from deepsdf.jobs.processes import BatchResult, run_batch
-from deepsdf.library.scores import Row, read_rows
+from deepsdf.library.scores import ShapeMetrics, read_metrics_csv
 from deepsdf.progress import OnProgress
 from deepsdf.rendering.render import error_colours
 from deepsdf.splits import Failure, ShapeName, read_split
@@ -53,7 +52,7 @@ _MARKUP = 4_000  # characters at most of what is said of a shape beside them, on
 _NOTES = 500
 
 # What the page's scripts are told.
-_OF_A_METRIC = ("name", "direction", "label", "factor", "decimals", "meaning")
+_OF_A_METRIC = ("name", "direction", "label", "factor", "decimals", "description")
 _OF_A_SHAPE = ("number", "name", "instance", "category", "status", "reason", "verdict", "values", "notes")
 
 logger = logging.getLogger(__name__)
@@ -139,25 +138,27 @@ def _named_source(experiment: Experiment) -> DataSource:
 
 def _evaluation(
     experiment: Experiment, data: DataSource, checkpoint: str | int, split: str | os.PathLike[str] | None
-) -> tuple[dict[str, Any], list[Row]]:
+) -> tuple[dict[str, Any], list[ShapeMetrics]]:
     """summary.json, and the rows of metrics.csv that belong to the split, each shape once."""
     folder = experiment.evaluation_folder(checkpoint)
     again = _evaluate_command(experiment, data, checkpoint, split)
     try:
-        rows = {row.shape: row for row in read_rows(folder / "metrics.csv")}
+        rows = {row.shape: row for row in read_metrics_csv(folder / "metrics.csv")}
         summary = read_json(folder / "summary.json", "an evaluation's summary")
         if not isinstance(summary, dict) or not isinstance(summary.get("epoch"), int):
-            raise InputError(f"{folder / 'summary.json'} is not an evaluation's summary: it lacks 'epoch'")
+            raise InputError(
+                f"{folder / 'summary.json'} is not a summary.json as `deepsdf evaluate` writes it: no 'epoch'"
+            )
     except InputError as error:
-        raise InputError(f"{error}; `{again}` makes it") from None
+        raise InputError(f"{error}; run `{again}` to create it") from None
     if split is None:
         return summary, list(rows.values())
     wanted = list(dict.fromkeys(read_split(split)))
     if not any(shape in rows for shape in wanted):
-        raise InputError(f"none of the {len(wanted)} shapes of {split} is in {folder / 'metrics.csv'}; `{again}` "
-                         "evaluates them")  # fmt: skip
-    reason = f"not evaluated; `{again}` does it"
-    return {**summary, "split": str(split)}, [rows.get(shape, Row(shape, reason, {})) for shape in wanted]
+        raise InputError(f"none of the {len(wanted)} shapes of {split} is in {folder / 'metrics.csv'}; run `{again}` "
+                         "to evaluate them")  # fmt: skip
+    reason = f"not evaluated; run `{again}`"
+    return {**summary, "split": str(split)}, [rows.get(shape, ShapeMetrics(shape, reason, {})) for shape in wanted]
 
 
 def _evaluate_command(
@@ -191,7 +192,7 @@ def _content(
     data: DataSource,
     checkpoint: str | int,
     summary: Mapping[str, Any],
-    rows: Sequence[Row],
+    rows: Sequence[ShapeMetrics],
 ) -> dict[str, Any]:
     """All but what is drawn."""
     conditions = summary.get("conditions")
@@ -213,7 +214,7 @@ def _content(
         "evaluated": datetime.fromtimestamp(measured.stat().st_mtime).strftime("%Y-%m-%d %H:%M"),
         "failed": sum(row.status == "failed" for row in rows),
         "metrics": table,
-        "headlines": [each for name in HEADLINES for each in table if each["name"] == name],
+        "headlines": [metric for metric in table if metric["headline"]],
         "training": training_curves(experiment),
         "verdicts": data_verdicts(data, parts),
         "settings": settings(experiment),
@@ -234,7 +235,9 @@ def _stale(experiment: Experiment, checkpoint: str | int, epoch: int) -> str:
     return words
 
 
-def _page(content: Mapping[str, Any], rows: Sequence[Row], drawn: Mapping[ShapeName, Drawn], top: float) -> str:
+def _page(
+    content: Mapping[str, Any], rows: Sequence[ShapeMetrics], drawn: Mapping[ShapeName, Drawn], top: float
+) -> str:
     several = len({row.shape.dataset for row in rows}) > 1
     verdicts = content["verdicts"].get("by_shape", {})
     cards = []

@@ -14,11 +14,11 @@ from PIL import Image
 
 from deepsdf.errors import InputError
 from deepsdf.figures.report.shapes import webp
-from deepsdf.figures.report.words import WORDS
 from deepsdf.files import read_json
 from deepsdf.library.quality import VERDICTS, QualityFile
-from deepsdf.library.scores import Row
-from deepsdf.metrics.summary import METRICS, statistics
+from deepsdf.library.scores import ShapeMetrics
+from deepsdf.metrics.registry import METRICS
+from deepsdf.metrics.summary import statistics
 from deepsdf.rendering.colours import nice_maximum
 from deepsdf.splits import ShapeName, read_split
 from deepsdf.training.logs import TrainingLogs
@@ -36,19 +36,24 @@ PICTURED = 24
 _PICTURE_HEIGHT = 120
 
 
-def metric_table(rows: Sequence[Row], seed: int) -> list[dict[str, Any]]:
-    """Statistics of every metric over the rows that have it, as `summary.json` holds them, with its words."""
+def metric_table(rows: Sequence[ShapeMetrics], seed: int) -> list[dict[str, Any]]:
+    """Statistics of every metric over the rows that have it, equal to those of summary.json, with its texts."""
     table = []
-    for name, direction in METRICS.items():
+    for name, metric in METRICS.items():
         values = [row.metrics.get(name) for row in rows]
         known = np.array([value for value in values if value is not None], np.float64)
-        words = WORDS[name]._asdict()
-        table.append({"name": name, "direction": direction, "count": len(known), **words,
-                      **statistics(known, seed=seed)})  # fmt: skip
+        texts = {
+            "name": name,
+            "label": metric.heading,
+            "description": metric.description,
+            "direction": metric.direction,
+        }
+        printed = {"factor": metric.factor, "decimals": metric.decimals, "headline": metric.headline}
+        table.append({**texts, **printed, "count": len(known), **statistics(known, seed=seed)})
     return table
 
 
-def error_maximum(rows: Sequence[Row]) -> float:
+def error_maximum(rows: Sequence[ShapeMetrics]) -> float:
     """Where error colours end: at most of what nine tenths of the shapes are wrong by, rounded up. Unit frame."""
     values = [row.metrics.get("hausdorff_95") for row in rows]
     known = [value for value in values if value is not None]

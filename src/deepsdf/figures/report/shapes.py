@@ -17,7 +17,7 @@ from deepsdf.figures.report.packing import Packed, for_view, pack
 from deepsdf.geometry.meshes import load_mesh
 from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
 from deepsdf.kernels.launch import limited_threads
-from deepsdf.library.scores import missing
+from deepsdf.library.scores import missing_reconstruction
 from deepsdf.library.truth import true_surface
 from deepsdf.rendering.render import error_picture, render_mesh, render_points
 from deepsdf.splits import ShapeName
@@ -103,7 +103,7 @@ def draw(experiment: Experiment, data: DataSource, shape: ShapeName, drawing: Dr
         truth, notes = _truth(data, shape)
         complete = truth is not None
         reconstruction = None
-        reason = missing(experiment, drawing.epoch, shape)
+        reason = missing_reconstruction(experiment, drawing.epoch, shape)
         if reason is None:
             try:
                 mesh = load_mesh(experiment.reconstructed_mesh_path(drawing.epoch, shape))

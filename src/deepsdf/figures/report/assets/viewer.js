@@ -235,7 +235,7 @@ function setUpViewer() {
         byId("viewer-reason").textContent = [shape.reason, shape.notes].filter(Boolean).join(" ");
         const rows = content.metrics.map((metric) => {
             const row = make("div");
-            row.append(make("dt", { title: metric.meaning }, metric.label), make("dd", {}, figure(metric.name, shape.values[metric.name])));
+            row.append(make("dt", { title: metric.description }, metric.label), make("dd", {}, figure(metric.name, shape.values[metric.name])));
             return row;
         });
         byId("viewer-figures").replaceChildren(...rows);
