@@ -18,6 +18,7 @@ from deepsdf.geometry.isosurface.cells import EDGE_ENDS, sheets
 from deepsdf.geometry.isosurface.intersections import intersecting
 from deepsdf.geometry.isosurface.options import Meshing
 from deepsdf.geometry.isosurface.polygonize import polygonize
+from deepsdf.geometry.meshes import save_mesh
 from deepsdf.geometry.primitives import (
     Box,
     Capsule,
@@ -29,7 +30,6 @@ from deepsdf.geometry.primitives import (
     Translated,
     Union,
 )
-from deepsdf.pipeline.reconstruct import save_mesh
 
 TURNED = ((1.0, 2.0, 3.0), 0.7)
 

@@ -13,14 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepsdf.errors import MeshError
-from deepsdf.geometry.meshes import MESH_SUFFIXES, Normalization, clean_mesh, load_mesh
+from deepsdf.geometry.formats import MESH_FORMATS
+from deepsdf.geometry.meshes import Normalization, clean_mesh, load_mesh
 
 
 def build(vertices, faces) -> trimesh.Trimesh:
     return trimesh.Trimesh(vertices, faces, process=False)
 
 
-@pytest.mark.parametrize("suffix", MESH_SUFFIXES)
+@pytest.mark.parametrize("suffix", MESH_FORMATS)
 def test_every_suffix_keeps_the_geometry(suffix: str, tmp_path: Path) -> None:
     mesh = trimesh.creation.icosphere(2).apply_translation((1, 2, 3))
     path = tmp_path / f"ball{suffix}"

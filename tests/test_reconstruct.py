@@ -13,11 +13,11 @@ from helpers import EXTENTS, TEST, TRAIN, World, run
 
 from deepsdf.checkpoints import load_code
 from deepsdf.errors import InputError, NoSurfaceError
-from deepsdf.geometry.meshes import load_mesh
+from deepsdf.geometry.meshes import load_mesh, save_mesh
 from deepsdf.geometry.sdf.sampling import SDFSamples
 from deepsdf.inference.space import Shape, ShapeSpace
 from deepsdf.pipeline import reconstruct as module
-from deepsdf.pipeline.reconstruct import reconstruct, save_mesh, training_meshes
+from deepsdf.pipeline.reconstruct import reconstruct, training_meshes
 from deepsdf.progress import Progress
 from deepsdf.splits import ShapeName, write_split
 
@@ -250,6 +250,9 @@ def test_meshes_are_written_whole(tmp_path: Path, suffix: str) -> None:
 def test_a_suffix_no_writer_knows(tmp_path: Path) -> None:
     import trimesh
 
-    with pytest.raises(InputError, match=r"box\.docx: meshes are written as \.ply"):
+    with pytest.raises(
+        InputError,
+        match=r"box\.docx: cannot write this format; a mesh is written as one of \.obj, \.ply, \.stl, \.off, \.glb$",
+    ):
         save_mesh(trimesh.creation.box(), tmp_path / "box.docx")
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Scans in files: what was written is read, and what cannot be used is told."""
+"""Scan files: what was written is read back, and unusable files raise errors that name them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pypcd4 import Encoding, PointCloud
 
 from deepsdf.errors import InputError
 from deepsdf.geometry.scanning.depth_camera import DepthCamera
+from deepsdf.geometry.scanning.files import load_scan
 from deepsdf.geometry.scanning.scan import Scan, render_depth, scan
 
 EYE = np.array([0.0, 0.4, 2.5])
@@ -51,7 +52,7 @@ def test_clouds_with_normals_and_camera(tmp_path: Path, seen: Scan) -> None:
         pcd(tmp_path / f"{encoding}.pcd", rows, EYE, encoding)
         files.append(f"{encoding}.pcd")
     for name in files:
-        found = Scan.load(tmp_path / name)
+        found = load_scan(tmp_path / name)
         np.testing.assert_allclose(found.points, seen.points, atol=1e-6)
         np.testing.assert_allclose(found.normals, seen.normals, atol=1e-5)
         assert found.oriented.all()
@@ -66,10 +67,10 @@ def test_clouds_of_points_alone(tmp_path: Path, seen: Scan) -> None:
     np.save(tmp_path / "a.npy", seen.points.astype(np.float32))
     pcd(tmp_path / "a.pcd", seen.points, None)
     for name in ("a.ply", "a.xyz", "colours.xyz", "a.npy", "a.pcd"):
-        found = Scan.load(tmp_path / name)
+        found = load_scan(tmp_path / name)
         np.testing.assert_allclose(found.points, seen.points, atol=1e-6)
         assert not found.oriented.any()
-        told = Scan.load(tmp_path / name, camera=EYE)
+        told = load_scan(tmp_path / name, camera=EYE)
         assert told.oriented.all()
         assert np.einsum("ni,ni->n", told.normals, seen.normals).min() > 0.99
 
@@ -79,13 +80,13 @@ def test_a_partial_mesh(tmp_path: Path) -> None:
     upper = sphere.submesh([np.flatnonzero(sphere.triangles_center[:, 2] > 0.2)], append=True)
     for name in ("half.ply", "half.obj"):
         upper.export(tmp_path / name)
-        found = Scan.load(tmp_path / name)
+        found = load_scan(tmp_path / name)
         assert found.points[:, 2].min() > 0.1
         assert np.einsum("ni,ni->n", found.normals, found.points / 0.7).min() > 0.98
         assert found.oriented.all()
     upper.invert()
     upper.export(tmp_path / "inside_out.ply")
-    found = Scan.load(tmp_path / "inside_out.ply", camera=(0, 0, 3))
+    found = load_scan(tmp_path / "inside_out.ply", camera=(0, 0, 3))
     assert np.einsum("ni,ni->n", found.normals, found.points / 0.7).min() > 0.95
 
 
@@ -107,17 +108,17 @@ def depth_files(tmp_path: Path) -> tuple[Path, Scan, dict[str, Any]]:
 def test_depth_maps_beside_their_json(depth_files: tuple[Path, Scan, dict[str, Any]]) -> None:
     folder, seen, view = depth_files
     (folder / "view.json").write_text(json.dumps(view))
-    np.testing.assert_allclose(Scan.load(folder / "view.npy").points, seen.points, atol=1e-6)
+    np.testing.assert_allclose(load_scan(folder / "view.npy").points, seen.points, atol=1e-6)
     (folder / "view.json").write_text(json.dumps({**view, "depth_scale": 1e-4}))
-    np.testing.assert_allclose(Scan.load(folder / "view.png").points, seen.points, atol=1e-3)
-    assert not len(Scan.load(folder / "view.png").empty)
+    np.testing.assert_allclose(load_scan(folder / "view.png").points, seen.points, atol=1e-3)
+    assert not len(load_scan(folder / "view.png").empty)
 
 
 def test_a_json_of_several_views_and_open3d_s_own(depth_files: tuple[Path, Scan, dict[str, Any]]) -> None:
     folder, seen, view = depth_files
     both = {"depth_scale": 1e-4, "views": [{**view, "depth": "view.png"}, {**view, "depth": "view.png"}]}
     (folder / "views.json").write_text(json.dumps(both))
-    assert len(Scan.load(folder / "views.json")) == 2 * len(seen)
+    assert len(load_scan(folder / "views.json")) == 2 * len(seen)
     numbers = view["intrinsics"]
     matrix = np.array([[numbers["fx"], 0, numbers["cx"]], [0, numbers["fy"], numbers["cy"]], [0, 0, 1]])
     open3d = {
@@ -128,7 +129,7 @@ def test_a_json_of_several_views_and_open3d_s_own(depth_files: tuple[Path, Scan,
         "version_minor": 0,
     }
     (folder / "view.json").write_text(json.dumps(open3d))
-    np.testing.assert_allclose(Scan.load(folder / "view.npy").points, seen.points, atol=1e-6)
+    np.testing.assert_allclose(load_scan(folder / "view.npy").points, seen.points, atol=1e-6)
 
 
 def test_files_that_are_none(depth_files: tuple[Path, Scan, dict[str, Any]]) -> None:
@@ -151,22 +152,22 @@ def test_files_that_are_none(depth_files: tuple[Path, Scan, dict[str, Any]]) -> 
     (folder / "words.json").write_text(json.dumps({**view, "depth": "view.png", "depth_scale": "mm"}))
     for name, message in {
         "gone.ply": r"gone\.ply: no such file",
-        "scan.las": r"cannot read \.las; a scan is one of \.ply, \.pcd",
+        "scan.las": r"cannot read \.las; a scan is one of \.obj, .*, \.gltf, \.pcd, \.xyz, \.npy, \.png, \.json$",
         "empty.xyz": r"empty\.xyz: ",
         "words.xyz": r"words\.xyz: cannot be read: could not convert",
         "three.xyz": r"three\.xyz: the scan has 3 usable points of 3; it needs 20",
         "broken.ply": r"broken\.ply: cannot be read",
         "broken.pcd": r"broken\.pcd: ",
         "objects.npy": r"objects\.npy: cannot be read: Object arrays cannot be loaded",
-        "grey.png": r"grey\.png is a depth map, and there is no grey\.json beside it.*write one: ",
-        "colour.png": r"colour\.png: its pixels are RGB; a depth map has one channel of 16 bits",
-        "away.json": r"the depth map '\.\./view\.png' lies outside its folder",
+        "grey.png": r"grey\.png is a depth map without camera: there is no grey\.json beside it .*\. Create it as \{",
+        "colour.png": r"colour\.png: pixel format is RGB; expected one 16-bit channel of depths",
+        "away.json": r"the depth map '\.\./view\.png' lies outside the folder of the JSON",
         "gone.json": r"there is no depth map 'gone\.png'",
-        "none.json": r"the key 'depth', the name of a \.png or \.npy beside it, is missing",
-        "typo.json": r"unknown key 'poses'; known are",
+        "none.json": r"the key 'depth' is missing; expected the name of a \.png or \.npy beside it",
+        "typo.json": r"unknown key 'poses'; known keys are convention, depth, depth_scale, intrinsics, pose and views",
         "blind.json": r"the key 'intrinsics' is missing",
-        "list.json": r"one view \{depth, intrinsics, pose\}, or",
+        "list.json": r"expected one view \{depth, intrinsics, pose\} or \{views: ",
         "words.json": r"words\.json, view\.png: could not convert string to float: 'mm'",
     }.items():
         with pytest.raises(InputError, match=message):
-            Scan.load(folder / name)
+            load_scan(folder / name)

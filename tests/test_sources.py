@@ -9,7 +9,7 @@ import pytest
 import trimesh
 
 from deepsdf.errors import InputError
-from deepsdf.geometry.meshes import MESH_SUFFIXES
+from deepsdf.geometry.formats import MESH_FORMATS
 from deepsdf.library.sources import dataset_name, find_mesh, list_shapes
 from deepsdf.splits import ShapeName
 
@@ -45,7 +45,7 @@ def test_list_and_find_agree(tmp_path: Path, layout: str) -> None:
         assert find_mesh(root, ShapeName("meshes", *names)) == root / file
 
 
-@pytest.mark.parametrize("suffix", [suffix for suffix in MESH_SUFFIXES if suffix != ".gltf"])
+@pytest.mark.parametrize("suffix", [suffix for suffix in MESH_FORMATS if suffix != ".gltf"])
 def test_every_suffix(tmp_path: Path, suffix: str) -> None:
     root = put(tmp_path, f"cars/a{suffix}", f"cars/b/mesh{suffix}")
     for shape in list_shapes(root, "toys"):

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from deepsdf.geometry.isosurface.polygonize import polygonize as polygonize
     from deepsdf.geometry.meshes import Normalization as Normalization
     from deepsdf.geometry.meshes import load_mesh as load_mesh
+    from deepsdf.geometry.meshes import save_mesh as save_mesh
     from deepsdf.geometry.scanning.depth_camera import DepthCamera as DepthCamera
+    from deepsdf.geometry.scanning.files import load_scan as load_scan
     from deepsdf.geometry.scanning.scan import Scan as Scan
     from deepsdf.geometry.scanning.scan import scan as scan
     from deepsdf.geometry.sdf.mesh_sdf import MeshSDF as MeshSDF
@@ -74,9 +76,11 @@ _ROOMS = {
     "chamfer": "metrics.surfaces",
     "compare": "metrics.surfaces",
     "load_mesh": "geometry.meshes",
+    "load_scan": "geometry.scanning.files",
     "polygonize": "geometry.isosurface.polygonize",
     "sample_sdf": "geometry.sdf.sampling",
     "sample_surface": "geometry.sdf.sampling",
+    "save_mesh": "geometry.meshes",
     "scan": "geometry.scanning.scan",
     "sdf_error": "metrics.fields",
     "train": "training.train",

@@ -64,6 +64,35 @@ def common_options(verb: F) -> F:
     return wrapped  # pyright: ignore[reportReturnType]
 
 
+class ListsFormats(click.Command):
+    """A verb whose help lists file formats: {meshes}, {written_meshes} and {scans} are replaced by their suffixes.
+
+    They are looked up only when help is shown, because `--help` of the other verbs should not import geometry.
+    """
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        texts = [self, *(parameter for parameter in self.params if isinstance(parameter, click.Option))]
+        before = [text.help for text in texts]
+        try:
+            for text in texts:
+                text.help = _with_suffixes(text.help or "")
+            super().format_help(ctx, formatter)
+        finally:
+            for text, original in zip(texts, before, strict=True):
+                text.help = original
+
+
+def _with_suffixes(text: str) -> str:
+    from deepsdf.geometry.formats import MESH_FORMATS, written_suffixes
+
+    text = text.replace("{meshes}", " ".join(MESH_FORMATS)).replace("{written_meshes}", " ".join(written_suffixes()))
+    if "{scans}" in text:
+        from deepsdf.geometry.scanning.files import SCAN_FORMATS
+
+        text = text.replace("{scans}", " ".join(SCAN_FORMATS))
+    return text
+
+
 @contextmanager
 def interruptible(advice: str) -> Iterator[None]:
     """Ctrl-C ends the verb with a word on what is left, not with a traceback."""

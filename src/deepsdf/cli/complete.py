@@ -14,6 +14,7 @@ from rich.table import Table
 from deepsdf.cli.common import (
     SOME_FAILED,
     Bar,
+    ListsFormats,
     Quiet,
     checkpoint_option,
     common_options,
@@ -48,12 +49,12 @@ class _Place(click.ParamType):
         return numbers
 
 
-@click.command()
+@click.command(cls=ListsFormats)
 @experiment_option
 @checkpoint_option
 @click.argument("scans", nargs=-1, required=True, metavar="SCAN...", type=click.Path(path_type=Path))
 @click.option(
-    "--out", "-o", required=True, type=click.Path(path_type=Path), help="A .ply, .obj, .stl, .off or .glb file."
+    "--out", "-o", required=True, type=click.Path(path_type=Path), help="Mesh file to write ({written_meshes})."
 )
 @click.option(
     "--pose",
@@ -88,8 +89,8 @@ def complete(
 ) -> None:
     """Find the whole shape from a partial scan.
 
-    A SCAN is a point cloud (.ply .pcd .xyz .npy), a partial mesh, or depth maps with their cameras (.json, or a
-    .png or .npy beside one); several of them, in one frame, are joined.
+    A SCAN is a point cloud or depth maps with their cameras ({scans}), or a partial mesh ({meshes}); several
+    of them, in one frame, are joined.
 
     Shapes of an experiment lie in the unit frame, and what a part of a shape is normalised by cannot be told from
     the part: a scan in its own frame needs --pose similarity, or --normalization of the whole shape, if that is

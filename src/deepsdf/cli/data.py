@@ -10,6 +10,7 @@ import click
 
 from deepsdf.cli.common import (
     Bar,
+    ListsFormats,
     command,
     common_options,
     count,
@@ -71,7 +72,7 @@ def split(
             )
 
 
-@click.command()
+@click.command(cls=ListsFormats)
 @click.option("--data-dir", "-d", required=True, type=click.Path(path_type=Path), help="The data source to write to.")
 @click.option("--source", "-s", required=True, type=click.Path(path_type=Path), help="The folder of meshes.")
 @click.option("--name", "-n", help="The dataset's name in the split.  [default: the source folder's name]")
@@ -127,9 +128,9 @@ def preprocess(
 ) -> None:
     """Sample signed distances (or surfaces) of meshes into a data source.
 
-    Meshes may be of any format trimesh reads (.obj .ply .stl .off .glb .gltf), open or closed, their faces
-    doubled or turned either way. Written are SdfSamples/ or SurfaceSamples/, and NormalizationParameters/;
-    with SDF samples also preprocess.csv, how sure the signs of each shape are, and a contact sheet in Pictures/.
+    Meshes ({meshes}) may be open or closed, with duplicated or inconsistently wound faces. Written are
+    SdfSamples/ or SurfaceSamples/, and NormalizationParameters/; with SDF samples also preprocess.csv, how sure the
+    signs of each shape are, and a contact sheet in Pictures/.
     """
     from deepsdf.kernels.launch import cpu_threads
     from deepsdf.pipeline.preprocess import Sampling

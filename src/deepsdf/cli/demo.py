@@ -63,7 +63,7 @@ def demo(out: Path, training: int, held_out: int, epochs: int, resolution: int, 
 
 def _write_chairs(folder: Path, number: int, seed: int) -> None:
     from deepsdf.geometry.chairs import generate_chairs
-    from deepsdf.pipeline.reconstruct import save_mesh
+    from deepsdf.geometry.meshes import save_mesh
     from deepsdf.progress import ProgressCounter
 
     with Bar("Generating") as bar:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from deepsdf.cli.common import (
     SOME_FAILED,
+    ListsFormats,
     Quiet,
     checkpoint_option,
     common_options,
@@ -34,7 +35,7 @@ def _numbers(text: str, count: int, option: str, form: str) -> tuple[float, ...]
     return found
 
 
-@click.command()
+@click.command(cls=ListsFormats)
 @experiment_option
 @checkpoint_option
 @click.argument("shape")
@@ -47,7 +48,14 @@ def _numbers(text: str, count: int, option: str, form: str) -> tuple[float, ...]
 @click.option("--empty", multiple=True, metavar="X,Y,Z,X,Y,Z", help="Nothing is in the box between two corners.")
 @click.option("--full", multiple=True, metavar="X,Y,Z,X,Y,Z", help="The box between two corners is filled.")
 @click.option("--size", multiple=True, metavar="AXIS=LENGTH|AXIS=PERCENT%", help="Extent along x, y or z.")
-@click.option("--out", "-o", default="edited.ply", show_default=True, type=click.Path(path_type=Path), help="The mesh.")
+@click.option(
+    "--out",
+    "-o",
+    default="edited.ply",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Mesh file to write ({written_meshes}).",
+)
 @click.option("--anyway", is_flag=True, help="Write the mesh and code of a doubtful result, too.")
 @resolution_option(128)
 @click.option("--picture/--no-picture", default=True, show_default=True, help="Draw before and after.")

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from deepsdf.cli.common import (
     Bar,
+    ListsFormats,
     Quiet,
     checkpoint_option,
     command,
@@ -26,7 +27,7 @@ from deepsdf.cli.common import (
 )
 
 
-@click.command()
+@click.command(cls=ListsFormats)
 @experiment_option
 @checkpoint_option
 @click.argument("shapes", nargs=-1, required=True, metavar="SHAPE SHAPE...")
@@ -68,8 +69,8 @@ def interpolate(
 ) -> None:
     """Go from shape to shape: meshes, a strip (.png) and a looping film.
 
-    A SHAPE is the name of a training or reconstructed instance, a code file (.pth), a mesh (.obj .ply .stl .off .glb),
-    samples (.npz), or a scan (.ply without faces, .pcd .xyz .npy, .json of depth maps); files are fitted on the way.
+    A SHAPE is the name of a training or reconstructed instance, a code file (.pth), a mesh
+    ({meshes}), samples (.npz), or a scan ({scans}); a code is fitted to the content of a file.
 
     \b
     deepsdf interpolate -e EXP chair_7 chair_9

@@ -9,6 +9,7 @@ import click
 
 from deepsdf.cli.common import (
     Bar,
+    ListsFormats,
     checkpoint_option,
     common_options,
     device_option,
@@ -18,7 +19,7 @@ from deepsdf.cli.common import (
 )
 
 
-@click.command()
+@click.command(cls=ListsFormats)
 @click.argument("what", nargs=-1, required=True, metavar="WHAT...")
 @click.option("--out", "-o", required=True, type=click.Path(path_type=Path), help="A .png, .gif or .mp4 file.")
 @click.option("--experiment", "-e", type=click.Path(path_type=Path), help="The experiment whose shapes WHAT names.")
@@ -70,7 +71,7 @@ def render(
 ) -> None:
     """Draw meshes, point clouds, SDF samples or an experiment's shapes, as a picture or a film.
 
-    WHAT is a file (.obj .ply .stl .off .glb .gltf, or .npz of samples), or, with -e, the name of a shape that was
+    WHAT is a file ({meshes}, or .npz of samples), or, with -e, the name of a shape that was
     trained on or reconstructed. Several are drawn side by side. Needs no display.
 
     \b

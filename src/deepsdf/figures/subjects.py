@@ -13,13 +13,12 @@ from scipy.spatial import KDTree
 
 from deepsdf.errors import InputError, NoFacesError, NoSurfaceError
 from deepsdf.geometry.fields import Field
-from deepsdf.geometry.meshes import MESH_SUFFIXES, Normalization, load_mesh
+from deepsdf.geometry.formats import MESH_FORMATS
+from deepsdf.geometry.meshes import Normalization, load_mesh
 from deepsdf.geometry.point_clouds import load_points
 from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
 from deepsdf.geometry.sdf.sampling import SDFSamples
 from deepsdf.inference.space import Shape
-
-FILE_SUFFIXES = (*MESH_SUFFIXES, ".npz")
 
 NEIGHBOURS = 8
 """Samples that tell the signed distance between them."""
@@ -47,9 +46,14 @@ class Subject:
         return replace(self, mesh=mesh, field=lambda: MeshSDF(mesh, device=device), unit=True)
 
 
+def file_suffixes() -> tuple[str, ...]:
+    """Suffixes of the files that can be drawn: meshes (or points in a mesh file) and SDF samples."""
+    return (*MESH_FORMATS, ".npz")
+
+
 def is_file(name: str) -> bool:
     """Whether it names a file to draw, and not a shape of an experiment."""
-    return Path(name).suffix.lower() in FILE_SUFFIXES and Path(name).is_file()
+    return Path(name).suffix.lower() in file_suffixes() and Path(name).is_file()
 
 
 def of_file(path: Path, device: str) -> Subject:
@@ -59,8 +63,8 @@ def of_file(path: Path, device: str) -> Subject:
         InputError: another suffix, or a file that cannot be read.
     """
     suffix = path.suffix.lower()
-    if suffix not in FILE_SUFFIXES:
-        kinds = ", ".join(FILE_SUFFIXES)
+    if suffix not in file_suffixes():
+        kinds = ", ".join(file_suffixes())
         raise InputError(f"{path}: cannot be drawn; give a file ({kinds}), or an experiment that has a shape so named")
     if suffix == ".npz":
         return _of_samples(path)

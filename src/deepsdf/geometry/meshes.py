@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
-from urllib.parse import unquote
+from typing import NamedTuple
 
 import numpy as np
 import trimesh
-from trimesh.resolvers import Resolver
 
-from deepsdf.errors import MeshError, NoFacesError
-
-MESH_SUFFIXES: tuple[str, ...] = (".obj", ".ply", ".stl", ".off", ".glb", ".gltf")
-"""Kinds of files that `load_mesh` reads."""
+from deepsdf.errors import InputError, MeshError, NoFacesError
+from deepsdf.files import atomic_path
+from deepsdf.geometry.formats import MESH_FORMATS, written_suffixes
 
 UNIT_BUFFER = 1.03
 """The original's: the farthest vertex lands at 1 / 1.03 of the unit sphere's radius."""
@@ -22,78 +20,54 @@ UNIT_BUFFER = 1.03
 _MERGE_GRID = 1e-7  # of the largest extent: float32 noise of soups, far below any feature
 
 
-class _FolderResolver(Resolver):
-    """Serves a mesh file its companions (.bin buffers) from its own folder, and nothing else.
-
-    A file is data, so it must not choose what else of the disk or the network is read.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder.resolve()
-
-    def get(self, name: str) -> bytes:
-        path = (self.folder / unquote(str(name)).strip()).resolve()
-        if not path.is_relative_to(self.folder):
-            raise MeshError(f"it refers to {name!r}, outside its own folder {self.folder}; copy that file beside it")
-        if not path.is_file():
-            raise MeshError(f"it refers to {name!r}, which is not in its folder {self.folder}")
-        return path.read_bytes()
-
-    def keys(self) -> list[str]:
-        return [path.name for path in self.folder.iterdir()]
-
-    def namespaced(self, namespace: str) -> _FolderResolver:
-        return self
-
-    def write(self, name: str, data: str | bytes) -> None:
-        raise MeshError("reading a mesh never writes")
-
-
 def load_mesh(path: str | Path) -> trimesh.Trimesh:
-    """The triangles of a mesh file, in the mesh frame, as the file has them.
+    """Read the triangles of a mesh file, in the mesh frame, as they are stored.
 
-    Parts of a scene are joined with their transforms applied. Vertices are not merged, faces not removed;
+    Parts of a scene are joined with their transforms applied. Vertices are not merged and faces not removed;
     materials and textures are not read. Vertices become float64.
 
     Args:
-        path: an .obj, .ply, .stl, .off, .glb or .gltf file (`MESH_SUFFIXES`).
+        path: a file of one of `deepsdf.geometry.formats.MESH_FORMATS`.
     Raises:
-        MeshError: no such file, another suffix, unreadable content, no faces, NaN or infinite vertices,
-            faces that name vertices which are not there, or zero extent.
+        NoFacesError: the file has no faces; it may be a point cloud.
+        MeshError: the file does not exist, has another suffix or cannot be parsed; vertices are NaN or infinite, or
+            all equal; or a face refers to a vertex that does not exist.
     """
     path = Path(path)
     suffix = path.suffix.lower()
-    if suffix not in MESH_SUFFIXES:
+    if suffix not in MESH_FORMATS:
         raise MeshError(
-            f"{path}: cannot read {suffix or 'files without a suffix'}; a mesh is one of {', '.join(MESH_SUFFIXES)}"
+            f"{path}: cannot read {suffix or 'files without a suffix'}; a mesh is one of {', '.join(MESH_FORMATS)}"
         )
     if not path.is_file():
         raise MeshError(f"{path}: no such file")
-    mesh = _parse(path, suffix[1:])
+    try:
+        mesh = MESH_FORMATS[suffix].read(path)
+    except Exception as error:  # a parser may raise anything on a damaged file
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise MeshError(f"{path}: cannot be read as {suffix[1:]}: {reason}") from error
+    if not len(mesh.faces):
+        raise NoFacesError(f"{path}: has no faces; a surface is needed, not a point cloud or an empty file")
     _check(mesh, path)
     return mesh
 
 
-def _parse(path: Path, kind: str) -> trimesh.Trimesh:
-    options: dict[str, Any] = {"skip_materials": True} if kind in ("obj", "glb", "gltf") else {}
-    try:
-        with path.open("rb") as file:
-            scene = trimesh.load_scene(
-                file, file_type=kind, resolver=_FolderResolver(path.parent), process=False, **options
-            )
-        parts = [part for part in scene.dump() if isinstance(part, trimesh.Trimesh)]
-    except Exception as error:  # every parser fails in its own way
-        words = " ".join(str(error).split()) or type(error).__name__
-        raise MeshError(f"{path}: cannot be read as {kind}: {words}") from error
-    parts = [part for part in parts if len(part.faces)]
-    if not parts:
-        raise NoFacesError(f"{path}: has no faces; a surface is needed, not a point cloud or an empty file")
-    offsets = np.cumsum([0, *(len(part.vertices) for part in parts[:-1])])
-    return trimesh.Trimesh(
-        vertices=np.concatenate([np.asarray(part.vertices, np.float64) for part in parts]),
-        faces=np.concatenate([np.asarray(part.faces) + start for part, start in zip(parts, offsets, strict=True)]),
-        process=False,
-    )
+def save_mesh(mesh: trimesh.Trimesh, path: str | os.PathLike[str], *, normals: bool = False) -> None:
+    """Write a mesh in the format of the path's suffix. The file is complete or absent, never partial.
+
+    Args:
+        normals: also write vertex normals, if the format can hold them.
+    Raises:
+        InputError: the suffix is not one of `written_suffixes()`.
+    """
+    path = Path(path)
+    kind = MESH_FORMATS.get(path.suffix.lower())
+    if kind is None or kind.write is None:
+        raise InputError(
+            f"{path}: cannot write this format; a mesh is written as one of {', '.join(written_suffixes())}"
+        )
+    with atomic_path(path) as temporary:
+        kind.write(mesh, temporary, normals)
 
 
 def _check(mesh: trimesh.Trimesh, path: Path) -> None:

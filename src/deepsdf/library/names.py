@@ -12,7 +12,9 @@ from torch import Tensor
 
 from deepsdf.checkpoints import load_code
 from deepsdf.errors import InputError, NoFacesError, NoSurfaceError
-from deepsdf.geometry.meshes import MESH_SUFFIXES, Normalization, load_mesh
+from deepsdf.geometry.formats import MESH_FORMATS
+from deepsdf.geometry.meshes import Normalization, load_mesh
+from deepsdf.geometry.scanning.files import load_scan, scan_suffixes
 from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
 from deepsdf.geometry.sdf.sampling import SDFSamples, sample_sdf
 from deepsdf.inference.fit.options import FitOptions
@@ -25,8 +27,6 @@ logger = logging.getLogger(__name__)
 
 FITTED_SAMPLES = 100_000
 """Of a mesh that is fitted on the way."""
-
-SCAN_SUFFIXES = (".pcd", ".xyz", ".npy", ".json")
 
 
 class Known(NamedTuple):
@@ -112,13 +112,13 @@ def find_or_fit(experiment: Experiment, space: ShapeSpace, name: str, *, seed: i
         InputError: as `find_code`; a file that cannot be read.
     """
     path, suffix = Path(name), Path(name).suffix.lower()
-    if suffix not in (*MESH_SUFFIXES, *SCAN_SUFFIXES, ".npz"):
+    if suffix not in (*scan_suffixes(), ".npz"):
         return find_code(experiment, space, name).to(space.device)
     if not path.is_file():
         raise InputError(f"there is no file {name}; give a mesh, a scan, a code file (.pth) or a shape's name")
     if suffix == ".npz":
         return _fitted(space, path, SDFSamples.load(path), seed)
-    if suffix not in SCAN_SUFFIXES:
+    if suffix in MESH_FORMATS:
         try:
             mesh = load_mesh(path)
         except NoFacesError:
@@ -126,11 +126,10 @@ def find_or_fit(experiment: Experiment, space: ShapeSpace, name: str, *, seed: i
         else:
             field = MeshSDF(Normalization.fit(mesh).apply_mesh(mesh), device=str(space.device))
             return _fitted(space, path, sample_sdf(field, count=FITTED_SAMPLES, seed=seed), seed)
-    from deepsdf.geometry.scanning.scan import Scan
     from deepsdf.inference.complete.completion import badly_explained
     from deepsdf.inference.complete.options import CompletionOptions
 
-    found = space.complete(Scan.load(path, seed=seed), CompletionOptions(pose="similarity", seed=seed))
+    found = space.complete(load_scan(path, seed=seed), CompletionOptions(pose="similarity", seed=seed))
     if reason := badly_explained(found):
         logger.warning("%s: %s", path, reason)
     return found.code
@@ -146,7 +145,7 @@ def _fitted(space: ShapeSpace, path: Path, samples: SDFSamples, seed: int) -> Te
 def short_name(name: str) -> str:
     """Of what the user called a shape: for files and labels."""
     path = Path(name)
-    return path.stem if path.suffix.lower() in (*MESH_SUFFIXES, *SCAN_SUFFIXES, ".npz", ".pth") else path.name
+    return path.stem if path.suffix.lower() in (*scan_suffixes(), ".npz", ".pth") else path.name
 
 
 def meshed(shapes: Sequence[Shape], resolution: int, progress: ProgressCounter) -> list[trimesh.Trimesh | None]:

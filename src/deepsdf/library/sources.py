@@ -9,7 +9,7 @@ from pathlib import Path
 
 from deepsdf.errors import InputError
 from deepsdf.files import safe_name
-from deepsdf.geometry.meshes import MESH_SUFFIXES
+from deepsdf.geometry.formats import MESH_FORMATS
 from deepsdf.splits import ShapeName
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def list_shapes(source: str | os.PathLike[str], dataset: str | None = None) -> l
                 shapes.add(ShapeName(dataset, category.name, instance.name))
     shapes = {shape for shape in shapes if _usable(shape, root)}
     if not shapes:
-        raise InputError(f"there are no meshes in {root} ({', '.join(MESH_SUFFIXES)}); it may be laid out as {LAYOUTS}")
+        raise InputError(f"there are no meshes in {root} ({', '.join(MESH_FORMATS)}); it may be laid out as {LAYOUTS}")
     return sorted(shapes)
 
 
@@ -67,7 +67,7 @@ def find_mesh(source: str | os.PathLike[str], shape: ShapeName) -> Path:
     # A class may lie beside the folder's own meshes, or the source may be the class folder itself.
     places = [category] + ([root] if shape.category == dataset_name(root) else [])
     for place in places:
-        named = [path for suffix in MESH_SUFFIXES if (path := place / (shape.instance + suffix)).is_file()]
+        named = [path for suffix in MESH_FORMATS if (path := place / (shape.instance + suffix)).is_file()]
         if named:
             return _only(named, shape, place)
     folder = category / shape.instance
@@ -79,7 +79,7 @@ def find_mesh(source: str | os.PathLike[str], shape: ShapeName) -> Path:
     for found in (_meshes(folder.iterdir()), _meshes(folder.rglob("*"))):
         if found:
             return _only([path for path in found if path.suffix.lower() == ".obj"] or found, shape, folder)
-    raise InputError(f"there is no mesh of {shape} in {folder} ({', '.join(MESH_SUFFIXES)})")
+    raise InputError(f"there is no mesh of {shape} in {folder} ({', '.join(MESH_FORMATS)})")
 
 
 def _only(found: list[Path], shape: ShapeName, folder: Path) -> Path:
@@ -97,7 +97,7 @@ def _folder(source: str | os.PathLike[str]) -> Path:
 
 
 def _meshes(paths: Iterable[Path]) -> list[Path]:
-    return [path for path in paths if path.suffix.lower() in MESH_SUFFIXES and path.name[0] != "." and path.is_file()]
+    return [path for path in paths if path.suffix.lower() in MESH_FORMATS and path.name[0] != "." and path.is_file()]
 
 
 def _subfolders(folder: Path) -> list[Path]:

@@ -13,11 +13,12 @@ import trimesh
 
 from deepsdf.errors import InputError
 from deepsdf.files import write_text
+from deepsdf.geometry.meshes import save_mesh
+from deepsdf.geometry.scanning.files import load_scan
 from deepsdf.geometry.scanning.scan import Scan
 from deepsdf.inference.complete.completion import Completion
 from deepsdf.inference.complete.options import CompletionOptions
 from deepsdf.inference.space import ShapeSpace
-from deepsdf.pipeline.reconstruct import save_mesh
 from deepsdf.rendering.render import grid_image, render_mesh, render_points, save_image
 from deepsdf.workspace import Experiment, read_normalization
 
@@ -52,7 +53,7 @@ def complete(
 
     Args:
         normalization: an .npz with offset and scale, from the scan's frame to the unit frame.
-        camera: (3,), see `Scan.load`.
+        camera: (3,), see `load_scan`.
         options: other fields of `CompletionOptions`.
     Raises:
         InputError: a scan or options that cannot be used.
@@ -63,7 +64,7 @@ def complete(
         raise InputError("no scan was given to complete")
     space = ShapeSpace.load(experiment, checkpoint, device)
     known = None if normalization is None else read_normalization(Path(normalization))
-    scan = Scan.join([Scan.load(path, camera=camera, seed=seed) for path in scans])
+    scan = Scan.join([load_scan(path, camera=camera, seed=seed) for path in scans])
     found = space.complete(scan, CompletionOptions(seed=seed, **options), normalization=known)
     drawn = found.draw(samples, seed=seed) if samples else []
     meshes = [painted(one.mesh(resolution), found.scale) for one in (found, *drawn)]

@@ -13,12 +13,13 @@ from deepsdf.checkpoints import save_code
 from deepsdf.errors import InputError, NoSurfaceError
 from deepsdf.figures.pictures import FRAME
 from deepsdf.files import check_folder
+from deepsdf.geometry.formats import written_suffixes
+from deepsdf.geometry.meshes import save_mesh
 from deepsdf.geometry.point_clouds import load_points
 from deepsdf.inference.edit.constraints import AXES, Box, Constraint, Size, Through, check, extent
 from deepsdf.inference.edit.editing import Edit
 from deepsdf.inference.space import Shape, ShapeSpace
 from deepsdf.library.names import find_or_fit
-from deepsdf.pipeline.reconstruct import WRITTEN_SUFFIXES, save_mesh
 from deepsdf.rendering.render import CLAY, Colour, grid_image, render_mesh, save_image
 from deepsdf.workspace import Experiment
 
@@ -60,8 +61,8 @@ def edit(
         NoSurfaceError: the shape has none, before or after.
     """
     out = Path(out)
-    if out.suffix.lower() not in WRITTEN_SUFFIXES:
-        raise InputError(f"{out}: the edited mesh is written there; end the name in {', '.join(WRITTEN_SUFFIXES)}")
+    if out.suffix.lower() not in written_suffixes():
+        raise InputError(f"{out}: the edited mesh is written there; end the name in {', '.join(written_suffixes())}")
     check_folder(out.parent)
     space = ShapeSpace.load(experiment, checkpoint, device)
     start = space.shape(find_or_fit(experiment, space, name, seed=seed))

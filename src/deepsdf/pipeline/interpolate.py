@@ -13,10 +13,10 @@ from deepsdf.errors import InputError, NoSurfaceError
 from deepsdf.figures.pictures import strip_picture, unit_picture
 from deepsdf.files import check_folder
 from deepsdf.geometry.isosurface.options import Meshing
+from deepsdf.geometry.meshes import save_mesh
 from deepsdf.inference.paths import Path as Way
 from deepsdf.inference.space import Shape, ShapeSpace
 from deepsdf.library.names import find_or_fit, meshed
-from deepsdf.pipeline.reconstruct import save_mesh
 from deepsdf.progress import OnProgress, ProgressCounter
 from deepsdf.rendering.film import check_film, save_film
 from deepsdf.workspace import Experiment

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from deepsdf.checkpoints import save_code
 from deepsdf.errors import DeepSDFError, InputError
-from deepsdf.files import atomic_path, csv_text, write_text
+from deepsdf.files import csv_text, write_text
 from deepsdf.geometry.isosurface.options import Meshing, Method, Vertices
+from deepsdf.geometry.meshes import save_mesh
 from deepsdf.geometry.sdf.sampling import SDFSamples
 from deepsdf.inference.fit.fitting import Fit
 from deepsdf.inference.fit.options import FitOptions, Optimizer
@@ -275,23 +276,3 @@ def _trained(shape: Shape) -> Shape:
     if not shape.code.any():
         raise InputError("its code was never trained: its samples were missing")
     return shape
-
-
-WRITTEN_SUFFIXES = (".ply", ".obj", ".stl", ".off", ".glb")
-
-_NORMALS = {".ply": "vertex_normal", ".obj": "include_normals", ".glb": "include_normals"}
-"""The formats that hold normals, and their writers' option."""
-
-
-def save_mesh(mesh: trimesh.Trimesh, path: str | os.PathLike[str], *, normals: bool = False) -> None:
-    """Write a mesh whole, in the format of the path's suffix; with its vertices' normals, where the format has them.
-
-    Raises:
-        InputError: a suffix that no writer knows.
-    """
-    try:
-        with atomic_path(path) as temporary:
-            option = _NORMALS.get(Path(path).suffix.lower()) if normals else None
-            mesh.export(temporary, None, **({option: True} if option else {}))
-    except (ValueError, KeyError) as error:
-        raise InputError(f"{path}: meshes are written as {', '.join(WRITTEN_SUFFIXES)} ({error})") from None

@@ -13,12 +13,12 @@ from deepsdf.checkpoints import save_code
 from deepsdf.errors import InputError
 from deepsdf.figures.pictures import FRAME, unit_picture
 from deepsdf.files import check_folder, csv_text, write_text
+from deepsdf.geometry.meshes import save_mesh
 from deepsdf.geometry.sdf.sampling import sample_surface
 from deepsdf.inference.space import Draws, Shape, ShapeSpace
 from deepsdf.library.names import meshed, training_names
 from deepsdf.library.neighbours import Neighbour, TrainingSurfaces
 from deepsdf.metrics.generated_sets import ShapeDistance, generation_metrics
-from deepsdf.pipeline.reconstruct import save_mesh
 from deepsdf.progress import OnProgress, ProgressCounter
 from deepsdf.rendering.render import grid_image, render_mesh, save_image
 from deepsdf.splits import read_split

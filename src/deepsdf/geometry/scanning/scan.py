@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -123,21 +122,6 @@ class Scan:
             raise InputError(f"depth_scale {depth_scale} is no scale; give a positive number, 0.001 for millimetres")
         camera = DepthCamera.of(intrinsics, pose, size=(image.shape[1], image.shape[0]), convention=convention)
         return _from_camera(image.astype(np.float64) * depth_scale, camera, seed)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str], *, camera: np.ndarray | Any = None, seed: int = 0) -> Scan:
-        """From a file: .ply .pcd .xyz .npy of points, any mesh file, a depth map, or a .json that names depth maps.
-
-        docs/completion.md says what each may hold.
-
-        Args:
-            camera: (3,), where it stood; replaces one that the file tells of. Depth maps have their own.
-        Raises:
-            InputError: no such file, another suffix, content that cannot be read or used.
-        """
-        from deepsdf.geometry.scanning.files import load_scan
-
-        return load_scan(path, camera=camera, seed=seed)
 
     @classmethod
     def join(cls, scans: Sequence[Scan]) -> Scan:

@@ -14,9 +14,9 @@ from deepsdf.errors import DeepSDFError, InputError, NoFacesError
 from deepsdf.figures.subjects import of_file as subject_of
 from deepsdf.files import safe_name
 from deepsdf.geometry.fields import Field
-from deepsdf.geometry.meshes import MESH_SUFFIXES, Normalization, clean_mesh, load_mesh
-from deepsdf.geometry.scanning.files import SCAN_SUFFIXES
-from deepsdf.geometry.scanning.scan import Scan
+from deepsdf.geometry.formats import MESH_FORMATS
+from deepsdf.geometry.meshes import Normalization, clean_mesh, load_mesh
+from deepsdf.geometry.scanning.files import load_scan, scan_suffixes
 from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
 from deepsdf.geometry.sdf.sampling import SDFSamples
 from deepsdf.library.quality import Quality, QualityFile
@@ -56,13 +56,13 @@ def of_path(path: Path) -> Look:
         raise InputError(f"there is no file or folder {path}")
     if suffix == ".npz":
         return _of_samples(path)
-    if suffix in MESH_SUFFIXES:
+    if suffix in MESH_FORMATS:
         try:
             return _of_mesh(path)
         except NoFacesError:
             pass  # points, then
-    if suffix not in SCAN_SUFFIXES:
-        kinds = ", ".join(dict.fromkeys((*MESH_SUFFIXES, ".npz", *SCAN_SUFFIXES)))
+    if suffix not in scan_suffixes():
+        kinds = ", ".join((*scan_suffixes(), ".npz"))
         raise InputError(f"{path} cannot be looked at; give one of {kinds}")
     return _of_scan(path)
 
@@ -95,7 +95,7 @@ def _of_mesh(path: Path) -> Look:
 
 
 def _of_scan(path: Path) -> Look:
-    scan = Scan.load(path)
+    scan = load_scan(path)
     low, high = scan.points.min(axis=0), scan.points.max(axis=0)
     middle = (low + high) / 2
     points = scan.points - middle

@@ -13,7 +13,9 @@ import trimesh
 from torch import Tensor
 
 from deepsdf.errors import InputError, NoFacesError
-from deepsdf.geometry.meshes import MESH_SUFFIXES, Normalization, load_mesh
+from deepsdf.geometry.formats import MESH_FORMATS
+from deepsdf.geometry.meshes import Normalization, load_mesh
+from deepsdf.geometry.scanning.files import load_scan, scan_suffixes
 from deepsdf.geometry.scanning.scan import Scan
 from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
 from deepsdf.geometry.sdf.sampling import SDFSamples, sample_sdf
@@ -31,8 +33,11 @@ SAMPLES = 100_000
 LARGEST = 200 * 2**20
 """Bytes of a file."""
 
-POINT_SUFFIXES = (".xyz", ".npy", ".pcd")
-SUFFIXES = (*MESH_SUFFIXES, *POINT_SUFFIXES, ".npz", ".pth")
+
+def upload_suffixes() -> tuple[str, ...]:
+    """Files that can be dropped in: those that are complete without a second file."""
+    return (*scan_suffixes(complete=True), ".npz", ".pth")
+
 
 Treat = Literal["auto", "whole shape", "partial scan"]
 Poses = Literal["auto", "none", "yaw", "rigid", "similarity"]
@@ -82,8 +87,8 @@ def fit_file(
         Cancelled: it is not wanted any more.
     """
     label, suffix = Path(name.replace("\\", "/")).stem[:60] or "dropped", Path(name).suffix.lower()
-    if suffix not in SUFFIXES:
-        raise InputError(f"{name[:80]!r} cannot be read; drop in one of {', '.join(SUFFIXES)}")
+    if suffix not in upload_suffixes():
+        raise InputError(f"{name[:80]!r} cannot be read; drop in one of {', '.join(upload_suffixes())}")
     if not content or len(content) > LARGEST:
         raise InputError(f"{name[:80]!r} has {len(content)} bytes; 1 to {LARGEST} can be read")
     progress("reading", 0.0)
@@ -115,7 +120,7 @@ def _fit(
     if suffix == ".npz":
         samples = SDFSamples.load(path)
         return _whole(space, label, samples, None, progress, wanted, seed)
-    if treat != "partial scan" and suffix in MESH_SUFFIXES:
+    if treat != "partial scan" and suffix in MESH_FORMATS:
         try:
             mesh = load_mesh(path)
         except NoFacesError:
@@ -128,7 +133,7 @@ def _fit(
             return _whole(space, label, samples, unit, progress, wanted, seed)
     elif treat == "whole shape":
         raise InputError(f"{path} holds points, which have no inside; treat it as a partial scan")
-    return _scanned(space, label, Scan.load(path, seed=seed), pose, up, progress, wanted, seed)
+    return _scanned(space, label, load_scan(path, seed=seed), pose, up, progress, wanted, seed)
 
 
 def _whole(

@@ -20,7 +20,7 @@ from deepsdf.viewer.content.catalogue import COMPLETED, OWN, TRAINING, Catalogue
 from deepsdf.viewer.content.exports import code_bytes, file_stem, mesh_bytes, png_bytes
 from deepsdf.viewer.content.follow import Follower
 from deepsdf.viewer.content.place import Place
-from deepsdf.viewer.content.uploads import SUFFIXES, fit_file
+from deepsdf.viewer.content.uploads import fit_file, upload_suffixes
 from deepsdf.viewer.pages.controls import Between, Blend, Sliders
 from deepsdf.viewer.pages.facts import Facts
 from deepsdf.viewer.pages.widgets import by_hand, guarded, many, notes, on_click, tell, title, words
@@ -114,7 +114,7 @@ class SpacePage:
     def _build_files(self) -> None:
         client, gui = self.client, self.client.gui
         with gui.add_folder("Add a shape of your own"):
-            gui.add_html(notes(f"A mesh, a point cloud, SDF samples or a code: {', '.join(SUFFIXES)}"))
+            gui.add_html(notes(f"A mesh, a point cloud, SDF samples or a code: {', '.join(upload_suffixes())}"))
             self.treat = gui.add_dropdown("It is a", ("auto", "whole shape", "partial scan"), initial_value="auto")
             self.pose = gui.add_dropdown(
                 "Scan's pose",
