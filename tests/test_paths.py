@@ -11,9 +11,8 @@ from torch import Tensor
 from deepsdf.errors import InputError
 from deepsdf.inference.paths import code_path, over_codes, resampled
 from deepsdf.inference.space import ShapeSpace
-from deepsdf.network.codes import CodePrior
 from deepsdf.network.decoder import Decoder
-from deepsdf.network.priors import CodeMixture, blend
+from deepsdf.network.priors import PRIORS, MixturePrior, NearestPrior
 
 
 def arc(count: int = 40) -> Tensor:
@@ -91,15 +90,14 @@ def test_interpolate_takes_what_it_took() -> None:
 @pytest.mark.parametrize("width", [0.1, 0.5, 2.0])
 def test_the_mixture_has_the_priors_mean_and_covariance(width: float) -> None:
     codes = torch.randn(200, 3, generator=torch.Generator().manual_seed(1)) * torch.tensor([2.0, 1.0, 0.5]) + 3
-    prior = CodePrior.fit(codes)
-    drawn = CodeMixture.fit(codes, prior, width).sample(40_000, torch.Generator().manual_seed(0))
+    drawn = MixturePrior.fit(codes, width).sample(40_000, torch.Generator().manual_seed(0))
     torch.testing.assert_close(drawn.mean(0), codes.mean(0), atol=0.05, rtol=0)
     torch.testing.assert_close(torch.cov(drawn.T), torch.cov(codes.T), atol=0.12, rtol=0)
 
 
 def test_a_mixture_without_width_draws_training_codes() -> None:
     codes = torch.randn(7, 3, generator=torch.Generator().manual_seed(1))
-    drawn = CodeMixture.fit(codes, CodePrior.fit(codes), 0.0).sample(50, torch.Generator().manual_seed(0))
+    drawn = MixturePrior.fit(codes, 0.0).sample(50, torch.Generator().manual_seed(0))
     away = torch.cdist(drawn, codes).min(dim=1)
     assert float(away.values.max()) < 1e-3
     assert len(away.indices.unique()) == 7
@@ -109,17 +107,17 @@ def test_a_blend_lies_between_neighbours() -> None:
     """Two far groups: no blend mixes them, each lies within its group's range."""
     low = torch.rand(10, 2, generator=torch.Generator().manual_seed(1))
     codes = torch.cat([low, low + 100])
-    drawn = blend(codes, 300, torch.Generator().manual_seed(0))
+    drawn = NearestPrior.fit(codes).sample(300, torch.Generator().manual_seed(0))
     assert bool(((drawn >= 0) & (drawn <= 1)).all(dim=1).logical_or((drawn >= 100).all(dim=1)).all())
     assert 100 < int((drawn > 50).all(dim=1).sum()) < 200
-    assert torch.equal(blend(codes[:1], 2, torch.Generator()), codes[:1].expand(2, -1))
+    assert torch.equal(NearestPrior.fit(codes[:1]).sample(2, torch.Generator()), codes[:1].expand(2, -1))
 
 
 def test_samples_by_prior_and_seed() -> None:
     shapes = space(arc(6))
-    for prior in ("gaussian", "mixture", "nearest"):
+    for prior in PRIORS:
         one, again, other = (shapes.sample(3, prior=prior, seed=seed) for seed in (4, 4, 5))
         assert all(torch.equal(a.code, b.code) for a, b in zip(one, again, strict=True))
         assert not any(torch.equal(a.code, b.code) for a, b in zip(one, other, strict=True))
-    with pytest.raises(InputError, match="prior is 'uniform'; it may be gaussian, mixture, nearest"):
-        shapes.sample(1, prior="uniform")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(InputError, match="prior is 'uniform'; expected one of 'gaussian', 'mixture', 'nearest'"):
+        shapes.sample(1, prior="uniform")

@@ -82,7 +82,7 @@ def test_curriculum_is_the_papers_schedule_on_the_originals_settings() -> None:
     assert [stage.tolerance for stage in stages] == [0.025, 0.025, 0.01, 0.01, 0.0025, 0.0025, 0.0, 0.0]
     assert [stage.hard_weight for stage in stages] == [0.0, 0.0, 0.1, 0.1, 0.2, 0.2, 0.5, 0.5]
     assert plain.curriculum_stage(500).tolerance == plain.curriculum_stage(500).hard_weight == 0.0
-    assert (plain.loss, plain.code_prior, plain.eikonal_weight) == ("clamped_l1", "norm", 0.0)
+    assert (plain.loss, plain.code_penalty, plain.eikonal_weight) == ("clamped_l1", "norm", 0.0)
 
 
 def test_a_preset_does_not_replace_settings(world: World) -> None:

@@ -11,8 +11,8 @@ from deepsdf.errors import InputError
 from deepsdf.geometry.isosurface.options import Meshing
 from deepsdf.geometry.isosurface.search import Grid, crossing_dense, crossing_sparse
 from deepsdf.inference.space import CHUNK, Shape, ShapeSpace
-from deepsdf.network.codes import CodePrior
 from deepsdf.network.decoder import Decoder, build_decoder
+from deepsdf.network.priors import GaussianPrior
 from deepsdf.training.train import train
 
 
@@ -127,8 +127,8 @@ def test_codes_of_shapes_that_could_not_be_trained_on_are_no_part_of_the_prior()
     codes = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
     holed = torch.cat([codes[:2], torch.zeros(3, 4), codes[2:]])
     prior = ShapeSpace(small_decoder(), holed, device="cpu").prior
-    torch.testing.assert_close(prior.mean, CodePrior.fit(codes).mean)
-    torch.testing.assert_close(prior.std, CodePrior.fit(codes).std)
+    torch.testing.assert_close(prior.mean, GaussianPrior.fit(codes).mean)
+    torch.testing.assert_close(prior.std, GaussianPrior.fit(codes).std)
     with pytest.raises(InputError, match=r"a prior needs at least 2 training codes; this space has 1"):
         _ = ShapeSpace(small_decoder(), holed[1:5], device="cpu").prior
 

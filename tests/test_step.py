@@ -11,7 +11,7 @@ from conftest import Toys
 from deepsdf.network import dropout
 from deepsdf.network.decoder import build_decoder
 from deepsdf.network.dropout import keep_mask, relu_dropout
-from deepsdf.network.objective import clamped_l1, code_penalty, ease, eikonal, pulling_l1
+from deepsdf.network.objective import LOSSES, clamped_l1, code_penalty, ease, eikonal, pulling_l1
 from deepsdf.samples.bank import SampleBank, mix
 from deepsdf.specs import Specs
 from deepsdf.training import step
@@ -187,6 +187,22 @@ def test_who_is_pulled(predicted: float, target: float, original: float, pull: f
         assert float(value.grad) == expected, loss
 
 
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_parts_of_a_loss_agree(name: str) -> None:
+    """The value is the size of the residual, and the residual moves with the prediction exactly where it responds."""
+    loss = LOSSES[name]
+    steps = torch.linspace(-0.3, 0.3, 62)  # avoids ±δ and 0
+    predicted, target = (part.flatten() for part in torch.meshgrid(steps, steps, indexing="ij"))
+    predicted = predicted.clone().requires_grad_()
+    residual = loss.residual(predicted, target, DELTA)
+    assert torch.equal(residual.abs(), loss.value(predicted, target, DELTA))
+    responds = loss.responds(predicted, target, DELTA)
+    (slope,) = torch.autograd.grad(residual.sum(), predicted, retain_graph=True)
+    assert torch.equal(slope, responds.float())
+    (pull,) = torch.autograd.grad(loss.value(predicted, target, DELTA).sum(), predicted)
+    assert torch.equal(pull, torch.where(responds, residual.sign(), 0.0))
+
+
 def test_a_curriculum_counts_hard_samples_more() -> None:
     predicted = torch.tensor([-0.02, 0.02, 0.08, 0.05, 0.02])
     target = torch.tensor([0.05, 0.05, 0.05, 0.05, -0.05])
@@ -357,10 +373,10 @@ def test_a_collapsed_training_says_so(toys: Toys, caplog: pytest.LogCaptureFixtu
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"Loss": "l1"}, "Loss is 'l1'"),
-        ({"CodePrior": "none"}, "CodePrior is 'none'"),
+        ({"Loss": "l1"}, "Loss is 'l1'; expected 'clamped_l1' or 'pulling_l1'"),
+        ({"CodePrior": "none"}, "CodePrior is 'none'; expected 'norm' or 'square'"),
         ({"EikonalWeight": -1.0}, "EikonalWeight is -1.0"),
-        ({"Curriculum": [{"FromEpoch": 5}, {"FromEpoch": 5}]}, r"Curriculum's stages begin at epochs \[5, 5\]"),
+        ({"Curriculum": [{"FromEpoch": 5}, {"FromEpoch": 5}]}, r"the stages of Curriculum begin at epochs \[5, 5\]"),
         ({"Curriculum": [{"FromEpoc": 5}]}, "unknown key 'FromEpoc'; did you mean 'FromEpoch'"),
         ({"Curriculum": [{"FromEpoch": 5, "HardWeight": 1.0}]}, "HardWeight is 1.0"),
     ],

@@ -1,4 +1,4 @@
-"""Settings that are known to work, as plain typed values."""
+"""Presets: complete settings known to work. `PRESETS` registers them; the first docstring line is the help text."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ def fast(
     epochs: int | None = None,
     seed: int = 0,
 ) -> Specs:
-    """Small steps of a small network with a positional encoding, the hidden matrices under Muon, in bfloat16.
+    """Learns a class of shapes in minutes: a small network with positional encoding, trained with Muon in bfloat16.
 
     A step of 64 scenes takes less than 0.1 s on 2 CPU cores; a few thousand steps learn a class of shapes.
-    `benchmarks/recipes.py` compares it with its neighbours.
+    `benchmarks/recipes.py` compares it with variations.
 
     Args:
-        scenes: how many training shapes; up to 64 of them make a batch.
-        epochs: passes over the shapes; the learning rates fall to 0 after the last. By default as many as make
-            10 000 steps, but 100 at least.
-        seed: of the training.
+        scenes: number of training shapes; a batch has up to 64.
+        epochs: passes over the training shapes; learning rates reach 0 after the last. By default the number that makes
+            10 000 steps, but at least 100.
+        seed: seed of the training.
     """
     batch = min(64, scenes)
     epochs = epochs or max(100, 10_000 // (scenes // batch))
@@ -63,7 +63,7 @@ def deepsdf(
     epochs: int | None = None,
     seed: int = 0,
 ) -> Specs:
-    """The published experiments' settings (sofas' specs.json). Made for days of eight GPUs."""
+    """The original's published settings (specs.json of the sofas), made for days on eight GPUs."""
     layers = list(range(8))
     return Specs(
         description="The settings of the original's published experiments.",
@@ -107,11 +107,11 @@ def quality(
     epochs: int | None = None,
     seed: int = 0,
 ) -> Specs:
-    """`fast` with codes of 256 numbers and three times the steps.
+    """`fast` with codes of length 256 and three times the steps.
 
-    The layer that the code enters again is as much wider, so that it keeps 256 hidden numbers beside the code's 256 and
-    the point's 15. A step costs what one of `fast` does, a fit of an unseen shape several times as much. With
-    variants to learn from, unseen shapes came out at half the error of `fast` (docs/training.md).
+    The input of the layer that code and point enter again is 527 = 256 + 256 + 15 wide: 256 hidden units beside the
+    code and the point features (15 with 2 octaves). A step costs the same as one of `fast`, a fit of an unseen shape
+    several times more. Trained with variants, its error on unseen shapes is half that of `fast` (docs/training.md).
     """
     specs = fast(
         data_source=data_source,
@@ -139,10 +139,10 @@ def curriculum(
     epochs: int | None = None,
     seed: int = 0,
 ) -> Specs:
-    """`deepsdf` with the schedule of Curriculum DeepSDF (Duan et al., ECCV 2020), at `deepsdf`'s cost.
+    """`deepsdf` with the loss schedule of Curriculum DeepSDF (Duan et al., ECCV 2020), at the cost of `deepsdf`.
 
-    Errors up to a tolerance count nothing, and hard samples more, in four stages. That paper's growing network is not
-    in it.
+    Four stages lower the error tolerance and raise the weight of hard samples. The paper also grows the network; this
+    preset does not.
     """
     specs = deepsdf(
         data_source=data_source,

@@ -1,8 +1,8 @@
-"""specs.json: an experiment's settings, as typed values.
+"""specs.json: the settings of an experiment as typed values.
 
-The keys and their meaning are the original's (facebookresearch/DeepSDF). Ours are `Loss`, `CodePrior`,
-`EikonalWeight`, `Curriculum`, `Optimizer`, `Precision`, `Seed`, the schedule type `Cosine`, and inside `NetworkSpecs`
-those of `encoded_decoder`.
+Keys and their meaning are those of the original (facebookresearch/DeepSDF). Additions are `Loss`, `CodePrior`,
+`EikonalWeight`, `Curriculum`, `Optimizer`, `Precision`, `Seed`, the schedule type `Cosine`, and the options of
+`encoded_decoder` in `NetworkSpecs`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import logging
 import math
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 from pydantic.alias_generators import to_pascal
+from pydantic.fields import FieldInfo
 
 from deepsdf.errors import InputError
 from deepsdf.files import read_json, write_text
@@ -28,10 +30,36 @@ Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(ge=0)]
 
 
+def _registered(value: str, info: ValidationInfo) -> str:
+    """Check a name against the registry of its field.
+
+    The registry is imported here because it needs torch, which commands that only read paths do without. Defaults are
+    not validated, so a specs.json without these keys loads no torch.
+    """
+    from deepsdf.network.objective import CODE_PENALTIES, LOSSES
+
+    key, registry = {"loss": ("Loss", LOSSES), "code_penalty": ("CodePrior", CODE_PENALTIES)}[info.field_name or ""]
+    if value not in registry:
+        raise ValueError(f"{key} is {value!r}; expected {_either(registry)}")
+    return value
+
+
+def _either(names: Collection[str]) -> str:
+    return " or ".join(map(repr, names)) if len(names) <= 2 else "one of " + ", ".join(map(repr, names))
+
+
+Registered = Annotated[str, AfterValidator(_registered)]
+
+
 class _Settings(BaseModel):
     model_config = ConfigDict(
         alias_generator=to_pascal, populate_by_name=True, extra="allow", strict=True, frozen=True, allow_inf_nan=False
     )
+
+    @classmethod
+    def keys(cls) -> dict[str, FieldInfo]:
+        """Fields by their key in specs.json, in order."""
+        return {info.alias or to_pascal(name): info for name, info in cls.model_fields.items()}
 
 
 class StepSchedule(_Settings):
@@ -47,7 +75,7 @@ class StepSchedule(_Settings):
 
 
 class WarmupSchedule(_Settings):
-    """From `initial` to `final` linearly over `length` epochs, then `final`."""
+    """Linear from `initial` to `final` over `length` epochs, then `final`."""
 
     type: Literal["Warmup"] = "Warmup"
     initial: Rate
@@ -61,7 +89,7 @@ class WarmupSchedule(_Settings):
 
 
 class ConstantSchedule(_Settings):
-    """Always `value`."""
+    """Constant `value`."""
 
     type: Literal["Constant"] = "Constant"
     value: Rate
@@ -71,7 +99,7 @@ class ConstantSchedule(_Settings):
 
 
 class CosineSchedule(_Settings):
-    """Up to `initial` linearly over `warmup` epochs, then down to `final` along a cosine until `length`."""
+    """Linear increase to `initial` over `warmup` epochs, then a cosine decrease to `final` at epoch `length`."""
 
     type: Literal["Cosine"] = "Cosine"
     initial: Rate
@@ -87,20 +115,20 @@ class CosineSchedule(_Settings):
 
 
 class CurriculumStage(_Settings):
-    """How errors count from an epoch on, until the next stage."""
+    """Weighting of errors from an epoch until the next stage; see `deepsdf.network.objective.ease`."""
 
     from_epoch: Annotated[int, Field(ge=0)]
     tolerance: Rate = 0.0
-    """Errors up to it count nothing."""
+    """Subtracted from every error; smaller errors become 0 (unit frame)."""
     hard_weight: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """How much more samples count whose sign is wrong or whose distance is too small."""
+    """Additional weight of samples whose predicted sign is wrong or whose predicted distance is too small."""
 
 
 Schedule = Annotated[StepSchedule | WarmupSchedule | ConstantSchedule | CosineSchedule, Field(discriminator="type")]
 
 
 class Specs(_Settings):
-    """The settings of one experiment. Attributes are specs.json's keys in snake case."""
+    """Settings of one experiment: the keys of specs.json in snake case, except `code_penalty` (`CodePrior`)."""
 
     description: str | list[str] = ""
     data_source: str
@@ -115,24 +143,24 @@ class Specs(_Settings):
     scenes_per_batch: Positive
     clamping_distance: Annotated[float, Field(gt=0)]
     learning_rate_schedule: list[Schedule] = Field(min_length=2, max_length=3)
-    """Of the decoder, of the codes, and with the optimizer "muon" of the hidden matrices."""
+    """Schedules of the decoder, of the codes, and with the optimizer "muon" of the hidden matrices."""
 
     additional_snapshots: list[int] = []
     log_frequency: Positive = 10
     data_loader_threads: int = 1
-    """Read for the original's sake; samples stay in memory and need no loader."""
+    """Accepted for compatibility with the original and ignored: samples stay in memory."""
     code_regularization: bool = True
     code_regularization_lambda: float = 1e-4
     code_bound: Annotated[float, Field(gt=0)] | None = None
     code_init_std_dev: float = 1.0
     gradient_clip_norm: Annotated[float, Field(gt=0)] | None = None
 
-    loss: Literal["clamped_l1", "pulling_l1"] = "clamped_l1"
-    """The original's; or one without dead gradients beyond the clamping distance."""
-    code_prior: Literal["norm", "square"] = "norm"
-    """The original's λ‖z‖, or the paper's λ‖z‖²."""
+    loss: Registered = "clamped_l1"
+    """A name in `deepsdf.network.objective.LOSSES`."""
+    code_penalty: Registered = Field("norm", alias="CodePrior")
+    """Regulariser of the codes, a name in `deepsdf.network.objective.CODE_PENALTIES`."""
     eikonal_weight: Rate = 0.0
-    """Of (|∇f| - 1)² within the clamping distance."""
+    """Weight of (|∇f| - 1)² at samples within the clamping distance."""
     curriculum: list[CurriculumStage] = []
     optimizer: Literal["adam", "muon"] = "adam"
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -143,71 +171,71 @@ class Specs(_Settings):
         wanted = 3 if self.optimizer == "muon" else 2
         if len(self.learning_rate_schedule) != wanted:
             raise ValueError(
-                f"LearningRateSchedule holds {len(self.learning_rate_schedule)} schedules; the optimizer "
-                f"{self.optimizer!r} takes {wanted}: the decoder's, the codes'"
-                + (", the hidden matrices'" if wanted == 3 else "")
+                f"LearningRateSchedule has {len(self.learning_rate_schedule)} schedules; the optimizer "
+                f"{self.optimizer!r} needs {wanted}: for the decoder, for the codes"
+                + (", for the hidden matrices" if wanted == 3 else "")
             )
         starts = [stage.from_epoch for stage in self.curriculum]
         if starts != sorted(set(starts)):
-            raise ValueError(f"Curriculum's stages begin at epochs {starts}; each must begin after the one before")
+            raise ValueError(f"the stages of Curriculum begin at epochs {starts}; expected increasing epochs")
         return self
 
     def curriculum_stage(self, epoch: int) -> CurriculumStage:
-        """The stage of an epoch; without one, errors count as they are."""
+        """The stage of an epoch; a neutral one (no tolerance, no weighting) before the first stage."""
         begun = [stage for stage in self.curriculum if stage.from_epoch <= epoch]
         return begun[-1] if begun else CurriculumStage(from_epoch=0)
 
     @property
     def description_text(self) -> str:
-        """The description as one text, whichever way the file has it."""
+        """The description as one text; in the file it may be a list of texts."""
         return self.description if isinstance(self.description, str) else "".join(self.description)
 
     @property
     def snapshot_epochs(self) -> set[int]:
-        """Epochs after which a snapshot of its own is kept."""
+        """Epochs after which a numbered checkpoint is written."""
         regular = range(self.snapshot_frequency, self.num_epochs + 1, self.snapshot_frequency)
         return {*regular, *self.additional_snapshots}
 
     @classmethod
     def parse(cls, content: object, where: str) -> Specs:
-        """Settings from specs.json's content; `where` names it in errors.
+        """Settings from the content of a specs.json; `where` names the file in errors.
 
         Raises:
-            InputError: a missing, misspelt or ill-typed key; every fault is listed.
+            InputError: a missing, misspelt or ill-typed key; the message lists every fault.
         """
         if not isinstance(content, dict):
-            raise InputError(f'{where}: settings in braces were expected, as {{"CodeLength": 256, ...}}')
-        slips = _check_names(content, cls, where)
+            raise InputError(f'{where} is not a settings file: expected an object such as {{"CodeLength": 256, ...}}')
+        misspelt = _check_names(content, cls, where)
         schedules = content.get("LearningRateSchedule")
         stages = content.get("Curriculum")
         for values in stages if isinstance(stages, list) else []:
             if isinstance(values, dict):
-                slips |= _check_names(values, CurriculumStage, where)
+                misspelt |= _check_names(values, CurriculumStage, where)
         for values in schedules if isinstance(schedules, list) else []:
             if isinstance(values, dict) and values.get("Type") in _SCHEDULES:
-                slips |= _check_names(values, _SCHEDULES[values["Type"]], where)
+                misspelt |= _check_names(values, _SCHEDULES[values["Type"]], where)
         try:
             specs = cls.model_validate(content)
         except ValidationError as error:
-            # A misspelt key is not missing as well.
-            meant = {f"the key {right!r} is missing" for right in slips.values()}
-            faults = [fault for fault in map(_explain, error.errors()) if fault not in meant]
+            # A misspelt required key would also be reported as missing.
+            duplicates = {f"the key {right!r} is missing" for right in misspelt.values()}
+            faults = [fault for fault in map(_explain, error.errors()) if fault not in duplicates]
         else:
             faults = []
-        faults = [f"unknown key {wrong!r}; did you mean {right!r}?" for wrong, right in slips.items()] + faults
+        faults = [f"unknown key {wrong!r}; did you mean {right!r}?" for wrong, right in misspelt.items()] + faults
         if faults:
             raise InputError("\n  ".join([f"{where} cannot be used:", *faults]))
         return specs
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Specs:
-        """Read specs.json. Raises InputError as `parse` does, or where there is no such file."""
+        """Read specs.json. Raises InputError like `parse`, or if there is no such file."""
         return cls.parse(read_json(path, "a settings file (specs.json)"), str(path))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write specs.json with the original's keys."""
+        """Write specs.json. Values that equal their default are left out."""
         content = self.model_dump(by_alias=True, exclude_none=True, exclude_defaults=True)
-        # The original reads these two without a default, and joins a description that is a list wrongly.
+        # The original requires these two keys, and joins a list of texts wrongly.
         content["Description"] = self.description_text
         content["AdditionalSnapshots"] = self.additional_snapshots
         content["LearningRateSchedule"] = [
@@ -215,12 +243,12 @@ class Specs(_Settings):
             for schedule, values in zip(self.learning_rate_schedule, content["LearningRateSchedule"], strict=True)
         ]
         text = json.dumps({key: content[key] for key in self._order() if key in content}, indent=2)
-        # Lists of numbers on one line, as a person writes them.
+        # Lists of numbers on one line.
         text = re.sub(r"\[([\d\s.,]+)\]", lambda found: f"[{' '.join(found[1].split())}]", text)
         write_text(Path(path), text + "\n")
 
     def _order(self) -> list[str]:
-        known = [to_pascal(name) for name in type(self).model_fields]
+        known = list(self.keys())
         return known + [key for key in (self.model_extra or {}) if key not in known]
 
 
@@ -233,27 +261,27 @@ _SCHEDULES: dict[str, type[_Settings]] = {
 
 
 def _check_names(content: dict[str, Any], model: type[_Settings], where: str) -> dict[str, str]:
-    """A key that resembles a known one is a slip of the pen, returned with the right one; others are a descendant's
-    own."""
-    known = {to_pascal(name) for name in model.model_fields}
+    """Misspelt keys with the known key that they resemble. Other unknown keys are logged: descendants of the original
+    add their own."""
+    known = model.keys()
     folded = {name.lower(): name for name in known}
-    slips = {}
+    misspelt = {}
     for key in content:
         if key in known:
             continue
         near = difflib.get_close_matches(str(key).replace("_", "").lower(), folded, n=1, cutoff=0.84)
         if near:
-            slips[key] = folded[near[0]]
+            misspelt[key] = folded[near[0]]
         else:
-            logger.warning("%s: the key %r is not known here and is ignored", where, key)
-    return slips
+            logger.warning("%s: unknown key %r is ignored", where, key)
+    return misspelt
 
 
 def _explain(fault: Any) -> str:
-    """One of pydantic's faults in a sentence."""
-    place = " > ".join(str(part) for part in fault["loc"])
+    """One pydantic error as a sentence."""
+    where = " > ".join(str(part) for part in fault["loc"])
     if fault["type"] == "missing":
-        return f"the key {place!r} is missing"
+        return f"the key {where!r} is missing"
     if fault["type"] == "value_error":
         return str(fault["ctx"]["error"])
-    return f"{place} is {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}"
+    return f"{where} is {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}"

@@ -6,7 +6,7 @@ import functools
 import logging
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -140,6 +140,48 @@ def _logging(debug: bool, quiet: bool, log_file: Path | None) -> Iterator[None]:
 
 def device_option(verb: F) -> F:
     return click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1.")(verb)
+
+
+class _RegistryChoice(click.Choice):
+    """Choice of the names in a registry, which is imported on first use: it may need torch."""
+
+    def __init__(self, names: Callable[[], Sequence[str]]) -> None:
+        self.case_sensitive = True
+        self._names = names
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "choices":
+            raise AttributeError(name)
+        self.choices = tuple(self._names())
+        return self.choices
+
+
+class RegistryOption(click.Option):
+    """Option whose choices and their descriptions come from a registry.
+
+    Args:
+        registry: returns a description for each name; called when the option is parsed or its help is shown.
+        more: further choices with their descriptions.
+    """
+
+    def __init__(
+        self,
+        *arguments: Any,
+        registry: Callable[[], Mapping[str, str]],
+        more: Mapping[str, str] | None = None,
+        **settings: Any,
+    ) -> None:
+        self._described = lambda: {**registry(), **(more or {})}
+        super().__init__(*arguments, type=_RegistryChoice(lambda: list(self._described())), **settings)
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        general = self.help
+        described = "; ".join(f"{name}: {text}" for name, text in self._described().items())
+        self.help = f"{general or ''} {described}."
+        try:
+            return super().get_help_record(ctx)
+        finally:
+            self.help = general
 
 
 def seed_option(verb: F) -> F:

@@ -12,6 +12,7 @@ from deepsdf.cli.common import (
     Bar,
     ListsFormats,
     Quiet,
+    RegistryOption,
     checkpoint_option,
     command,
     common_options,
@@ -101,16 +102,24 @@ def interpolate(
     say(f"Wrote {meshes} meshes and {' and '.join(str(path) for path in pictures)}")
 
 
+def _priors() -> dict[str, str]:
+    from deepsdf.network.priors import PRIORS
+
+    return {name: kind.help for name, kind in PRIORS.items()}
+
+
 @click.command()
 @experiment_option
 @checkpoint_option
 @click.option("--number", "-n", default=8, show_default=True, type=click.IntRange(min=1), help="How many shapes.")
 @click.option(
     "--prior",
+    cls=RegistryOption,
+    registry=_priors,
+    more={"all": "each in a folder of its name"},
     default="gaussian",
     show_default=True,
-    type=click.Choice(["gaussian", "mixture", "nearest", "all"]),
-    help="gaussian: by the codes' covariance; mixture: near training codes; nearest: means of 3 neighbours.",
+    help="Distribution that codes are drawn from.",
 )
 @click.option("--reference", type=click.Path(path_type=Path), help="A split of held-out shapes to measure by.")
 @click.option("--data", "-d", type=click.Path(path_type=Path), help="Their data source, with --surface samples.")
@@ -167,7 +176,7 @@ def sample(
             number,
             folder,
             checkpoint=checkpoint,
-            priors=("gaussian", "mixture", "nearest") if prior == "all" else (prior,),
+            priors=tuple(_priors()) if prior == "all" else (prior,),
             reference=measured,
             resolution=resolution,
             device=device,

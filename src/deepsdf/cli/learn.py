@@ -16,6 +16,7 @@ import click
 from deepsdf.cli.common import (
     Bar,
     Quiet,
+    RegistryOption,
     command,
     common_options,
     count,
@@ -25,6 +26,12 @@ from deepsdf.cli.common import (
     interruptible,
     say,
 )
+
+
+def _presets() -> dict[str, str]:
+    from deepsdf.presets import PRESETS
+
+    return {name: (preset.__doc__ or "").partition("\n")[0].rstrip(".") for name, preset in PRESETS.items()}
 
 
 @click.command()
@@ -59,8 +66,9 @@ from deepsdf.cli.common import (
 @click.option("--overwrite", is_flag=True, help="Begin anew although the experiment was trained before.")
 @click.option(
     "--preset",
-    type=click.Choice(["fast", "quality", "deepsdf", "curriculum"]),
-    help="Settings to write to EXP/specs.json first, for --data and --split.  [default there: fast]",
+    cls=RegistryOption,
+    registry=_presets,
+    help="Settings to write to EXP/specs.json first, for --data and --split (then fast by default).",
 )
 @click.option("--data", "-d", type=click.Path(path_type=Path), help="For a new specs.json: the data source.")
 @click.option("--split", "-s", type=click.Path(path_type=Path), help="For a new specs.json: the training split.")
@@ -96,11 +104,9 @@ def train(
 ) -> None:
     """Train the network that EXP/specs.json describes.
 
-    With --data and --split, EXP/specs.json is written first, from a preset: "fast" learns a class in minutes,
-    "quality" takes three times its steps with longer codes, "deepsdf" are the original's settings, "curriculum" those
-    with Curriculum DeepSDF's schedule. Paths in specs.json are relative to the current folder. Ctrl-C and SIGTERM save
-    and end: after the current epoch, or at the end of the one before where an epoch takes long. A second Ctrl-C ends at
-    once.
+    With --data and --split, EXP/specs.json is written first, from a preset. Paths in specs.json are relative to the
+    current folder. Ctrl-C and SIGTERM save and end: after the current epoch, or at the end of the one before where an
+    epoch takes long. A second Ctrl-C ends at once.
     """
     first = os.environ.get("RANK", "0") == "0"  # of the processes of torchrun, one writes and tells
     Quiet.on |= not first

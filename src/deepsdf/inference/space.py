@@ -24,9 +24,8 @@ from deepsdf.inference.fit.options import FitOptions
 from deepsdf.inference.fit.problem import CodeProblem, Draw
 from deepsdf.inference.fit.schedule import fit_lm
 from deepsdf.inference.paths import Path, code_path
-from deepsdf.network.codes import CodePrior
 from deepsdf.network.decoder import Decoder
-from deepsdf.network.priors import CodeMixture, blend
+from deepsdf.network.priors import GaussianPrior, fit_prior
 from deepsdf.progress import OnProgress, Progress
 from deepsdf.samples.bank import SampleBank
 from deepsdf.workspace import Experiment
@@ -49,8 +48,6 @@ MAX_CANDIDATES, RANDOM_CANDIDATES = 256, 32
 
 ROUGH_SAMPLES = 16_000
 """Shapes of more are fitted in bfloat16, where the device is quick at it."""
-
-Draws = Literal["gaussian", "mixture", "nearest"]
 
 Observations = SDFSamples | np.ndarray | Tensor
 
@@ -171,11 +168,11 @@ class ShapeSpace:
         return self.codes[self.is_trained]
 
     @cached_property
-    def prior(self) -> CodePrior:
+    def prior(self) -> GaussianPrior:
         """The Gaussian that the trained codes amount to."""
         if len(self.trained_codes) < 2:
             raise InputError(f"a prior needs at least 2 training codes; this space has {len(self.trained_codes)}")
-        return CodePrior.fit(self.trained_codes)
+        return GaussianPrior.fit(self.trained_codes)
 
     def shape(self, code: Tensor | np.ndarray | Sequence[float] | int) -> Shape:
         """The shape of a code (L,), or of the training code of that number."""
@@ -307,27 +304,18 @@ class ShapeSpace:
 
         return edit(self, self.shape(code), constraints)
 
-    def sample(self, count: int, *, prior: Draws = "gaussian", seed: int = 0) -> list[Shape]:
-        """New shapes.
+    def sample(self, count: int, *, prior: str = "gaussian", seed: int = 0) -> list[Shape]:
+        """Draw new shapes.
 
         Args:
-            prior: "gaussian": by the mean and covariance of the training codes. "mixture": a Gaussian half as wide
-                about each of them, with that mean and covariance in all. "nearest": random means of a training code
-                and the 2 nearest to it.
+            prior: distribution that codes are drawn from, a name in `deepsdf.network.priors.PRIORS`.
+        Raises:
+            InputError: unknown prior, or too few training codes.
         """
         if count < 1:
             raise InputError(f"count is {count}; at least 1 shape can be drawn")
         generator = torch.Generator().manual_seed(seed)
-        if prior == "gaussian":
-            codes = self.prior.sample(count, generator)
-        elif prior == "mixture":
-            codes = CodeMixture.fit(self.trained_codes, self.prior).sample(count, generator)
-        elif prior == "nearest":
-            if not len(self.trained_codes):
-                raise InputError("this space has no training codes to draw from")
-            codes = blend(self.trained_codes, count, generator)
-        else:
-            raise InputError(f"prior is {prior!r}; it may be {', '.join(get_args(Draws))}")
+        codes = fit_prior(prior, self.trained_codes).sample(count, generator)
         return [self.shape(code) for code in codes]
 
 

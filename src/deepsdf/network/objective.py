@@ -1,44 +1,82 @@
-"""The loss that training and fitting share."""
+"""Losses and regularisers that training and fitting share. `LOSSES` and `CODE_PENALTIES` register them by name."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-Loss = Literal["clamped_l1", "pulling_l1"]
-Prior = Literal["norm", "square"]
+PerSample = Callable[[Tensor, Tensor, float], Tensor]
+"""Function of predicted distances, observed distances and the clamping distance δ; elementwise."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss between predicted distances f and observed distances s, for training (gradients) and for fits (residuals).
+
+    All three functions take (f, s, δ) and return a tensor of their shape. They agree: `value` is |`residual`|, and the
+    derivative of `residual` by f is 1 where `responds` and 0 elsewhere.
+
+    Attributes:
+        value: loss per sample, not averaged.
+        residual: signed error, for least squares.
+        responds: whether a small change of f changes the residual (bool).
+    """
+
+    value: PerSample
+    residual: PerSample
+    responds: PerSample
 
 
 def clamped_l1(predicted: Tensor, target: Tensor, clamping_distance: float) -> Tensor:
-    """|clamp(f, ±δ) - clamp(s, ±δ)| a sample, not yet averaged (DeepSDF, equation 4)."""
-    delta = clamping_distance
-    return (predicted.clamp(-delta, delta) - target.clamp(-delta, delta)).abs()
+    """|clamp(f, ±δ) - clamp(s, ±δ)| per sample, not averaged (DeepSDF, equation 4)."""
+    return _clamped_residual(predicted, target, clamping_distance).abs()
+
+
+def _clamped_residual(predicted: Tensor, target: Tensor, delta: float) -> Tensor:
+    return predicted.clamp(-delta, delta) - target.clamp(-delta, delta)
+
+
+def _clamped_responds(predicted: Tensor, target: Tensor, delta: float) -> Tensor:
+    return predicted.abs() < delta
 
 
 def pulling_l1(predicted: Tensor, target: Tensor, clamping_distance: float) -> Tensor:
-    """As `clamped_l1`, but every prediction that is wrong has a gradient.
+    """Like `clamped_l1`, but with a gradient at every wrong prediction.
 
-    Where the target lies within δ, |f - s|; beyond it, how far f is short of δ on the target's side. The two losses
-    are equal where |f| <= δ. Outside, the original's is constant: a prediction beyond δ on the wrong side, or too
-    far on the right one, is not pulled back.
+    |f - s| where |s| < δ; elsewhere the amount by which f falls short of δ on the side of the target. Both losses are
+    equal where |f| <= δ. Outside, `clamped_l1` is constant: it has no gradient at a prediction beyond δ on the wrong
+    side, nor at one beyond δ for a target within δ.
     """
     delta = clamping_distance
-    short = (delta - predicted * target.sign()).clamp_min(0.0)
-    return torch.where(target.abs() < delta, (predicted - target).abs(), short)
+    shortfall = (delta - predicted * target.sign()).clamp_min(0.0)
+    return torch.where(target.abs() < delta, (predicted - target).abs(), shortfall)
 
 
-LOSSES = {"clamped_l1": clamped_l1, "pulling_l1": pulling_l1}
+def _pulling_residual(predicted: Tensor, target: Tensor, delta: float) -> Tensor:
+    return torch.where(_pulling_responds(predicted, target, delta), predicted - target.clamp(-delta, delta), 0.0)
+
+
+def _pulling_responds(predicted: Tensor, target: Tensor, delta: float) -> Tensor:
+    return (target.abs() < delta) | (predicted * target.sign() < delta)
+
+
+LOSSES: dict[str, Loss] = {
+    "clamped_l1": Loss(clamped_l1, _clamped_residual, _clamped_responds),
+    "pulling_l1": Loss(pulling_l1, _pulling_residual, _pulling_responds),
+}
+"""Values of `Loss` in specs.json."""
 
 
 def ease(errors: Tensor, predicted: Tensor, target: Tensor, tolerance: float, hard_weight: float) -> Tensor:
-    """Errors a sample as a curriculum takes them (Duan et al., Curriculum DeepSDF, ECCV 2020, equations 4 and 6).
+    """Losses per sample weighted by a curriculum (Duan et al., Curriculum DeepSDF, ECCV 2020, equations 4 and 6).
 
     Args:
-        tolerance: errors up to it count nothing, larger ones what is beyond it.
-        hard_weight: λ in 1 + λ sgn(s) sgn(s - f): predictions of the wrong sign, or too near to the surface, count
-            more, those too far from it less.
+        tolerance: subtracted from every loss; smaller losses become 0.
+        hard_weight: λ in the factor 1 + λ sgn(s) sgn(s - f). It raises the weight of predictions with the wrong sign or
+            too close to the surface, and lowers that of predictions too far from it.
     """
     if tolerance:
         errors = (errors - tolerance).clamp_min(0.0)
@@ -47,33 +85,32 @@ def ease(errors: Tensor, predicted: Tensor, target: Tensor, tolerance: float, ha
     return errors
 
 
-def eikonal(decoder: torch.nn.Module, codes: Tensor, points: Tensor) -> Tensor:
-    """(|∇f| - 1)², (b, n): zero where f is a distance (Gropp et al., ICML 2020). For codes (b, L), points (b, n, 3)."""
+def eikonal(decoder: nn.Module, codes: Tensor, points: Tensor) -> Tensor:
+    """(|∇f| - 1)² per point, (b, n), for codes (b, L) and points (b, n, 3).
+
+    Zero where f is a distance (Gropp et al., ICML 2020). Differentiable by the weights and the codes.
+    """
     points = points.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(decoder(codes, points).sum(), points, create_graph=True)
     return (gradient.float().norm(dim=-1) - 1.0).square()
 
 
-def code_penalty(codes: Tensor, weight: float, prior: Prior) -> Tensor:
-    """λ ‖z‖, the original's training, or λ ‖z‖², the paper's with λ = 1/σ²; a shape, codes (b, L) -> (b,).
+CODE_PENALTIES: dict[str, Callable[[Tensor], Tensor]] = {
+    "norm": lambda codes: torch.linalg.vector_norm(codes, dim=-1),
+    "square": lambda codes: codes.square().sum(dim=-1),
+}
+"""Values of `GaussianPrior` in specs.json: ‖z‖, used by the original's training, and ‖z‖², used by the paper."""
 
-    Averaged over shapes it stands beside an error averaged over samples, so how many samples there are, of how many
-    shapes, does not change its weight.
+
+def code_penalty(codes: Tensor, weight: float, kind: str) -> Tensor:
+    """Regulariser of codes (b, L): weight · ‖z‖ or weight · ‖z‖², (b,). The paper's weight is 1/σ².
+
+    Its mean over shapes is added to the mean error over samples, so its relative weight does not depend on the number
+    of shapes or samples.
     """
-    if prior == "norm":
-        return weight * torch.linalg.vector_norm(codes, dim=-1)
-    return weight * codes.square().sum(dim=-1)
-
-
-def code_norm_penalty(codes: Tensor, weight: float, epoch: int) -> Tensor:
-    """λ · min(1, epoch / 100) · mean ‖z‖ over codes (b, L): the original's regularisation of training codes.
-
-    The original sums the norm over all samples and divides by their number; every scene has equally many, so
-    this is the mean over scenes, and does not depend on the number of samples.
-    """
-    return code_penalty(codes, weight * min(1.0, epoch / 100), "norm").mean()
+    return weight * CODE_PENALTIES[kind](codes)
 
 
 def code_square_penalty(codes: Tensor, weight: float = 1e-4) -> Tensor:
-    """λ · mean(z²) a shape, (b,): the original's regularisation of a code being fitted."""
+    """weight · mean(z²) per shape, (b,): the original's regulariser of a code being fitted, with its weight."""
     return code_penalty(codes, weight / codes.shape[-1], "square")

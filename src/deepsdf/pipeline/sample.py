@@ -15,7 +15,7 @@ from deepsdf.figures.pictures import FRAME, unit_picture
 from deepsdf.files import check_folder, csv_text, write_text
 from deepsdf.geometry.meshes import save_mesh
 from deepsdf.geometry.sdf.sampling import sample_surface
-from deepsdf.inference.space import Draws, Shape, ShapeSpace
+from deepsdf.inference.space import Shape, ShapeSpace
 from deepsdf.library.names import meshed, training_names
 from deepsdf.library.neighbours import Neighbour, TrainingSurfaces
 from deepsdf.metrics.generated_sets import ShapeDistance, generation_metrics
@@ -98,7 +98,7 @@ def sample(
     folder: Path,
     *,
     checkpoint: str | int = "latest",
-    priors: Sequence[Draws] = ("gaussian",),
+    priors: Sequence[str] = ("gaussian",),
     reference: Reference | None = None,
     resolution: int = 128,
     device: str = "auto",

@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from pydantic.alias_generators import to_pascal
-
 from deepsdf.errors import InputError
 from deepsdf.specs import Specs
 
@@ -60,7 +58,7 @@ class TrainingRecord:
 
     def changes(self, now: TrainingRecord) -> list[str]:
         """What is different now and matters, in sentences."""
-        known = {to_pascal(name): info for name, info in Specs.model_fields.items()}
+        known = Specs.keys()
         found = []
         for key in known:
             if key not in HARMLESS:
@@ -73,7 +71,7 @@ class TrainingRecord:
 
 def _settings(specs: Specs) -> dict[str, Any]:
     content = specs.model_dump(by_alias=True, mode="json")
-    return {key: content[key] for key in map(to_pascal, Specs.model_fields)}
+    return {key: content[key] for key in Specs.keys()}
 
 
 def _differences(where: str, before: Any, now: Any) -> Iterator[str]:

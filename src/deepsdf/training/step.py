@@ -53,7 +53,7 @@ class Stepper:
         if compiled:
             self._decoder = torch.compile(state.decoder, fullgraph=True, dynamic=False)
         self._ahead = ReadAhead(samples.bank) if samples.mapped else None
-        self._loss = LOSSES[specs.loss]
+        self._loss = LOSSES[specs.loss].value
         self.negative = torch.zeros((), dtype=torch.int64, device=self._device)
         """How many of the epoch's predictions are inside."""
 
@@ -86,7 +86,7 @@ class Stepper:
             part_loss.backward()
             loss += part_loss.detach()
         if self._penalty:
-            penalty = code_penalty(codes, self._penalty, specs.code_prior).sum() / self._batch_size
+            penalty = code_penalty(codes, self._penalty, specs.code_penalty).sum() / self._batch_size
             penalty.backward()
             loss += penalty.detach()
         table.backward(codes.grad)

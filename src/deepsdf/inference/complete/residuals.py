@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from deepsdf.inference.complete.alignment import Alignment, Freedom
-from deepsdf.network.codes import CodePrior
 from deepsdf.network.decoder import Decoder
+from deepsdf.network.priors import GaussianPrior
 
 VIOLATORS = 96
 """Points of free space that a step heeds: those deepest inside. The others do not ask for anything."""
@@ -89,7 +89,7 @@ class ScanProblem:
     """
 
     decoder: Decoder
-    prior: CodePrior
+    prior: GaussianPrior
     observed: Observed
     freedom: Freedom
     eta: float

@@ -11,9 +11,9 @@ from operator import add
 import torch
 from torch import Tensor
 
-from deepsdf.network.codes import CodePrior
 from deepsdf.network.decoder import Decoder
 from deepsdf.network.objective import clamped_l1
+from deepsdf.network.priors import GaussianPrior
 from deepsdf.solvers.levenberg_marquardt import Quadratic, quadratic
 
 ROBUST_WIDTH = 2e-3
@@ -47,7 +47,7 @@ class CodeProblem:
     """
 
     decoder: Decoder
-    prior: CodePrior
+    prior: GaussianPrior
     clamping_distance: float
     bfloat16: bool = False
 
