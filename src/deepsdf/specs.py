@@ -157,7 +157,7 @@ class Specs(_Settings):
 
     loss: Registered = "clamped_l1"
     """A name in `deepsdf.network.objective.LOSSES`."""
-    code_penalty: Registered = Field("norm", alias="CodePrior")
+    code_penalty: Registered = Field(default="norm", alias="CodePrior")
     """Regulariser of the codes, a name in `deepsdf.network.objective.CODE_PENALTIES`."""
     eikonal_weight: Rate = 0.0
     """Weight of (|∇f| - 1)² at samples within the clamping distance."""
