@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +15,7 @@ import torch
 import trimesh
 from torch import Tensor
 
-from deepsdf.checkpoints import load_codes, load_decoder
+from deepsdf.checkpoints import codes_content, load_codes, load_decoder, model_content, write_pth
 from deepsdf.devices import fast_bfloat16, resolve_device
 from deepsdf.errors import InputError
 from deepsdf.geometry.isosurface.options import SHAPE_TOLERANCE, Meshing
@@ -23,11 +25,13 @@ from deepsdf.inference.fit.fitting import FINAL_SAMPLES, Fit, assess, fit_adam
 from deepsdf.inference.fit.options import FitOptions
 from deepsdf.inference.fit.problem import CodeProblem, Draw
 from deepsdf.inference.fit.schedule import fit_lm
-from deepsdf.inference.paths import Path, code_path
+from deepsdf.inference.paths import Path as CodePath
+from deepsdf.inference.paths import code_path
 from deepsdf.network.decoder import Decoder
 from deepsdf.network.priors import GaussianPrior, fit_prior
 from deepsdf.progress import OnProgress, Progress
 from deepsdf.samples.bank import SampleBank
+from deepsdf.specs import ConstantSchedule, Specs
 from deepsdf.workspace import Experiment
 
 if TYPE_CHECKING:
@@ -112,6 +116,7 @@ class ShapeSpace:
         clamping_distance: δ of the training.
         epoch: of the checkpoint.
         device: where it computes.
+        specs: settings of the experiment; None for a space that was not loaded from one.
     """
 
     def __init__(
@@ -121,9 +126,11 @@ class ShapeSpace:
         *,
         clamping_distance: float = 0.1,
         epoch: int = 0,
-        device: str = "auto",
+        device: str | torch.device = "auto",
+        specs: Specs | None = None,
     ) -> None:
-        self.device = resolve_device(device)
+        self.device = resolve_device(str(device))
+        self.specs = specs
         self.decoder = decoder.to(self.device).eval()
         self.codes = codes.detach().float().to(self.device)
         self.clamping_distance = clamping_distance
@@ -151,7 +158,77 @@ class ShapeSpace:
                 f"the checkpoint {checkpoint!r} of {experiment.root} has a model of epoch {epoch}, "
                 f"but codes of epoch {codes_epoch}"
             )
-        return cls(decoder, codes, clamping_distance=experiment.specs.clamping_distance, epoch=epoch, device=device)
+        specs = experiment.specs
+        return cls(
+            decoder, codes, clamping_distance=specs.clamping_distance, epoch=epoch, device=device, specs=specs
+        )  # fmt: skip
+
+    def save(self, folder: str | os.PathLike[str]) -> Experiment:
+        """Write the space as a new experiment that `load` reads: specs.json, decoder and training codes.
+
+        Raises:
+            InputError: the folder contains an experiment already.
+        """
+        experiment = Experiment(Path(folder))
+        if (experiment.root / "specs.json").exists():
+            raise InputError(f"{experiment.root} contains an experiment already; pass a new folder")
+        specs = self.specs or _specs_of(self)
+        contents = {
+            experiment.model_path("latest"): model_content(self.decoder, self.epoch),
+            experiment.codes_path("latest"): codes_content(self.codes, self.epoch),
+        }
+        write_pth(contents)
+        specs.save(experiment.root / "specs.json")
+        return experiment
+
+    def to(self, device: str | torch.device) -> ShapeSpace:
+        """A copy of the space on another device; this one stays where it is.
+
+        Raises:
+            InputError: no such device on this machine.
+        """
+        return ShapeSpace(
+            copy.deepcopy(self.decoder),
+            self.codes,
+            clamping_distance=self.clamping_distance,
+            epoch=self.epoch,
+            device=device,
+            specs=self.specs,
+        )
+
+    def sdf(self, codes: Tensor, points: Tensor) -> Tensor:
+        """Signed distances, differentiable by codes, points and the weights of `decoder` (also twice, and by vmap).
+
+        Under `torch.no_grad()` points are evaluated in chunks, so any number of them fits into memory.
+
+        Args:
+            codes: (b, L), or (L,) for one shape.
+            points: (b, n, 3), or (n, 3) for the same points of every shape; unit frame. Codes and points have the
+                decoder's dtype and are moved to `device`.
+        Returns:
+            (b, n) on `device`, negative inside; (n,) for codes (L,) and points (n, 3).
+        Raises:
+            InputError: other shapes, or different numbers of shapes.
+        """
+        single = codes.ndim == 1 and points.ndim == 2
+        batched_codes = codes if codes.ndim == 2 else codes[None]
+        batched_points = points if points.ndim == 3 else points[None]
+        shapes = {len(batched_codes), len(batched_points)} - {1}
+        good = codes.ndim in (1, 2) and codes.shape[-1] == self.code_length and points.ndim in (2, 3)
+        if not good or points.shape[-1] != 3 or len(shapes) > 1:
+            raise InputError(
+                f"codes have shape {tuple(codes.shape)} and points {tuple(points.shape)}; expected codes "
+                f"(b, {self.code_length}) or ({self.code_length},) and points (b, n, 3) or (n, 3)"
+            )
+        count = shapes.pop() if shapes else 1
+        batched_codes = batched_codes.to(self.device).expand(count, -1)
+        batched_points = batched_points.to(self.device).expand(count, -1, -1)
+        if torch.is_grad_enabled():
+            distances = self.decoder(batched_codes, batched_points)
+        else:
+            chunks = batched_points.split(max(1, CHUNK // count), dim=1)
+            distances = torch.cat([self.decoder(batched_codes, chunk) for chunk in chunks], dim=1)
+        return distances[0] if single else distances
 
     @property
     def code_length(self) -> int:
@@ -278,7 +355,7 @@ class ShapeSpace:
 
         return complete(self, scan, options, normalization=normalization)
 
-    def interpolate(self, code_a: Tensor, code_b: Tensor, steps: int = 8, *, path: Path = "linear") -> list[Shape]:
+    def interpolate(self, code_a: Tensor, code_b: Tensor, steps: int = 8, *, path: CodePath = "linear") -> list[Shape]:
         """Shapes from one code to another, both ends included.
 
         Args:
@@ -317,6 +394,24 @@ class ShapeSpace:
         generator = torch.Generator().manual_seed(seed)
         codes = fit_prior(prior, self.trained_codes).sample(count, generator)
         return [self.shape(code) for code in codes]
+
+
+def _specs_of(space: ShapeSpace) -> Specs:
+    """Settings that describe a space without an experiment: its network; training settings are placeholders."""
+    return Specs(
+        description="A shape space saved by ShapeSpace.save; it was not trained from this file.",
+        data_source="",
+        train_split="",
+        network_arch="encoded_decoder",
+        network_specs=space.decoder.network_specs,
+        code_length=space.code_length,
+        num_epochs=max(1, space.epoch),
+        snapshot_frequency=max(1, space.epoch),
+        samples_per_scene=2,
+        scenes_per_batch=1,
+        clamping_distance=space.clamping_distance,
+        learning_rate_schedule=[ConstantSchedule(value=0.0), ConstantSchedule(value=0.0)],
+    )
 
 
 def _shifted(on_progress: OnProgress, run: int, runs: int) -> OnProgress:

@@ -100,6 +100,13 @@ class Decoder(nn.Module):
         self.octaves = octaves
         self.activation = ACTIVATIONS[activation]
         self._build(set(norm_layers or ()), weight_norm)
+        self.network_specs: dict[str, Any] = {
+            "dims": self.dims, "dropout": sorted(self.dropout), "dropout_prob": dropout_prob,
+            "norm_layers": sorted(norm_layers or ()), "latent_in": sorted(self.latent_in), "weight_norm": weight_norm,
+            "xyz_in_all": self.xyz_in_all, "use_tanh": use_tanh, "latent_dropout": latent_dropout,
+            "octaves": octaves, "activation": activation,
+        }  # fmt: skip
+        """The constructor's options: `NetworkSpecs` of specs.json with the architecture "encoded_decoder"."""
 
     def _build(self, norm_layers: set[int], weight_norm: bool) -> None:
         point_width = 3 + 6 * self.octaves
@@ -272,7 +279,9 @@ class Decoder(nn.Module):
         with torch.autocast(points.device.type, enabled=False):
             linear = self.get_submodule(f"lin{layer}")
             assert isinstance(linear, nn.Linear | WeightNormLinear)
-            out = self._linear(layer, linear, x.float(), features, codes, points, scale, shares).squeeze(-1)
+            out = self._linear(layer, linear, x.to(linear.bias.dtype), features, codes, points, scale, shares).squeeze(
+                -1
+            )
             return torch.tanh(torch.tanh(out) if self.use_tanh else out)
 
 
