@@ -29,9 +29,9 @@ import trimesh
 from scipy.ndimage import label
 
 from deepsdf import Meshing, ShapeSpace, polygonize
-from deepsdf.geometry.fields import Field
-from deepsdf.geometry.isosurface.hermite import values_and_gradients
-from deepsdf.geometry.isosurface.search import COARSE_CELLS, Grid, crossing_dense, crossing_sparse
+from deepsdf.geometry.fields import Field, values_and_gradients
+from deepsdf.geometry.isosurface.active_cells import Grid, find_dense
+from deepsdf.geometry.isosurface.search import COARSE_CELLS, find_sparse
 from deepsdf.geometry.primitives import Box, Cylinder, Rotated, Torus
 
 POINTS = 10_000
@@ -51,7 +51,7 @@ def off(mesh: trimesh.Trimesh, field: Field) -> tuple[float, float]:
 
 
 def row(name: str, field: Field) -> None:
-    fewer = [n**3 / crossing_sparse(quick(field), Grid(n, 1.0)).queries for n in (256, 512)]
+    fewer = [n**3 / find_sparse(quick(field), Grid(n, 1.0)).evaluations for n in (256, 512)]
     start = time.perf_counter()
     exact = polygonize(field, 128)
     middle = time.perf_counter()
@@ -85,7 +85,7 @@ def quick(field: Field) -> Field:
 def loss(name: str, field: Field, resolution: int) -> bool:
     """Prints a row; returns whether all is there."""
     grid = Grid(resolution, 1.0)
-    sparse, dense = crossing_sparse(field, grid), crossing_dense(quick(field), grid)
+    sparse, dense = find_sparse(field, grid), find_dense(quick(field), grid)
     found, whole = grid.key(sparse.cells), grid.key(dense.cells)
     missing = ~np.isin(whole, found)
     both = np.isin(found, whole), np.isin(whole, found)
@@ -96,7 +96,7 @@ def loss(name: str, field: Field, resolution: int) -> bool:
     sizes = [np.ptp(np.argwhere(parts == part), axis=0).max() + 1 for part in range(1, count + 1)]
     print(
         f"| {name} | {len(whole)} | {missing.sum()} | {count} | {max(sizes, default=0)} | {(~both[0]).sum()} | "
-        f"{signs} | {resolution**3 / sparse.queries:.0f} x |",
+        f"{signs} | {resolution**3 / sparse.evaluations:.0f} x |",
         flush=True,
     )
     return not missing.any() and both[0].all() and not signs

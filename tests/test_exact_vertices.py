@@ -14,8 +14,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from deepsdf.geometry.fields import Field
-from deepsdf.geometry.isosurface.cells import EDGE_ENDS, sheets
-from deepsdf.geometry.isosurface.intersections import intersecting
+from deepsdf.geometry.isosurface.cells import EDGE_ENDS, component_table
+from deepsdf.geometry.isosurface.intersections import intersecting_pairs
 from deepsdf.geometry.isosurface.options import Meshing
 from deepsdf.geometry.isosurface.polygonize import polygonize
 from deepsdf.geometry.meshes import save_mesh
@@ -150,13 +150,13 @@ ROUGH: dict[str, Field] = {
 def test_a_mesh_does_not_cross_itself(name: str) -> None:
     for resolution in (20, 48):
         mesh = polygonize(ROUGH[name], resolution)
-        assert not len(intersecting(mesh.vertices, mesh.faces, np.arange(len(mesh.faces))))
+        assert not len(intersecting_pairs(mesh.vertices, mesh.faces, np.arange(len(mesh.faces))))
 
 
 @pytest.mark.parametrize("seed", range(2))
 def test_nor_does_a_mesh_far_rougher_than_the_grid(seed: int) -> None:
     mesh = polygonize(Foam(seed, 9 + 4 * seed, wall=True), 9)
-    assert not len(intersecting(mesh.vertices, mesh.faces, np.arange(len(mesh.faces))))
+    assert not len(intersecting_pairs(mesh.vertices, mesh.faces, np.arange(len(mesh.faces))))
 
 
 def test_triangles_that_cross() -> None:
@@ -173,13 +173,13 @@ def test_triangles_that_cross() -> None:
         points = 3 * np.array(flat + other) @ turn.T + 0.3
         for order in ([0, 1, 2], [1, 2, 0], [2, 1, 0]):
             faces = np.array([order, np.add(order, 3)])
-            assert len(intersecting(points, faces, np.arange(2))) == 2 * cross, name
-            assert len(intersecting(points, faces, np.arange(1))) == cross, name
+            assert len(intersecting_pairs(points, faces, np.arange(2))) == 2 * cross, name
+            assert len(intersecting_pairs(points, faces, np.arange(1))) == cross, name
     # with a corner in common, and an edge
     points = np.array([*flat, [0.2, 0.3, 1], [0.5, 0.1, -1], [0, 0, 1]])
-    assert len(intersecting(points, np.array([[0, 1, 2], [0, 3, 4]]), np.arange(2))) == 2
-    assert not len(intersecting(points, np.array([[0, 1, 2], [0, 1, 5]]), np.arange(2)))
-    assert not len(intersecting(points, np.zeros((0, 3), int), np.arange(0)))
+    assert len(intersecting_pairs(points, np.array([[0, 1, 2], [0, 3, 4]]), np.arange(2))) == 2
+    assert not len(intersecting_pairs(points, np.array([[0, 1, 2], [0, 1, 5]]), np.arange(2)))
+    assert not len(intersecting_pairs(points, np.zeros((0, 3), int), np.arange(0)))
 
 
 def test_points_of_thin_parts_lie_on_the_surface() -> None:
@@ -264,7 +264,7 @@ def test_a_field_that_knows_its_gradient_is_asked_for_it() -> None:
 
 
 def test_every_crossed_edge_of_every_cell_belongs_to_one_sheet() -> None:
-    table = sheets()
+    table = component_table()
     inside = ((np.arange(256)[:, None] >> np.arange(8)) & 1).astype(bool)
     crossed = inside[:, EDGE_ENDS[:, 0]] != inside[:, EDGE_ENDS[:, 1]]
     assert ((table < 12) == crossed[:, None]).all()

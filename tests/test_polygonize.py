@@ -12,9 +12,10 @@ from scipy.spatial import KDTree
 
 from deepsdf.errors import InputError, NoSurfaceError
 from deepsdf.geometry.fields import Field
+from deepsdf.geometry.isosurface.active_cells import Grid, find_dense
 from deepsdf.geometry.isosurface.options import Meshing
 from deepsdf.geometry.isosurface.polygonize import polygonize
-from deepsdf.geometry.isosurface.search import COARSE_CELLS, Grid, crossing_dense, crossing_sparse
+from deepsdf.geometry.isosurface.search import COARSE_CELLS, find_sparse
 from deepsdf.geometry.primitives import (
     Box,
     Capsule,
@@ -171,7 +172,7 @@ def test_parts_thinner_than_a_cell(turn: tuple[tuple[float, float, float], float
         def field(points: np.ndarray, placed: Field = placed) -> np.ndarray:
             return slope * placed(points)
 
-        sparse, dense = crossing_sparse(field, grid), crossing_dense(field, grid)
+        sparse, dense = find_sparse(field, grid), find_dense(field, grid)
         np.testing.assert_array_equal(sparse.cells, dense.cells)
         np.testing.assert_array_equal(sparse.values, dense.values)
         crossed += len(dense.cells)
@@ -194,20 +195,20 @@ def test_a_speck_in_the_middle_of_a_coarse_cell_is_found(slope: float) -> None:
 @pytest.mark.parametrize(("resolution", "share"), [(129, 20), (200, 30), (257, 40)])
 def test_sparse_asks_little(resolution: int, share: int) -> None:
     field = Recorded(Sphere(0.6))
-    found = crossing_sparse(field, Grid(resolution, 1.0))
-    assert len(field.points) == found.queries
-    assert found.queries * share <= resolution**3
+    found = find_sparse(field, Grid(resolution, 1.0))
+    assert len(field.points) == found.evaluations
+    assert found.evaluations * share <= resolution**3
 
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_crossed_cells_and_walls_are_the_dense_ones(name: str) -> None:
     for resolution in (5, 50, 65):
         grid = Grid(resolution, 1.0)
-        sparse, dense = crossing_sparse(FIELDS[name], grid), crossing_dense(FIELDS[name], grid)
+        sparse, dense = find_sparse(FIELDS[name], grid), find_dense(FIELDS[name], grid)
         np.testing.assert_array_equal(sparse.cells, dense.cells)
         np.testing.assert_array_equal(sparse.values, dense.values)
-        np.testing.assert_array_equal(sparse.walls > 0, dense.walls > 0)
-        assert dense.queries == resolution**3
+        np.testing.assert_array_equal(sparse.boundary > 0, dense.boundary > 0)
+        assert dense.evaluations == resolution**3
 
 
 def scattered(points: np.ndarray) -> np.ndarray:
@@ -222,10 +223,10 @@ def test_a_true_bound_of_the_slope_loses_nothing(slope: float) -> None:
         return slope * scattered(points)
 
     grid = Grid(80, 1.0)
-    sparse, dense = crossing_sparse(field, grid, lipschitz=slope), crossing_dense(field, grid)
+    sparse, dense = find_sparse(field, grid, lipschitz=slope), find_dense(field, grid)
     np.testing.assert_array_equal(sparse.cells, dense.cells)
     np.testing.assert_array_equal(sparse.values, dense.values)
-    assert sparse.queries < 0.5 * dense.queries
+    assert sparse.evaluations < 0.5 * dense.evaluations
 
 
 def test_a_field_steeper_than_its_bound_is_told() -> None:
@@ -240,7 +241,7 @@ def test_a_field_that_jumps_is_followed_to_its_end() -> None:
         return np.where(moved(Torus(0.6, 0.2))(points) > 0, 1.0, -1.0).astype(np.float32)
 
     grid = Grid(65, 1.0)
-    np.testing.assert_array_equal(crossing_sparse(sign, grid).cells, crossing_dense(sign, grid).cells)
+    np.testing.assert_array_equal(find_sparse(sign, grid).cells, find_dense(sign, grid).cells)
 
 
 @pytest.mark.parametrize("resolution", [20, 33, 70])
@@ -310,7 +311,7 @@ def test_a_field_that_is_no_number_somewhere() -> None:
     def broken(points: np.ndarray) -> np.ndarray:
         return np.where(points[:, 0] == 1, np.nan, Sphere(0.5)(points))
 
-    with pytest.raises(InputError, match=r"^the field is not a number at \[1\.0, -1\.0, -1\.0\]$"):
+    with pytest.raises(InputError, match=r"^the field is nan at \[1\.0, -1\.0, -1\.0\]; expected a number$"):
         polygonize(broken, 17)
 
 

@@ -8,8 +8,9 @@ import torch
 from conftest import FIELDS, Toys
 
 from deepsdf.errors import InputError
+from deepsdf.geometry.isosurface.active_cells import Grid, find_dense
 from deepsdf.geometry.isosurface.options import Meshing
-from deepsdf.geometry.isosurface.search import Grid, crossing_dense, crossing_sparse
+from deepsdf.geometry.isosurface.search import find_sparse
 from deepsdf.inference.space import CHUNK, Shape, ShapeSpace
 from deepsdf.network.decoder import Decoder, build_decoder
 from deepsdf.network.priors import GaussianPrior
@@ -69,11 +70,11 @@ def test_the_search_loses_nothing_of_a_decoder(space: ShapeSpace) -> None:
     for shape in [*(space.shape(k) for k in range(6)), *blends, *space.sample(3)]:
         for resolution in (33, 60):
             grid = Grid(resolution, 1.0)
-            sparse, dense = crossing_sparse(shape, grid), crossing_dense(shape, grid)
+            sparse, dense = find_sparse(shape, grid), find_dense(shape, grid)
             np.testing.assert_array_equal(sparse.cells, dense.cells)
             np.testing.assert_array_equal(sparse.values > 0, dense.values > 0)
             np.testing.assert_allclose(sparse.values, dense.values, atol=1e-6)
-            assert sparse.queries < dense.queries / 2 or resolution < 60
+            assert sparse.evaluations < dense.evaluations / 2 or resolution < 60
 
 
 def test_gradients_are_differences(space: ShapeSpace) -> None:

@@ -1,7 +1,22 @@
-"""A grid cell's corners, edges and faces, and the sheets in which a surface can pass through it.
+"""Numbering of a grid cell's corners, edges and faces, and the components in which a surface passes through a cell.
 
-A corner is named 4 i + 2 j + k by its place (i, j, k). An edge is named 4 a + 2 u + v: along axis a, at u on the next
-axis and v on the one after (x, y, z, x, ...). A face is named 2 a + s: across axis a, on the lower or upper side s.
+Corner 4 i + 2 j + k lies at offset (i, j, k). Edge 4 a + 2 u + v runs along axis a, at offset u on the next axis and v
+on the one after it (in the cyclic order x, y, z, x). Face 2 a + s is perpendicular to axis a, at its lower (s = 0) or
+upper (s = 1) end.
+
+Corners are numbered at the vertices of the figure, edges in the middle of its lines:
+
+             3------3------7
+            /|            /|
+           6 9           7 11
+          /  |          /  |
+         1------1------5   |            z
+         |   |         |   |            |  y
+         |   2------2--|---6            | /
+         8  /         10  /             |/
+         | 4           | 5              o----- x
+         |/            |/
+         0------0------4
 """
 
 from __future__ import annotations
@@ -11,65 +26,99 @@ import functools
 import numpy as np
 
 CORNERS: np.ndarray = np.stack(np.meshgrid((0, 1), (0, 1), (0, 1), indexing="ij"), -1).reshape(-1, 3).astype(np.int32)
-"""(8, 3): places of the corners."""
+"""(8, 3): offsets of the corners."""
 
 
-def _place(axis: int, along: int, u: int, v: int) -> list[int]:
-    place = [0, 0, 0]
-    place[axis], place[(axis + 1) % 3], place[(axis + 2) % 3] = along, u, v
-    return place
+def _offset(axis: int, along: int, u: int, v: int) -> list[int]:
+    offset = [0, 0, 0]
+    offset[axis], offset[(axis + 1) % 3], offset[(axis + 2) % 3] = along, u, v
+    return offset
 
 
-def _corner(place: list[int]) -> int:
-    return 4 * place[0] + 2 * place[1] + place[2]
+def _corner(offset: list[int]) -> int:
+    return 4 * offset[0] + 2 * offset[1] + offset[2]
 
 
 _EDGES = [(a, u, v) for a in range(3) for u in (0, 1) for v in (0, 1)]
 
 EDGE_AXIS: np.ndarray = np.array([a for a, _, _ in _EDGES])
-EDGE_BASE: np.ndarray = np.array([_place(a, 0, u, v) for a, u, v in _EDGES])
-"""(12, 3): where an edge begins."""
+"""(12,): the axis along which an edge runs."""
 
-EDGE_ENDS: np.ndarray = np.array([[_corner(_place(a, end, u, v)) for end in (0, 1)] for a, u, v in _EDGES])
-"""(12, 2): an edge's corners."""
+EDGE_BASE: np.ndarray = np.array([_offset(a, 0, u, v) for a, u, v in _EDGES])
+"""(12, 3): offset of the lower end of an edge."""
 
-EDGE_TURN: np.ndarray = np.array([{(0, 0): 0, (1, 0): 1, (1, 1): 2, (0, 1): 3}[u, v] for _, u, v in _EDGES])
-"""Which of the four cells around an edge has it under that name, counted counter-clockwise seen from its far end."""
+EDGE_ENDS: np.ndarray = np.array([[_corner(_offset(a, end, u, v)) for end in (0, 1)] for a, u, v in _EDGES])
+"""(12, 2): corners at the lower and upper end of an edge."""
+
+# The cells around an edge, seen from its upper end (its axis points to the viewer). A cell that has the edge at offset
+# (u, v) = (0, 0) lies on the upper side of it on both other axes:
+#
+#         v
+#         |    (1,0) = 1 | (0,0) = 0
+#         |   -----------+-----------
+#         |    (1,1) = 2 | (0,1) = 3
+#         +-------------------------- u
+_TURN = {(0, 0): 0, (1, 0): 1, (1, 1): 2, (0, 1): 3}
+
+EDGE_TURN: np.ndarray = np.array([_TURN[u, v] for _, u, v in _EDGES])
+"""(12,): position of the cell among the four around its edge, counter-clockwise seen from the edge's upper end."""
 
 
-def _around(axis: int, side: int) -> tuple[list[int], list[int]]:
-    ring = [_place(axis, side, *place) for place in ((0, 0), (1, 0), (1, 1), (0, 1))]
+def _face_ring(axis: int, side: int) -> tuple[list[int], list[int]]:
+    """Corners and edges of a face in the ring of the figure, where u and v are the next two axes.
+
+    v
+    |   3---2---2
+    |   |       |
+    |   3       1
+    |   |       |
+    |   0---0---1
+    +-------------- u
+    """
+    ring = [_offset(axis, side, *offset) for offset in ((0, 0), (1, 0), (1, 1), (0, 1))]
     u, v = (axis + 1) % 3, (axis + 2) % 3
     edges = []
     for along, start in ((u, 0), (v, 1), (u, 3), (v, 0)):
-        place = ring[start]
-        edges.append(4 * along + 2 * place[(along + 1) % 3] + place[(along + 2) % 3])
-    return [_corner(place) for place in ring], edges
+        offset = ring[start]
+        edges.append(4 * along + 2 * offset[(along + 1) % 3] + offset[(along + 2) % 3])
+    return [_corner(offset) for offset in ring], edges
 
 
-FACE_CORNERS: np.ndarray = np.array([_around(axis, side)[0] for axis in range(3) for side in (0, 1)])
-"""(6, 4): a face's corners in a ring."""
+FACE_CORNERS: np.ndarray = np.array([_face_ring(axis, side)[0] for axis in range(3) for side in (0, 1)])
+"""(6, 4): corners of a face, in a ring."""
 
-FACE_EDGES: np.ndarray = np.array([_around(axis, side)[1] for axis in range(3) for side in (0, 1)])
-"""(6, 4): a face's edges; edge k joins corners k and k + 1."""
+FACE_EDGES: np.ndarray = np.array([_face_ring(axis, side)[1] for axis in range(3) for side in (0, 1)])
+"""(6, 4): edges of a face; edge k of the ring joins its corners k and k + 1."""
 
-EDGE_BEYOND: np.ndarray = np.full((3, 12), -1)
-"""(3, 12): the name of an edge of the upper face across an axis in the next cell on that axis."""
+EDGE_IN_NEXT_CELL: np.ndarray = np.full((3, 12), -1)
+"""(3, 12): for an edge of the upper face across an axis, its number in the next cell on that axis; -1 for others."""
 for _axis in range(3):
-    EDGE_BEYOND[_axis, FACE_EDGES[2 * _axis + 1]] = FACE_EDGES[2 * _axis]
+    EDGE_IN_NEXT_CELL[_axis, FACE_EDGES[2 * _axis + 1]] = FACE_EDGES[2 * _axis]
 
 
 def is_ambiguous(inside: np.ndarray) -> np.ndarray:
-    """Whether the corners (..., 4) of a face alternate, so that the surface crosses all its four edges."""
+    r"""Whether the signs of a face's corners (..., 4) alternate around it, so that the surface crosses all four edges.
+
+    Such a face has two possible topologies ('#' inside, 'o' outside):
+
+        o-/-----#        o-----\-#
+        |/      |        |      \|
+        /       /        \       |
+        |      /|        |\      \
+        #-----/-o        #-\-----o
+      inside corners    inside corners
+          joined           separate
+    """
     return (inside[..., 0] == inside[..., 2]) & (inside[..., 1] == inside[..., 3]) & (inside[..., 0] != inside[..., 1])
 
 
 @functools.cache
-def sheets() -> np.ndarray:
-    """(256, 64, 12) int8: for each edge the first edge of its sheet, 12 where the surface does not cross it.
+def component_table() -> np.ndarray:
+    """(256, 64, 12) int8: for each edge the lowest edge of its component; 12 if the surface does not cross the edge.
 
-    The first index has bit c set where corner c is inside; the second bit f where the inside corners of the ambiguous
-    face f are joined. A sheet is what hangs together over the faces; its edges form one closed ring.
+    Bit c of the first index is set if corner c is inside; bit f of the second if the inside corners of the ambiguous
+    face f are joined. A component is a connected part of the surface in a cell: its edges form one closed ring, in
+    which consecutive edges share a face. The table takes the place of the case tables of marching cubes.
     """
     inside = ((np.arange(256)[:, None, None] >> np.arange(8)) & 1).astype(bool)
     joined = ((np.arange(64)[None, :, None] >> np.arange(6)) & 1).astype(bool)
@@ -81,12 +130,16 @@ def sheets() -> np.ndarray:
         ambiguous = is_ambiguous(corners)
         for p, q in ((0, 1), (1, 2), (2, 3), (3, 0), (0, 2), (1, 3)):
             both = crossed[..., edges[p]] & crossed[..., edges[q]]
-            # Neighbouring edges of an ambiguous face are linked where their corner is cut off.
+            # On an ambiguous face the surface links two neighbouring edges where it cuts off the corner between them:
+            # edges k and k + 1 share corner k + 1. Where inside corners are joined, outside corners are cut off.
+            # Opposite edges are never linked there.
             cut = (corners[..., q] != joined[..., face]) if (q - p) % 4 == 1 else np.zeros(1, bool)
             links.append((edges[p], edges[q], both & (~ambiguous | cut)))
-    for _ in range(6):  # a ring has at most 12 edges, and the least name spreads both ways
+    # Connected components by spreading the lowest label along the links. A ring has at most 12 edges, so that the
+    # lowest is at most 6 links away.
+    for _ in range(6):
         for p, q, linked in links:
-            least = np.where(linked, np.minimum(first[..., p], first[..., q]), 12)
+            lowest = np.where(linked, np.minimum(first[..., p], first[..., q]), 12)
             for edge in (p, q):
-                first[..., edge] = np.minimum(first[..., edge], least)
+                first[..., edge] = np.minimum(first[..., edge], lowest)
     return first

@@ -1,8 +1,10 @@
-"""Points of a surface from a field's values and gradients: one on every crossed edge, one for every sheet of a cell.
+"""Vertices of a surface from a field's values and gradients: one per crossed edge, one per component in a cell.
 
-Dual contouring (Ju et al., 2002): the point of a sheet is where the tangent planes at its edges' points meet, so edges
-and corners of the surface stay sharp. A cell has as many points as the surface has sheets in it (Nielson, 2004), so the
-mesh is a manifold. Each point stays in its own cell, so sheets do not meet.
+Dual contouring (Ju, Losasso, Schaefer and Warren, Dual Contouring of Hermite Data, SIGGRAPH 2002): the vertex of a
+component lies where the tangent planes at its edges' vertices meet, so that edges and corners of the surface stay
+sharp. A cell has one vertex for each component of the surface in it (as in Nielson, Dual Marching Cubes, IEEE
+Visualization 2004), so that the mesh is a manifold. Each vertex stays inside its own cell, so that components do not
+intersect.
 """
 
 from __future__ import annotations
@@ -12,221 +14,274 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deepsdf.geometry.isosurface.cells import EDGE_AXIS, EDGE_BASE, EDGE_ENDS, FACE_CORNERS, is_ambiguous, sheets
-from deepsdf.geometry.isosurface.hermite import unit
-from deepsdf.geometry.isosurface.search import Crossing
+from deepsdf.geometry.isosurface.active_cells import ActiveCells
+from deepsdf.geometry.isosurface.cells import (
+    EDGE_AXIS,
+    EDGE_BASE,
+    EDGE_ENDS,
+    FACE_CORNERS,
+    component_table,
+    is_ambiguous,
+)
 
 Hermite = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""Points (n, 3) to values (n,) and gradients (n, 3), float64."""
+"""Values (n,) and gradients (n, 3), float64, at points (n, 3)."""
 
 MARGIN = 1e-3
-"""Of a cell: points keep this far from its walls, and from the ends of edges, so that no two fall together."""
+"""Distance, in cells, that vertices keep from the faces of their cell and from the ends of their edge, so that no two
+coincide. At resolution 1024 it is 16 times the spacing of float32 coordinates near 1."""
 
-_PULL = 0.02  # towards the middle of the edges' points, beside each of which the planes count 1
-_PULLS = 4
+_NEWTON_ROUNDS = 4  # errors of half a cell shrink to 0.13, 0.008, 3e-5 where the curvature radius is a cell
+_LONG_STEP = 0.05  # cells; a Newton step s leaves an error of about s²/2 there: 0.00125, half the default tolerance
+_ON_SURFACE = 2e-3  # cells; |value| below which a vertex counts as on the surface: below the default tolerance, 1/400
+
+_RIDGE = 0.02
+_RIDGE_ROUNDS = 4
+"""Weight of the pull towards the centre of the edges' vertices, relative to a tangent plane, and rounds of this
+iterated Tikhonov regularisation. It ignores singular values well below sqrt(0.02) = 0.14 per plane; Ju et al. cut off
+at 0.1."""
+
 _SWEEPS = 60
-_LONG = 0.05  # of a cell: a Newton step after which another is taken,
-_ROUNDS = 4  # so many at most
-_NEAR = 2e-3  # of a cell: a value that counts as on the surface
+"""Gauss-Seidel sweeps of the bounded problem, which is 3 x 3."""
+
+_BOUNDED_RIDGE = 0.05
+"""Share of the pull that the bounded problem keeps, so that no pivot is zero."""
 
 
 @dataclass(frozen=True)
-class Sheets:
-    """How the surface passes through the cells that it crosses.
+class Components:
+    """How the surface passes through the active cells.
 
     Attributes:
-        base, axis: (e, 3), (e,): where each crossed edge begins, in cells, and along which axis it runs.
-        ends: (e, 2) float64, the field at its ends.
-        cell_edges: (c, 12), which of these each edge of a cell is, -1 where it is not crossed.
-        cell_sheets: (c, 12), the sheet that crosses it there, or -1.
-        sheet_cell: (s,), the cell of each sheet.
-        ambiguous, joined: (c, 6), whether the surface crosses all four edges of a face, and if so, whether the face's
-            inside corners hang together.
+        base, axis: (e, 3), (e,): the lower end of each crossed edge, in grid indices, and the axis along which it runs.
+        ends: (e, 2) float64, the field at its lower and upper end.
+        cell_edges: (c, 12), number of the crossed edge at each edge of a cell; -1 where the surface does not cross.
+        cell_components: (c, 12), number of the component that crosses there, or -1.
+        component_cell: (s,), the cell of each component.
+        ambiguous, joined: (c, 6), whether the surface crosses all four edges of a face, and if so, whether the inside
+            corners of the face are joined.
     """
 
     base: np.ndarray
     axis: np.ndarray
     ends: np.ndarray
     cell_edges: np.ndarray
-    cell_sheets: np.ndarray
-    sheet_cell: np.ndarray
+    cell_components: np.ndarray
+    component_cell: np.ndarray
     ambiguous: np.ndarray
     joined: np.ndarray
 
     @property
     def outward(self) -> np.ndarray:
-        """(e,), whether an edge leaves the inside at its beginning."""
+        """(e,), whether an edge leads from inside to outside along its axis."""
         return self.ends[:, 0] <= 0
 
 
 @dataclass(frozen=True)
 class Contour:
-    """Points (n, 3) with unit normals (n, 3): sheets' first, then edges'."""
+    """Vertices (n, 3) with unit normals (n, 3): first those of components, then those of edges."""
 
     points: np.ndarray
     normals: np.ndarray
 
 
-def find_sheets(crossing: Crossing) -> Sheets:
-    """The sheets of crossed cells."""
-    inside = crossing.values <= 0
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Vectors (..., 3) scaled to length 1; zero stays zero."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-300)
+
+
+def find_components(active: ActiveCells) -> Components:
+    """The components of the active cells."""
+    inside = active.values <= 0
     ambiguous = is_ambiguous(inside[:, FACE_CORNERS])
     joined = np.zeros_like(ambiguous)
     row, face = np.nonzero(ambiguous)
-    ring = crossing.values.astype(np.float64)[row[:, None], FACE_CORNERS[face]]
-    # The sign of the bilinear field's saddle, the same seen from both cells of the face.
+    ring = active.values.astype(np.float64)[row[:, None], FACE_CORNERS[face]]
+    # Asymptotic decider (Nielson and Hamann, 1991): the inside corners are joined if the saddle of the bilinear field,
+    #     (v0 v2 - v1 v3) / (v0 + v2 - v1 - v3),
+    # is inside. The denominator is negative if v0 and v2 are the inside corners. Both cells of the face agree.
     even, odd = ring[:, 0] * ring[:, 2], ring[:, 1] * ring[:, 3]
     joined[row, face] = np.where(ring[:, 0] <= 0, even > odd, odd > even)
-    first = sheets()[inside @ (1 << np.arange(8)), joined @ (1 << np.arange(6))]
+    first = component_table()[inside @ (1 << np.arange(8)), joined @ (1 << np.arange(6))]
 
+    # A component is named by its lowest edge in the cell; number those, then copy the number to its other edges.
     row, edge = np.nonzero(first < 12)
     own = first[row, edge]
-    cell_sheets = np.full(first.shape, -1)
+    cell_components = np.full(first.shape, -1)
     leading = own == edge
-    cell_sheets[row[leading], edge[leading]] = np.arange(leading.sum())
-    cell_sheets[row, edge] = cell_sheets[row, own]
+    cell_components[row[leading], edge[leading]] = np.arange(leading.sum())
+    cell_components[row, edge] = cell_components[row, own]
 
-    base = crossing.cells[row] + EDGE_BASE[edge]
-    keys = crossing.grid.key(base) * 3 + EDGE_AXIS[edge]
+    # An edge is shared by up to four cells; its key is its lower end and its axis.
+    base = active.cells[row] + EDGE_BASE[edge]
+    keys = active.grid.key(base) * 3 + EDGE_AXIS[edge]
     _, at, number = np.unique(keys, return_index=True, return_inverse=True)
     cell_edges = np.full(first.shape, -1)
     cell_edges[row, edge] = number
-    ends = crossing.values[row[at, None], EDGE_ENDS[edge[at]]].astype(np.float64)
-    return Sheets(base[at], EDGE_AXIS[edge[at]], ends, cell_edges, cell_sheets, row[leading], ambiguous, joined)
+    ends = active.values[row[at, None], EDGE_ENDS[edge[at]]].astype(np.float64)
+    return Components(base[at], EDGE_AXIS[edge[at]], ends, cell_edges, cell_components, row[leading], ambiguous, joined)
 
 
-def find_points(crossing: Crossing, sheets: Sheets, hermite: Hermite, bound: float = np.inf) -> Contour:
-    """Two evaluations with gradients, one a crossed edge and one a sheet, and more of the few that are still off.
+def place_vertices(active: ActiveCells, components: Components, hermite: Hermite, bound: float = np.inf) -> Contour:
+    """Vertices of all edges and components.
 
-    Beyond the cube of half side `bound` none is moved again.
+    Takes one evaluation with gradient for each edge and each component, and more for the few that are still off the
+    surface. Vertices outside the cube of half side `bound` are not moved after the first evaluation.
     """
-    grid = crossing.grid
-    edge_points, edge_normals, offsets = _edge_points(grid.position, grid.cell, sheets, hermite, bound)
-    rows, names = np.nonzero(sheets.cell_edges >= 0)
-    member, of = sheets.cell_edges[rows, names], sheets.cell_sheets[rows, names]
-    count = len(sheets.sheet_cell)
-    middle = _sums(of, edge_points[member], count) / np.bincount(of, minlength=count)[:, None]
-    low = grid.position(crossing.cells[sheets.sheet_cell] + MARGIN)
-    high = grid.position(crossing.cells[sheets.sheet_cell] + (1.0 - MARGIN))
+    grid = active.grid
+    edge_points, edge_normals, offsets = _edge_vertices(grid.position, grid.cell, components, hermite, bound)
+    rows, edges = np.nonzero(components.cell_edges >= 0)
+    member, of = components.cell_edges[rows, edges], components.cell_components[rows, edges]
+    count = len(components.component_cell)
+    centre = _group_sums(of, edge_points[member], count) / np.bincount(of, minlength=count)[:, None]
+    low = grid.position(active.cells[components.component_cell] + MARGIN)
+    high = grid.position(active.cells[components.component_cell] + (1.0 - MARGIN))
+    # Relative to the centre, where the pull of the regularisation is towards zero and rounding is least.
     normals = edge_normals[member]
-    behind = offsets[member] - (normals * middle[of]).sum(axis=1)
-    points = middle + _meet(of, normals, behind, low - middle, high - middle)
-    # Planes of several sheets of a cell could meet beyond one another: there the middles must do.
-    several = np.bincount(sheets.sheet_cell)[sheets.sheet_cell] > 1
-    points[several] = middle[several]
+    behind = offsets[member] - (normals * centre[of]).sum(axis=1)
+    points = centre + _intersect_planes(of, normals, behind, low - centre, high - centre)
+    # Intersections of the planes of several components in one cell could lie beyond one another, so that the
+    # components would intersect. Their centres are safe.
+    several = np.bincount(components.component_cell)[components.component_cell] > 1
+    points[several] = centre[several]
     beyond = np.any((low < -bound) | (high > bound), axis=1)
-    points, gradients = _settle(points, middle, several, beyond, low, high, grid.cell, hermite)
+    start = _Start(points, centre, low, high, several, beyond)
+    points, gradients = _move_to_surface(start, grid.cell, hermite)
     return Contour(np.concatenate([points, edge_points]), np.concatenate([unit(gradients), edge_normals]))
 
 
-def _settle(
-    points: np.ndarray,
-    middle: np.ndarray,
-    several: np.ndarray,
-    beyond: np.ndarray,
-    low: np.ndarray,
-    high: np.ndarray,
-    cell: float,
-    hermite: Hermite,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Sheets' points moved onto the surface within their cells, and the gradients there.
+@dataclass(frozen=True)
+class _Start:
+    """Components' vertices before they are moved onto the surface.
 
-    One Newton step does for most. Where it was long, and where a cell has several sheets, more are taken, and the best
-    point counts: of what was met on the way from the planes' point and, if that does not arrive, from the middle.
+    Attributes:
+        points, centre: (s, 3): intersection of the tangent planes, and mean of the edges' vertices.
+        low, high: (s, 3): limits within the cell.
+        several: (s,), whether the cell has several components.
+        beyond: (s,), whether the cell lies outside the cube.
     """
-    values, gradients = hermite(points)
-    step = _short_step(values, gradients, cell)
-    moved = np.where((several & beyond)[:, None], points, np.clip(points + step, low, high))
-    doubtful = np.flatnonzero((several | (np.linalg.norm(step, axis=1) > _LONG * cell)) & ~beyond)
-    best, slopes, off = points[doubtful].copy(), gradients[doubtful].copy(), np.abs(values[doubtful])
-    for start in (moved[doubtful], middle[doubtful]):
-        rows = np.flatnonzero(off > _NEAR * cell)
-        at = start[rows]
-        for _ in range(_ROUNDS):
+
+    points: np.ndarray
+    centre: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    several: np.ndarray
+    beyond: np.ndarray
+
+
+def _move_to_surface(start: _Start, cell: float, hermite: Hermite) -> tuple[np.ndarray, np.ndarray]:
+    """Components' vertices moved onto the surface within their cells, and the gradients there.
+
+    One Newton step suffices for most. After a long step, and in cells with several components, more follow, from the
+    first result and, if they do not arrive, from the centre. The point with the smallest |value| of all counts.
+    """
+    low, high = start.low, start.high
+    values, gradients = hermite(start.points)
+    step = _limited_step(values, gradients, cell)
+    moved = np.where((start.several & start.beyond)[:, None], start.points, np.clip(start.points + step, low, high))
+    long = np.linalg.norm(step, axis=1) > _LONG_STEP * cell
+    doubtful = np.flatnonzero((start.several | long) & ~start.beyond)
+    best, slopes, off = start.points[doubtful].copy(), gradients[doubtful].copy(), np.abs(values[doubtful])
+    for first in (moved[doubtful], start.centre[doubtful]):
+        rows = np.flatnonzero(off > _ON_SURFACE * cell)
+        at = first[rows]
+        for _ in range(_NEWTON_ROUNDS):
             if not len(rows):
                 break
             values, local = hermite(at)
             better = np.abs(values) < off[rows]
             best[rows[better]], slopes[rows[better]] = at[better], local[better]
             off[rows[better]] = np.abs(values[better])
-            left = off[rows] > _NEAR * cell
-            at = np.clip(at + _short_step(values, local, cell), low[doubtful[rows]], high[doubtful[rows]])[left]
+            left = off[rows] > _ON_SURFACE * cell
+            at = np.clip(at + _limited_step(values, local, cell), low[doubtful[rows]], high[doubtful[rows]])[left]
             rows = rows[left]
     moved[doubtful], gradients[doubtful] = best, slopes
     return moved, gradients
 
 
-def _short_step(values: np.ndarray, gradients: np.ndarray, cell: float) -> np.ndarray:
+def _limited_step(values: np.ndarray, gradients: np.ndarray, cell: float) -> np.ndarray:
+    """Newton steps of at most half a cell: where the gradient nearly vanishes they would leave the neighbourhood."""
     step = newton_step(values, gradients)
     return step * np.minimum(1.0, 0.5 * cell / np.maximum(np.linalg.norm(step, axis=1), 1e-300))[:, None]
 
 
 def newton_step(values: np.ndarray, gradients: np.ndarray) -> np.ndarray:
-    """Steps (n, 3) along the gradient to where its tangent plane is zero."""
+    """Steps (n, 3) along the gradient to the zero of the linearised field: -f g / |g|²."""
     return -(values / np.maximum((gradients**2).sum(axis=1), 1e-12))[:, None] * gradients
 
 
-def _edge_points(
-    position: Callable[[np.ndarray], np.ndarray], cell: float, sheets: Sheets, hermite: Hermite, bound: float
+def _edge_vertices(
+    position: Callable[[np.ndarray], np.ndarray], cell: float, components: Components, hermite: Hermite, bound: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Points and normals (e, 3) where edges cross the surface, and the offsets (e,) of their tangent planes."""
-    axis, (first, last) = sheets.axis, sheets.ends.T
-    share = first / (first - last)
+    """Vertices and normals (e, 3) where edges cross the surface, and the offsets (e,) of their tangent planes.
+
+    Newton's method on each edge, safeguarded by bisection: the crossing stays bracketed between `low` and `high`.
+    """
+    axis, (first, last) = components.axis, components.ends.T
+    share = first / (first - last)  # the zero of the linear interpolant, as a fraction of the edge
     low, high = np.zeros(len(axis)), np.ones(len(axis))
     normals, offsets = np.zeros((len(axis), 3)), np.zeros(len(axis))
     rows = np.arange(len(axis))
-    for _ in range(1 + _ROUNDS):
-        guess = position(sheets.base[rows] + share[rows, None] * np.eye(3)[axis[rows]])
+    for _ in range(1 + _NEWTON_ROUNDS):
+        guess = position(components.base[rows] + share[rows, None] * np.eye(3)[axis[rows]])
         values, gradients = hermite(guess)
         length = np.linalg.norm(gradients, axis=1)
         normals[rows] = unit(gradients)
+        # Tangent plane n · x = offset of the linearised field's zero, which lies value / |gradient| behind the guess.
         offsets[rows] = (normals[rows] * guess).sum(axis=1) - values / np.where(length > 0, length, 1.0)
         slope = cell * gradients[np.arange(len(rows)), axis[rows]]
-        outward = sheets.outward[rows]
-        short = (values <= 0) == outward  # the crossing lies beyond the guess
+        outward = components.outward[rows]
+        short = (values <= 0) == outward  # the guess has the sign of the lower end: the crossing lies above it
         low[rows[short]], high[rows[~short]] = share[rows[short]], share[rows[~short]]
+        # Newton's step only where the slope has the sign of the crossing and the step stays in the bracket.
         rising = np.where(outward, slope > 0, slope < 0)
         better = share[rows] - np.where(rising, values / np.where(rising, slope, 1.0), 0.0)
         kept = rising & (better >= low[rows]) & (better <= high[rows])
         better = np.where(kept, better, 0.5 * (low[rows] + high[rows]))
         off = np.abs(better - share[rows])
         share[rows] = better
-        rows = rows[(off > _LONG) & (np.abs(guess) <= bound).all(axis=1)]
+        rows = rows[(off > _LONG_STEP) & (np.abs(guess) <= bound).all(axis=1)]
         if not len(rows):
             break
     share = np.clip(share, MARGIN, 1.0 - MARGIN)
-    return position(sheets.base + share[:, None] * np.eye(3)[axis]), normals, offsets
+    return position(components.base + share[:, None] * np.eye(3)[axis]), normals, offsets
 
 
-def _sums(of: np.ndarray, what: np.ndarray, count: int) -> np.ndarray:
-    """Sums (count, k) of rows (n, k) by where they belong (n,)."""
-    return np.stack([np.bincount(of, column, count) for column in what.T], -1)
+def _group_sums(of: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
+    """Sums (count, k) of rows (n, k) by their group (n,)."""
+    return np.stack([np.bincount(of, column, count) for column in rows.T], -1)
 
 
-def _meet(of: np.ndarray, normals: np.ndarray, offsets: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Points (s, 3) between low and high that are nearest to planes normal · x = offset, each belonging to a point.
+def _intersect_planes(
+    of: np.ndarray, normals: np.ndarray, offsets: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> np.ndarray:
+    """Points (s, 3) between low and high that minimise the squared distances to planes n · x = d, grouped by `of`.
 
-    Planes that do not determine a point leave it where it is nearest to zero.
+    This is the quadratic error function of dual contouring, by its normal equations A x = b with A = Σ n nᵀ and
+    b = Σ n d. Directions that the planes do not determine (along an edge, on a flat part) stay at zero.
     """
     count = len(low)
     products = normals[:, [0, 0, 0, 1, 1, 2]] * normals[:, [0, 1, 2, 1, 2, 2]]
-    matrix = _sums(of, products, count)[:, [0, 1, 2, 1, 3, 4, 2, 4, 5]].reshape(-1, 3, 3)
-    right = _sums(of, normals * offsets[:, None], count)
-    pull = _PULL * np.bincount(of, minlength=count)[:, None, None] * np.eye(3)
-    inverse = _inverse(matrix + pull)
-    # The pull is towards where the last round ended, so that it fades where the planes do determine the point.
+    matrix = _group_sums(of, products, count)[:, [0, 1, 2, 1, 3, 4, 2, 4, 5]].reshape(-1, 3, 3)
+    right = _group_sums(of, normals * offsets[:, None], count)
+    ridge = _RIDGE * np.bincount(of, minlength=count)[:, None, None] * np.eye(3)
+    inverse = _inverse(matrix + ridge)
+    # Iterated Tikhonov: each round pulls towards the result of the last one, so that the bias vanishes in directions
+    # that the planes determine: by (ridge / (λ + ridge))^rounds for an eigenvalue λ.
     found = np.zeros((count, 3))
-    for _ in range(_PULLS):
+    for _ in range(_RIDGE_ROUNDS):
         found += np.einsum("sij,sj->si", inverse, right - np.einsum("sij,sj->si", matrix, found))
     beyond = np.flatnonzero(((found < low) | (found > high)).any(axis=1))
-    found[beyond] = _within(
-        matrix[beyond] + 0.05 * pull[beyond], right[beyond], found[beyond], low[beyond], high[beyond]
+    found[beyond] = _bounded_least_squares(
+        matrix[beyond] + _BOUNDED_RIDGE * ridge[beyond], right[beyond], found[beyond], low[beyond], high[beyond]
     )
     return found
 
 
-def _within(matrix: np.ndarray, right: np.ndarray, start: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """The least squares within bounds, an axis at a time."""
+def _bounded_least_squares(
+    matrix: np.ndarray, right: np.ndarray, start: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> np.ndarray:
+    """Minima (s, 3) within bounds, by projected Gauss-Seidel: clipping the unbounded minimum would not give them."""
     found = np.clip(start, low, high)
     for _ in range(_SWEEPS):
         for axis in range(3):
@@ -236,6 +291,6 @@ def _within(matrix: np.ndarray, right: np.ndarray, start: np.ndarray, low: np.nd
 
 
 def _inverse(matrix: np.ndarray) -> np.ndarray:
-    """Inverses of symmetric positive matrices (s, 3, 3): many times faster than LAPACK one by one."""
+    """Inverses of symmetric positive definite matrices (s, 3, 3) by cofactors: much faster than LAPACK one by one."""
     rows = [np.cross(matrix[:, (k + 1) % 3], matrix[:, (k + 2) % 3]) for k in range(3)]
     return np.stack(rows, axis=1) / (matrix[:, 0] * rows[0]).sum(axis=1)[:, None, None]

@@ -1,18 +1,19 @@
-"""Where triangles of a mesh pass through one another."""
+"""Pairs of triangles of a mesh that intersect."""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy.spatial import KDTree
 
-_CHUNK = 1 << 12  # triangles whose neighbours are looked at together
-_FLAT = 1e-9  # of the volume that an edge and a triangle could span: by less they are in one plane
+_CHUNK = 1 << 12  # triangles queried together: a hundred neighbours each make 4e5 pairs, 60 MB of corners
+_PARALLEL = 1e-9  # sine, about, of the angle below which an edge is parallel to a triangle: rounding is 1e-16
+_INSIDE = 1e-9  # barycentric coordinates and edge fractions above this count as inside: touching is no intersection
 
 
-def intersecting(points: np.ndarray, triangles: np.ndarray, which: np.ndarray) -> np.ndarray:
-    """Pairs (p, 2) of triangles that an edge of either pierces, the first of each among `which`.
+def intersecting_pairs(points: np.ndarray, triangles: np.ndarray, which: np.ndarray) -> np.ndarray:
+    """Pairs (p, 2) of triangles in which an edge of either pierces the other, the first of each among `which`.
 
-    Edges that end in a corner of the other triangle do not count, nor do triangles in one plane.
+    Edges that end in a corner of the other triangle do not count, nor do coplanar triangles.
     """
     if not len(which):
         return np.zeros((0, 2), np.int64)
@@ -22,7 +23,8 @@ def intersecting(points: np.ndarray, triangles: np.ndarray, which: np.ndarray) -
     low, high = np.minimum(np.minimum(a, b), c), np.maximum(np.maximum(a, b), c)
     normals = np.cross(b - a, c - a)
     radius = np.sqrt(np.maximum.reduce([((corner - centre) ** 2) @ np.ones(3) for corner in (a, b, c)]))
-    # Long triangles are few: they are looked for apart, so that the reach of all others stays short.
+    # Candidates have centres closer than the sum of their radii. The tree can only search with the largest radius of
+    # its triangles, so that the few long ones get a tree of their own and do not widen the search among the others.
     long = 2.0 * np.median(radius)
     found = []
     for group in (np.flatnonzero(radius <= long), np.flatnonzero(radius > long)):
@@ -34,21 +36,22 @@ def intersecting(points: np.ndarray, triangles: np.ndarray, which: np.ndarray) -
             near = tree.query_ball_point(centre[part], radius[part] + reach, return_sorted=False)
             first = np.repeat(part, [len(each) for each in near])
             second = group[np.concatenate([np.asarray(each, np.int64) for each in near])]
+            # Bounding boxes first: they rule out most of the candidates at a fraction of the cost.
             for axis in range(3):
                 overlap = (low[first, axis] <= high[second, axis]) & (low[second, axis] <= high[first, axis])
                 first, second = first[overlap], second[overlap]
-            apart = first != second
-            pairs = np.column_stack([first, second])[apart]
+            distinct = first != second
+            pairs = np.column_stack([first, second])[distinct]
             hit = np.zeros(len(pairs), bool)
-            for turned in (pairs, pairs[:, ::-1]):
-                through = _straddles(corners, normals, turned)
-                hit[through] |= _pierces(corners, triangles, turned[through])
+            for ordered in (pairs, pairs[:, ::-1]):
+                through = _straddling(corners, normals, ordered)
+                hit[through] |= _pierces(corners, triangles, ordered[through])
             found.append(pairs[hit])
     return np.concatenate(found)
 
 
-def _straddles(corners: np.ndarray, normals: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Which pairs have corners of the first triangle on both sides of the second's plane, as numbers."""
+def _straddling(corners: np.ndarray, normals: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Rows of pairs whose first triangle has corners on both sides of the plane of the second."""
     first, second = pairs.T
     a, normal = corners[second, 0], normals[second]
     side = [((corners[first, k] - a) * normal).sum(axis=1) for k in range(3)]
@@ -56,24 +59,32 @@ def _straddles(corners: np.ndarray, normals: np.ndarray, pairs: np.ndarray) -> n
 
 
 def _pierces(corners: np.ndarray, triangles: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Whether an edge of the first triangle of each pair goes through the second (Moeller and Trumbore, 1997)."""
+    """Whether an edge of the first triangle of each pair goes through the second (Möller and Trumbore, 1997).
+
+    The intersection of the edge s + t d with the plane of a triangle (a, a + e1, a + e2) solves
+
+        s - a = u e1 + v e2 - t d,
+
+    by Cramer's rule with the determinant e1 · (d x e2). It lies inside both if u, v, 1 - u - v, t, 1 - t are positive.
+    """
     first, second = pairs.T
     a = corners[second, 0]
-    one, other = corners[second, 1] - a, corners[second, 2] - a
+    e1, e2 = corners[second, 1] - a, corners[second, 2] - a
     hit = np.zeros(len(pairs), bool)
     for edge in range(3):
-        names = triangles[first][:, [edge, (edge + 1) % 3]]
-        apart = np.logical_and.reduce([names[:, k] != triangles[second, m] for k in range(2) for m in range(3)])
+        ends = triangles[first][:, [edge, (edge + 1) % 3]]
+        disjoint = np.logical_and.reduce([ends[:, k] != triangles[second, m] for k in range(2) for m in range(3)])
         start = corners[first, edge]
         along = corners[first, (edge + 1) % 3] - start
-        across = np.cross(along, other)
-        volume = (one * across).sum(axis=1)
-        whole = np.linalg.norm(along, axis=1) * np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
-        scale = 1.0 / np.where(np.abs(volume) > _FLAT * whole, volume, np.inf)
+        across = np.cross(along, e2)
+        determinant = (e1 * across).sum(axis=1)
+        # Relative to the volume that vectors of these lengths could span: the test is independent of the mesh's scale.
+        volume = np.linalg.norm(along, axis=1) * np.linalg.norm(e1, axis=1) * np.linalg.norm(e2, axis=1)
+        scale = 1.0 / np.where(np.abs(determinant) > _PARALLEL * volume, determinant, np.inf)
         u = ((start - a) * across).sum(axis=1) * scale
-        turned = np.cross(start - a, one)
+        turned = np.cross(start - a, e1)
         v = (along * turned).sum(axis=1) * scale
-        share = (other * turned).sum(axis=1) * scale
-        least = np.minimum.reduce([u, v, 1.0 - u - v, share, 1.0 - share])
-        hit |= apart & (scale != 0.0) & (least > 1e-9)
+        t = (e2 * turned).sum(axis=1) * scale
+        least = np.minimum.reduce([u, v, 1.0 - u - v, t, 1.0 - t])
+        hit |= disjoint & (scale != 0.0) & (least > _INSIDE)
     return hit

@@ -11,11 +11,11 @@ Method = Literal["sparse", "dense"]
 Vertices = Literal["exact", "linear"]
 
 TOLERANCE = 1 / 400
-"""Default tolerance of exact vertices, as a fraction of a cell. Measured: docs/meshing.md, "Fewer evaluations"."""
+"""Default tolerance of exact vertices, as a fraction of a cell. Measured: docs/measurements/meshing.md, "Tolerance"."""
 
 SHAPE_TOLERANCE = 1 / 64
 """The same for a shape of a space: half the triangles and half the time of 1/400, and still closer to the level set
-than linear vertices at twice the resolution (docs/meshing.md). The decoder's own error is larger."""
+than linear vertices at twice the resolution (same table). The decoder's own error is larger."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,13 @@
-"""From a field to a mesh: its zero level set, evaluated coarse to fine."""
+"""The zero level set of a field as a triangle mesh.
+
+The steps, and the modules that take them:
+
+    search, active_cells     cells of the grid through which the surface passes (boundary.close adds a layer)
+    "linear":  marching      marching cubes
+    "exact":   contour       vertices on edges and in cells
+               triangulate   triangles between them
+               refine        more triangles where edges are off the surface
+"""
 
 from __future__ import annotations
 
@@ -6,22 +15,21 @@ import numpy as np
 import trimesh
 
 from deepsdf.errors import NoSurfaceError
-from deepsdf.geometry.fields import Field
-from deepsdf.geometry.isosurface.boundary import close, flatten, press, walled
-from deepsdf.geometry.isosurface.contour import find_points, find_sheets
-from deepsdf.geometry.isosurface.hermite import values_and_gradients
+from deepsdf.geometry.fields import Field, values_and_gradients
+from deepsdf.geometry.isosurface.active_cells import ActiveCells, Grid, find_dense
+from deepsdf.geometry.isosurface.boundary import clipped_to_cube, close, collapse_layer, snap_to_cube
+from deepsdf.geometry.isosurface.contour import find_components, place_vertices
 from deepsdf.geometry.isosurface.options import TOLERANCE, Meshing
 from deepsdf.geometry.isosurface.refine import subdivide
-from deepsdf.geometry.isosurface.search import Crossing, Grid, crossing_dense, crossing_sparse
+from deepsdf.geometry.isosurface.search import find_sparse
 from deepsdf.geometry.isosurface.triangulate import triangulate
 
-FLAT = 1 / 400
-"""Of a cell: points of edges are left out where the points around them lie in one plane to within this."""
+_GRADIENT_STEP = 5e-3
+"""Step, in cells, of the central differences h for fields without gradients. Their error h² f''' / 6 is below 1e-5 for
+features of the size of a cell, where f''' is about 1 / cell²."""
 
-GRADIENT_STEP = 5e-3
-"""Of a cell: over which differences are taken for the gradient of a field that does not know its own."""
-
-_LEAST_STEP = 3e-5  # of the bound: below, float32 leaves too little of a difference
+_LEAST_GRADIENT_STEP = 3e-5
+"""The same as a fraction of the bound, at least: float32 rounds coordinates near it by 6e-8, a 500th of this step."""
 
 
 def polygonize(field: Field, meshing: Meshing | int = Meshing()) -> trimesh.Trimesh:
@@ -42,42 +50,43 @@ def polygonize(field: Field, meshing: Meshing | int = Meshing()) -> trimesh.Trim
     meshing = Meshing.of(meshing)
     grid = Grid(meshing.resolution, meshing.bound)
     if meshing.method == "dense":
-        crossing = crossing_dense(field, grid)
+        active = find_dense(field, grid)
     else:
-        crossing = crossing_sparse(field, grid, lipschitz=meshing.lipschitz)
+        active = find_sparse(field, grid, lipschitz=meshing.lipschitz)
     if meshing.closed:
-        crossing = close(crossing)
-    if not len(crossing.cells):
-        side = "outside" if crossing.high > 0 else "inside"
+        active = close(active)
+    if not len(active.cells):
+        side = "outside" if active.high > 0 else "inside"
         raise NoSurfaceError(
             f"the field has no surface in the cube of half side {meshing.bound:g}: its values lie between "
-            f"{crossing.low:.4g} and {crossing.high:.4g}, so everything is {side}"
+            f"{active.low:.4g} and {active.high:.4g}, so everything is {side}"
         )
-    return _linear(crossing, meshing.bound) if meshing.vertices == "linear" else _exact(field, crossing, meshing)
+    return _linear(active, meshing.bound) if meshing.vertices == "linear" else _exact(field, active, meshing)
 
 
-def _linear(crossing: Crossing, bound: float) -> trimesh.Trimesh:
+def _linear(active: ActiveCells, bound: float) -> trimesh.Trimesh:
     from deepsdf.geometry.isosurface.marching import marching_cubes
 
-    points, triangles = press(*marching_cubes(crossing), bound)
+    points, triangles = snap_to_cube(*marching_cubes(active), bound)
     mesh = trimesh.Trimesh(points, triangles, process=False)
     mesh.remove_unreferenced_vertices()
     return mesh
 
 
-def _exact(field: Field, crossing: Crossing, meshing: Meshing) -> trimesh.Trimesh:
-    cell, bound, closed = crossing.grid.cell, meshing.bound, meshing.closed
+def _exact(field: Field, active: ActiveCells, meshing: Meshing) -> trimesh.Trimesh:
+    cell, bound, closed = active.grid.cell, meshing.bound, meshing.closed
     tolerance = TOLERANCE if meshing.tolerance is None else meshing.tolerance
-    step = max(GRADIENT_STEP * cell, _LEAST_STEP * bound)
+    step = max(_GRADIENT_STEP * cell, _LEAST_GRADIENT_STEP * bound)
 
     def hermite(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return values_and_gradients(field, points, step)
 
-    sheets = find_sheets(crossing)
-    asked, within = (walled(hermite, bound), bound) if closed else (hermite, np.inf)
-    contour = find_points(crossing, sheets, asked, within)
-    triangles = triangulate(crossing, sheets, contour, FLAT * cell)
+    components = find_components(active)
+    clipped, limit = (clipped_to_cube(hermite, bound), bound) if closed else (hermite, np.inf)
+    contour = place_vertices(active, components, clipped, limit)
+    # Vertices are left out of flat parts to the default tolerance, whatever the tolerance of the edges.
+    triangles = triangulate(active, components, contour, TOLERANCE * cell)
     if closed:
-        contour, triangles = flatten(crossing, sheets, contour, triangles, bound)
+        contour, triangles = collapse_layer(active, components, contour, triangles, bound)
     contour, triangles = subdivide(contour, triangles, hermite, tolerance * cell, bound)
     return trimesh.Trimesh(contour.points, triangles, vertex_normals=contour.normals, process=False)
