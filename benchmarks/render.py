@@ -28,7 +28,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from deepsdf.geometry.meshes import load_mesh
-from deepsdf.rendering.render import render_mesh
+from deepsdf.rendering.render import PictureOptions, render_mesh
 
 SIZE = 512
 FIRST = """
@@ -80,9 +80,12 @@ def main() -> None:
     print(f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}\n")
     print("| mesh | faces | deepsdf, s | plot_trisurf, s | ratio |\n|---|---|---|---|---|")
     for name, mesh in meshes.items():
-        render_mesh(mesh, size=SIZE)
+        render_mesh(mesh, PictureOptions(size=SIZE))
         rounds = [
-            (seconds(lambda mesh=mesh: render_mesh(mesh, size=SIZE)), seconds(lambda mesh=mesh: by_matplotlib(mesh)))
+            (
+                seconds(lambda mesh=mesh: render_mesh(mesh, PictureOptions(size=SIZE))),
+                seconds(lambda mesh=mesh: by_matplotlib(mesh)),
+            )
             for _ in range(given.repeat)
         ]
         ours, theirs = np.min(rounds, axis=0)

@@ -9,7 +9,7 @@ import argparse
 
 import deepsdf
 from deepsdf.figures.pictures import unit_picture
-from deepsdf.rendering.render import grid_image, render_points, save_image
+from deepsdf.rendering.render import PictureOptions, grid_image, render_points, save_image
 from deepsdf.splits import read_split
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -28,6 +28,6 @@ fit = space.fit(samples)
 print(f"{name}: loss {fit.losses[0]:.5f} after {fit.steps[0]} steps, {fit.reasons[0]}")
 
 mesh = space.shape(fit.codes[0]).mesh(args.resolution)
-inside = render_points(samples.neg[:, :3], size=320, bound=1.0)
+inside = render_points(samples.neg[:, :3], PictureOptions(size=320, bound=1.0))
 pictures = [[inside, unit_picture(mesh)]]
 save_image(args.out, grid_image(pictures, column_labels=["samples inside", "reconstruction"]))

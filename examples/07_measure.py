@@ -9,7 +9,7 @@ import argparse
 
 import deepsdf
 from deepsdf.library.sources import find_mesh
-from deepsdf.rendering.render import error_picture, save_image
+from deepsdf.rendering.render import PictureOptions, error_picture, save_image
 from deepsdf.splits import read_split
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -30,4 +30,6 @@ found = space.shape(space.fit(data.load_samples(name)).codes[0]).mesh(args.resol
 metrics = deepsdf.compare(truth, found)
 for metric in ("chamfer", "earth_mover_distance", "mesh_accuracy", "cosine_to_surface", "volumetric_iou"):
     print(f"{metric:22} {getattr(metrics, metric):.5f}")
-save_image(args.out, error_picture(found, truth.distance, size=360, title="distance to the truth", bound=1.0))
+save_image(
+    args.out, error_picture(found, truth.distance, PictureOptions(size=360, bound=1.0), title="distance to the truth")
+)

@@ -8,7 +8,7 @@ import argparse
 import numpy as np
 
 import deepsdf
-from deepsdf.rendering.render import grid_image, render_mesh, save_image, slice_image
+from deepsdf.rendering.render import PictureOptions, grid_image, render_mesh, save_image, slice_image
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--out", default="08_any_field.png")
@@ -27,5 +27,7 @@ def field(points: np.ndarray) -> np.ndarray:
 
 mesh = deepsdf.polygonize(field, args.resolution)
 print(f"{len(mesh.faces)} faces, closed: {mesh.is_watertight}, area {mesh.area:.2f}")
-pictures = [[render_mesh(mesh, size=320, cut=("z", 0.1)), slice_image(field, axis="z", offset=0.1, size=320)]]
+pictures = [
+    [render_mesh(mesh, PictureOptions(size=320), cut=("z", 0.1)), slice_image(field, axis="z", offset=0.1, size=320)]
+]
 save_image(args.out, grid_image(pictures, column_labels=["mesh", "field on z = 0.1"]))

@@ -18,6 +18,7 @@ import pytest
 from helpers import EXTENTS, World, chdir, few_samples, reconstructed_once, run
 
 from deepsdf.figures.report import Report, report
+from deepsdf.figures.report.options import ReportOptions
 from deepsdf.figures.report.packing import Packed
 from deepsdf.splits import ShapeName, write_split
 from deepsdf.workspace import DataSource, Experiment
@@ -64,9 +65,9 @@ def evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     return world
 
 
-def made(**options: Any) -> tuple[Report, str]:
+def made(options: ReportOptions = ReportOptions(), **settings: Any) -> tuple[Report, str]:
     """A report of the current folder's world, and its HTML."""
-    done = report(Experiment.open("exp"), DataSource.open("data"), **options)
+    done = report(Experiment.open("exp"), DataSource.open("data"), options=options, **settings)
     return done, done.path.read_text(encoding="utf-8")
 
 

@@ -58,7 +58,7 @@ def test_the_format_follows_the_suffix(world: World) -> None:
     run("plot", "-e", "exp", "-o", "out/loss.svg")
     assert "<svg" in (world.root / "out/loss.svg").read_text()
     result = run("plot", "-e", "exp", "-o", "out/loss.docx", status=2)
-    assert "error: out/loss.docx cannot be written: " in result.stderr
+    assert "error: out/loss.docx: unknown picture format; expected .png, or one of " in result.stderr
     assert [path.name for path in (world.root / "out").iterdir()] == ["loss.svg"]
 
 
@@ -74,7 +74,7 @@ def test_no_log_and_a_broken_one(world: World) -> None:
     path.unlink()
     with pytest.raises(InputError, match=r"there is no a? ?training log at .*Logs\.pth; `deepsdf train` makes it"):
         plot_logs(world.experiment)
-    with pytest.raises(InputError, match=r"there is no plot 'gradient'; it may be loss, learning_rate, time"):
+    with pytest.raises(InputError, match=r"^unknown plot 'gradient'; expected one of loss, learning_rate, time"):
         plot_logs(world.experiment, "gradient")
 
 
@@ -105,6 +105,6 @@ def test_samples_of_one_side_alone(tmp_path: Path) -> None:
         samples_picture(tmp_path / f"{name}.npz", tmp_path / f"{name}.png", size=64)
         assert (tmp_path / f"{name}.png").is_file()
     SDFSamples(rows[:0], rows[:0]).save(tmp_path / "none.npz")
-    with pytest.raises(InputError, match=r"none\.npz holds no samples to draw"):
+    with pytest.raises(InputError, match=r"none\.npz has no samples to draw$"):
         samples_picture(tmp_path / "none.npz", tmp_path / "none.png")
     assert not (tmp_path / "none.png").exists()

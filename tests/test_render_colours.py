@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepsdf.errors import InputError
-from deepsdf.rendering.camera import CLAY, INK
+from deepsdf.rendering.camera import CLAY, INK, PictureOptions
 from deepsdf.rendering.colours import UNKNOWN, nice_maximum, sdf_colours, ticks
 from deepsdf.rendering.render import error_colours, error_picture, legend, parse_colour
 
@@ -47,7 +47,9 @@ def test_the_unit_of_length_does_not_matter():
 
 @pytest.mark.parametrize("maximum", [0.0, -1.0, np.inf, np.nan])
 def test_a_maximum_that_cannot_be(maximum: float):
-    with pytest.raises(InputError, match=f"must be positive and finite, not {maximum}"):
+    with pytest.raises(
+        InputError, match=f"^the end of the error scale is {maximum}; expected a positive finite length$"
+    ):
         error_colours(np.ones(3), maximum)
 
 
@@ -114,7 +116,10 @@ def test_a_legend_says_that_there_is_more_and_can_be_transparent():
     assert tuple(dark[-1, -1]) == INK
     assert dark.max() > 200  # its letters
     for wrong in ({"maximum": 0.0}, {"maximum": np.nan}, {"maximum": 1.0, "height": 0}):
-        with pytest.raises(InputError, match="cannot be drawn"):
+        with pytest.raises(
+            InputError,
+            match=r"^cannot draw a legend from 0\.0 to .* pixels high; expected minimum < maximum and height > 0$",
+        ):
             legend(**wrong)
 
 
@@ -139,8 +144,8 @@ def from_shifted_ball(points: np.ndarray) -> np.ndarray:
 
 def test_errors_of_points_and_of_vertices_agree_on_a_fine_mesh():
     ball = trimesh.creation.icosphere(6)
-    by_point = error_picture(ball, from_shifted_ball, size=128, maximum=0.25).astype(int)
-    by_vertex = error_picture(ball, from_shifted_ball(ball.vertices), size=128, maximum=0.25)
+    by_point = error_picture(ball, from_shifted_ball, PictureOptions(size=128), maximum=0.25).astype(int)
+    by_vertex = error_picture(ball, from_shifted_ball(ball.vertices), PictureOptions(size=128), maximum=0.25)
     assert np.abs(by_point - by_vertex).max() <= 3
     assert len(np.unique(by_vertex.reshape(-1, 3), axis=0)) > 500
 
@@ -148,9 +153,10 @@ def test_errors_of_points_and_of_vertices_agree_on_a_fine_mesh():
 def test_errors_within_a_face_are_seen():
     """The middle of a box's face is nearer to its centre than any vertex."""
     box = trimesh.creation.box((1, 1, 1))
-    view = {"size": 65, "azimuth": 0, "elevation": 0, "ground": False, "legend": False, "maximum": 0.9}
-    picture = error_picture(box, lambda points: np.linalg.norm(points, axis=1), **view).astype(int).sum(axis=2)
-    flat = error_picture(box, np.linalg.norm(box.vertices, axis=1), **view).astype(int).sum(axis=2)
+    view = PictureOptions(size=65, azimuth=0, elevation=0, ground=False)
+    scale = {"legend": False, "maximum": 0.9}
+    picture = error_picture(box, lambda points: np.linalg.norm(points, axis=1), view, **scale).astype(int).sum(axis=2)
+    flat = error_picture(box, np.linalg.norm(box.vertices, axis=1), view, **scale).astype(int).sum(axis=2)
     assert picture[32, 32] > picture[18, 18] + 60
     assert abs(flat[32, 32] - flat[18, 18]) < 30
 
@@ -158,13 +164,13 @@ def test_errors_within_a_face_are_seen():
 def test_the_errors_scale_is_chosen_by_the_errors_and_drawn_beside():
     ball = trimesh.creation.icosphere(3)
     distances = from_shifted_ball(ball.vertices)
-    chosen = error_picture(ball, distances, size=96)
+    chosen = error_picture(ball, distances, PictureOptions(size=96))
     top = nice_maximum(distances)
     over = bool(distances.max() > top)
-    assert np.array_equal(chosen, error_picture(ball, distances, size=96, maximum=top))
-    assert np.array_equal(chosen[:, :96], error_picture(ball, distances, size=96, legend=False))
+    assert np.array_equal(chosen, error_picture(ball, distances, PictureOptions(size=96), maximum=top))
+    assert np.array_equal(chosen[:, :96], error_picture(ball, distances, PictureOptions(size=96), legend=False))
     assert np.array_equal(chosen[:, 96:], legend(top, height=96, over=over))
-    with pytest.raises(InputError, match=r"distances \(3,\) do not match: give \(642,\), one a vertex"):
+    with pytest.raises(InputError, match=r"^distances have shape \(3,\); expected \(642,\), one per vertex$"):
         error_picture(ball, np.zeros(3))
-    with pytest.raises(InputError, match="must be positive and finite, not 0"):
+    with pytest.raises(InputError, match=r"^the end of the error scale is 0; expected a positive finite length$"):
         error_picture(ball, distances, maximum=0)

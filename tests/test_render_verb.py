@@ -17,6 +17,7 @@ from deepsdf.geometry.meshes import Normalization, load_mesh
 from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
 from deepsdf.geometry.sdf.sampling import SDFSamples
 from deepsdf.inference.space import ShapeSpace
+from deepsdf.rendering.camera import PictureOptions
 from deepsdf.rendering.render import error_picture, render_mesh, render_points
 
 pytest_plugins = ("helpers",)
@@ -61,16 +62,16 @@ def test_a_mesh_looks_as_from_the_library(place: Path) -> None:
     assert [path.name for path in (place / "new").iterdir()] == ["cube.png"]
     shown = pixels(place / "new" / "cube.png")
     assert shown.shape == (SIZE, SIZE, 3)
-    assert np.array_equal(shown, render_mesh(load_mesh(Path(CUBE)), size=SIZE, device="cpu"))
+    assert np.array_equal(shown, render_mesh(load_mesh(Path(CUBE)), PictureOptions(size=SIZE), device="cpu"))
 
 
 def test_the_view_is_as_told(place: Path) -> None:
     view = ("--azimuth", -20, "--elevation", 5, "--up", "z", "--color", "teal", "--no-ground", "--bound", 60)
     run("render", TALL, "-o", place / "a.png", *view, "--background", "10,20,30", *SMALL)
-    expected = render_mesh(
-        load_mesh(Path(TALL)), size=SIZE, azimuth=-20, elevation=5, up="z", color=(0, 128, 128), ground=False, bound=60,
-        background=(10, 20, 30), device="cpu",
-    )  # fmt: skip
+    options = PictureOptions(
+        SIZE, azimuth=-20, elevation=5, up="z", color=(0, 128, 128), bound=60, ground=False, background=(10, 20, 30)
+    )
+    expected = render_mesh(load_mesh(Path(TALL)), options, device="cpu")
     assert np.array_equal(pixels(place / "a.png"), expected)
     assert tuple(expected[0, 0]) == (10, 20, 30)
     run("render", TALL, "-o", place / "b.png", "--background", "transparent", *SMALL)
@@ -85,11 +86,11 @@ def test_points_and_samples_and_several_side_by_side(place: Path) -> None:
     trimesh.PointCloud(points).export(place / "points.ply")
     run("render", place / "points.ply", "-o", place / "points.png", *SMALL)
     written = trimesh.load(place / "points.ply").vertices  # pyright: ignore[reportAttributeAccessIssue]
-    assert np.array_equal(pixels(place / "points.png"), render_points(written, size=SIZE))
+    assert np.array_equal(pixels(place / "points.png"), render_points(written, PictureOptions(size=SIZE)))
     samples = "data/SdfSamples/toys/egg/round.npz"
     run("render", samples, "-o", place / "samples.png", *SMALL)
     inside = SDFSamples.load(samples).neg[:, :3]
-    assert np.array_equal(pixels(place / "samples.png"), render_points(inside, size=SIZE, bound=1.0))
+    assert np.array_equal(pixels(place / "samples.png"), render_points(inside, PictureOptions(size=SIZE, bound=1.0)))
     run("render", CUBE, place / "points.ply", samples, TALL, CUBE, ROUND, "-o", place / "all.png", *SMALL)
     shown = pixels(place / "all.png")
     assert shown.shape[1] > 5 * SIZE  # five, then one below
@@ -103,7 +104,9 @@ def test_shapes_by_name_by_code_and_by_file(place: Path) -> None:
     space = ShapeSpace.load(Experiment.open(Path("exp")), device="cpu")
     run(*SHAPES, "cube", "-o", place / "name.png")
     mesh = space.shape(space.codes[[path.stem for path in trained()].index("cube")]).mesh(24)
-    assert np.array_equal(pixels(place / "name.png"), render_mesh(mesh, size=SIZE, bound=1.0, device="cpu"))
+    assert np.array_equal(
+        pixels(place / "name.png"), render_mesh(mesh, PictureOptions(size=SIZE, bound=1.0), device="cpu")
+    )
     for name in ("box/cube", "toys/box/cube"):
         run(*SHAPES, name, "-o", place / "again.png")
         assert np.array_equal(pixels(place / "again.png"), pixels(place / "name.png"))
@@ -114,7 +117,9 @@ def test_shapes_by_name_by_code_and_by_file(place: Path) -> None:
     run(*SHAPES, CUBE, "-o", place / "file.png")
     given = load_mesh(Path(CUBE))
     unit = Normalization.fit(given).apply_mesh(given)
-    assert np.array_equal(pixels(place / "file.png"), render_mesh(unit, size=SIZE, bound=1.0, device="cpu"))
+    assert np.array_equal(
+        pixels(place / "file.png"), render_mesh(unit, PictureOptions(size=SIZE, bound=1.0), device="cpu")
+    )
 
 
 def trained() -> list[Path]:
@@ -150,18 +155,18 @@ def test_a_slice_s_line_is_on_the_mesh_too(place: Path) -> None:
     run("render", ROUND, "-o", place / "slice.png", "--slice", "y=0.2", *SMALL)
     mesh = load_mesh(Path(ROUND))
     unit = Normalization.fit(mesh).apply_mesh(mesh)
-    expected = render_mesh(unit, size=SIZE, bound=1.0, cut=("y", 0.2), device="cpu")
+    expected = render_mesh(unit, PictureOptions(size=SIZE, bound=1.0), cut=("y", 0.2), device="cpu")
     assert np.array_equal(pixels(place / "slice.png")[-8 - SIZE : -8, 8 : 8 + SIZE], expected)
 
 
 def test_errors_of_a_mesh_look_as_from_the_library(place: Path) -> None:
     mesh, truth = load_mesh(Path(TALL)), load_mesh(Path(CUBE))
     distance = MeshSDF(truth, device="cpu").distance
-    common = {"size": SIZE, "title": "distance (file's unit)", "device": "cpu"}
+    small, common = PictureOptions(size=SIZE), {"title": "distance (file's unit)", "device": "cpu"}
     run("render", TALL, "-o", place / "error.png", "--error", CUBE, *SMALL)
-    assert np.array_equal(pixels(place / "error.png"), error_picture(mesh, distance, **common))
+    assert np.array_equal(pixels(place / "error.png"), error_picture(mesh, distance, small, **common))
     run("render", TALL, "-o", place / "error.png", "--error", CUBE, "--error-max", 2.5, *SMALL)
-    assert np.array_equal(pixels(place / "error.png"), error_picture(mesh, distance, maximum=2.5, **common))
+    assert np.array_equal(pixels(place / "error.png"), error_picture(mesh, distance, small, maximum=2.5, **common))
 
 
 def test_errors_of_a_shape_are_in_the_unit_frame(place: Path) -> None:
@@ -186,7 +191,7 @@ def test_a_turntable_turns_once(place: Path) -> None:
     frames, durations = film(place / "cube.gif")
     assert durations == [100] * 3
     for k, frame in enumerate(frames):
-        still = render_mesh(load_mesh(Path(CUBE)), size=SIZE, azimuth=35 + 120 * k, device="cpu")
+        still = render_mesh(load_mesh(Path(CUBE)), PictureOptions(size=SIZE, azimuth=35 + 120 * k), device="cpu")
         assert np.abs(frame.astype(int) - still).mean() < 1
     assert not np.array_equal(frames[0], frames[1])
 
@@ -246,7 +251,10 @@ WRONG = [
         (CUBE, "-o", "a.gif", "--turntable", 4, "--background", "transparent"),
         "a.gif: a film cannot be transparent; give a background colour, or end the name in .png",
     ),
-    ((CUBE, "-o", "a.png", "--color", "tael"), "'tael' is not a colour; say 164,190,216 (0 to 255), #a4bed8 or a name"),
+    (
+        (CUBE, "-o", "a.png", "--color", "tael"),
+        "'tael' is not a colour; expected R,G,B (0 to 255), #a4bed8 or a CSS name",
+    ),
     ((CUBE, "-o", "a.png", "--background", "1,2"), "'1,2' is not a colour"),
     ((CUBE, "-o", "a.png", "--error-max", 1), "must be a positive length, and needs a truth"),
     ((CUBE, "-o", "a.png", "--error", TALL, "--error-max", -1), "the greatest error to colour, -1.0, must be a"),
@@ -254,17 +262,20 @@ WRONG = [
     ((CUBE, "-o", "a.png", "--slice", "w"), "'w' is no plane; say x, y or z, or z=0.1"),
     ((CUBE, "-o", "a.png", "--slice", "z=nan"), "'z=nan' is no plane"),
     ((CUBE, "-o", "a.png", "--slice", "z=a"), "'z=a' is no plane"),
-    ((CUBE, "-o", "a.png", "--bound", 0), "bound=0.0 cannot frame a picture; give a positive length"),
-    ((CUBE, "-o", "a.png", "--azimuth", "nan"), "azimuth=nan and elevation=20.0 must be finite angles"),
+    ((CUBE, "-o", "a.png", "--bound", 0), "bound is 0.0; it must be greater than 0"),
+    ((CUBE, "-o", "a.png", "--azimuth", "nan"), "azimuth is nan; expected a finite number"),
     ((CUBE, "-o", "a.png", "--size", 5000), "5000 is not in the range 16<=x<=4096"),
     ((CUBE,), "Missing option '--out'"),
     (("-o", "a.png"), "Missing argument 'WHAT...'"),
     (("absent.obj", "-o", "a.png"), "absent.obj"),
-    (("cube", "-o", "a.png"), "cube: cannot be drawn; give a file (.obj, .ply,"),
-    (("train.json", "-o", "a.png"), "train.json: cannot be drawn; give a file (.obj, .ply,"),
+    (("cube", "-o", "a.png"), "cannot draw cube; expected a file (.obj, .ply,"),
+    (("train.json", "-o", "a.png"), "cannot draw train.json; expected a file (.obj, .ply,"),
     (("broken.obj", "-o", "a.png"), "broken.obj"),
     (("broken.npz", "-o", "a.png"), "broken.npz"),
-    (("points.ply", "-o", "a.png", "--slice", "z"), "points is a point cloud, which has no inside to slice"),
+    (
+        ("points.ply", "-o", "a.png", "--slice", "z"),
+        "cannot slice the point cloud points; expected a mesh or SDF samples",
+    ),
     (("points.ply", "-o", "a.png", "--error", CUBE), "points is a set of points without faces; error colours are for"),
     (("-e", "exp", "cub", "-o", "a.png"), "no shape 'cub' has a code in exp (checkpoint 200); known are "),
     (("-e", "exp", "cube", "-c", 77, "-o", "a.png"), "77"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import trimesh
 from PIL import Image
 
 from deepsdf.errors import InputError, MeshError
-from deepsdf.rendering.camera import FIELD_OF_VIEW, MARGIN, Axis, Camera
+from deepsdf.rendering.camera import FIELD_OF_VIEW, MARGIN, Axis, Camera, PictureOptions
 from deepsdf.rendering.render import grid_image, render_mesh, render_points, save_image, slice_image
 
 WHITE = np.array([255, 255, 255])
@@ -44,7 +45,7 @@ def cup() -> trimesh.Trimesh:
 def test_a_sphere_is_a_disc_of_the_camera_s_radius(radius: float, bound: float | None):
     size = 200
     sphere = trimesh.creation.icosphere(5, radius)
-    picture = render_mesh(sphere, size=size, azimuth=50, elevation=30, bound=bound, ground=False)
+    picture = render_mesh(sphere, PictureOptions(size=size, azimuth=50, elevation=30, bound=bound, ground=False))
     expected = disc_radius(radius, bound or radius, size)
     rows, columns = np.indices((size, size)) + 0.5 - size / 2
     distance = np.hypot(rows, columns)
@@ -55,7 +56,7 @@ def test_a_sphere_is_a_disc_of_the_camera_s_radius(radius: float, bound: float |
 
 def test_balls_of_points_are_discs_of_the_camera_s_radius():
     size = 200
-    picture = render_points(np.zeros((1, 3)), radius=0.6, bound=1.0, size=size, ground=False)
+    picture = render_points(np.zeros((1, 3)), PictureOptions(bound=1.0, size=size, ground=False), radius=0.6)
     rows, columns = np.indices((size, size)) + 0.5 - size / 2
     distance = np.hypot(rows, columns)
     mask = covered(picture)
@@ -80,8 +81,8 @@ def test_balls_of_points_are_discs_of_the_camera_s_radius():
 def test_camera_conventions_of_meshes_and_points(up, azimuth, elevation, place, side):
     view = {"size": 64, "up": up, "azimuth": azimuth, "elevation": elevation, "bound": 1.0}
     mesh = trimesh.creation.icosphere(2, 0.1).apply_translation(place)
-    of_mesh = middle(covered(render_mesh(mesh, ground=False, **view)))
-    of_point = middle(covered(render_points(np.array([place]), radius=0.1, ground=False, **view)))
+    of_mesh = middle(covered(render_mesh(mesh, PictureOptions(ground=False, **view))))
+    of_point = middle(covered(render_points(np.array([place]), PictureOptions(ground=False, **view), radius=0.1)))
     expected = np.array(side) * 0.5 / MARGIN * 32
     assert of_mesh == pytest.approx(expected, abs=1.0)
     assert of_point == pytest.approx(expected, abs=1.0)
@@ -90,10 +91,10 @@ def test_camera_conventions_of_meshes_and_points(up, azimuth, elevation, place, 
 def test_near_points_hide_far_ones():
     points = np.array([[0, 0, -0.5], [0, 0, 0.5]])
     colours = np.array([[255, 0, 0], [0, 0, 255]], np.uint8)
-    view = {"colors": colours, "radius": 0.2, "bound": 1.0, "size": 65, "elevation": 0}
+    view = PictureOptions(bound=1.0, size=65, elevation=0)
     front, back = (
-        render_points(points, azimuth=0, **view)[32, 32],
-        render_points(points, azimuth=180, **view)[32, 32],
+        render_points(points, replace(view, azimuth=0), colors=colours, radius=0.2)[32, 32],
+        render_points(points, replace(view, azimuth=180), colors=colours, radius=0.2)[32, 32],
     )
     assert front[2] > 100
     assert front[0] < 10
@@ -102,40 +103,44 @@ def test_near_points_hide_far_ones():
 
 
 def test_same_picture_twice(cup: trimesh.Trimesh):
-    assert np.array_equal(render_mesh(cup, size=96), render_mesh(cup, size=96))
+    assert np.array_equal(render_mesh(cup, PictureOptions(size=96)), render_mesh(cup, PictureOptions(size=96)))
     points = np.random.default_rng(0).normal(size=(500, 3))
-    assert np.array_equal(render_points(points, size=96), render_points(points, size=96))
+    assert np.array_equal(
+        render_points(points, PictureOptions(size=96)), render_points(points, PictureOptions(size=96))
+    )
 
 
 def test_face_orientation_does_not_matter(cup: trimesh.Trimesh):
-    picture = render_mesh(cup, size=96).astype(int)
+    picture = render_mesh(cup, PictureOptions(size=96)).astype(int)
     inside_out = trimesh.Trimesh(cup.vertices, cup.faces[:, ::-1], process=False)
-    assert np.abs(render_mesh(inside_out, size=96) - picture).max() <= 2
+    assert np.abs(render_mesh(inside_out, PictureOptions(size=96)) - picture).max() <= 2
     faces = cup.faces.copy()
     at_random = np.random.default_rng(0).random(len(faces)) < 0.5
     faces[at_random] = faces[at_random, ::-1]
     mixed = trimesh.Trimesh(cup.vertices, faces, process=False)
-    assert np.abs(render_mesh(mixed, size=96) - picture).max() <= 2
+    assert np.abs(render_mesh(mixed, PictureOptions(size=96)) - picture).max() <= 2
     doubled = trimesh.Trimesh(cup.vertices, np.vstack([cup.faces, cup.faces[:, ::-1]]), process=False)
-    assert np.abs(render_mesh(doubled, size=96) - picture).mean() < 0.05
+    assert np.abs(render_mesh(doubled, PictureOptions(size=96)) - picture).mean() < 0.05
 
 
 def test_loose_faces_look_like_joined_ones():
     ball = trimesh.creation.icosphere(2)
     loose = trimesh.Trimesh(ball.triangles.reshape(-1, 3), np.arange(len(ball.faces) * 3).reshape(-1, 3), process=False)
-    difference = render_mesh(loose, size=96).astype(int) - render_mesh(ball, size=96)
+    difference = render_mesh(loose, PictureOptions(size=96)).astype(int) - render_mesh(ball, PictureOptions(size=96))
     assert np.abs(difference).max() <= 2
 
 
 def test_a_fitted_picture_does_not_depend_on_the_unit_of_length(cup: trimesh.Trimesh):
     far = cup.copy().apply_scale(1000).apply_translation((5000, -300, 200))
-    difference = render_mesh(far, size=96).astype(int) - render_mesh(cup, size=96)
+    difference = render_mesh(far, PictureOptions(size=96)).astype(int) - render_mesh(cup, PictureOptions(size=96))
     assert np.abs(difference).mean() < 0.05
 
 
 def test_flat_faces_are_even_and_meet_in_a_hard_edge():
     """Seen from straight ahead each face of a box has one normal, so its light changes only slowly."""
-    picture = render_mesh(trimesh.creation.box((1, 1, 1)), size=128, azimuth=45, elevation=0, ground=False)
+    picture = render_mesh(
+        trimesh.creation.box((1, 1, 1)), PictureOptions(size=128, azimuth=45, elevation=0, ground=False)
+    )
     row = picture[64].astype(int).sum(axis=1)
     left, right = row[30:62], row[66:98]
     assert np.abs(np.diff(left)).max() <= 6
@@ -146,21 +151,21 @@ def test_flat_faces_are_even_and_meet_in_a_hard_edge():
 @pytest.mark.parametrize("background", [(255, 255, 255), (32, 36, 44), (201, 3, 77)])
 def test_background_is_exact(cup: trimesh.Trimesh, background: tuple[int, int, int]):
     for ground in (False, True):
-        picture = render_mesh(cup, size=64, background=background, ground=ground)
+        picture = render_mesh(cup, PictureOptions(size=64, background=background, ground=ground))
         assert (picture[[0, 0, -1, -1], [0, -1, 0, -1]] == background).all()
-    assert (render_points(cup.vertices, size=64, background=background)[0, 0] == background).all()
+    assert (render_points(cup.vertices, PictureOptions(size=64, background=background))[0, 0] == background).all()
 
 
 def test_ground_only_adds_a_shadow(cup: trimesh.Trimesh):
-    bare = render_mesh(cup, size=96, ground=False).astype(int)
-    grounded = render_mesh(cup, size=96, ground=True).astype(int)
+    bare = render_mesh(cup, PictureOptions(size=96, ground=False)).astype(int)
+    grounded = render_mesh(cup, PictureOptions(size=96, ground=True)).astype(int)
     outside = ~covered(bare)
     assert (grounded[outside] <= 255).all()
     assert (grounded[outside] < 235).any()
     from_below = {"size": 96, "elevation": -40}
     assert np.array_equal(
-        covered(render_mesh(cup, ground=True, **from_below)),
-        covered(render_mesh(cup, ground=False, **from_below)),
+        covered(render_mesh(cup, PictureOptions(ground=True, **from_below))),
+        covered(render_mesh(cup, PictureOptions(ground=False, **from_below))),
     )
 
 
@@ -169,10 +174,10 @@ def test_vertex_colours():
     left = ball.vertices[:, 0] < 0
     colours = np.where(left[:, None], [200, 30, 30], [30, 30, 200]).astype(np.uint8)
     view = {"size": 64, "azimuth": 0, "elevation": 0, "ground": False}
-    picture = render_mesh(ball, vertex_colors=colours, **view).astype(int)
+    picture = render_mesh(ball, PictureOptions(**view), vertex_colors=colours).astype(int)
     assert picture[32, 16, 0] > picture[32, 16, 2] + 80
     assert picture[32, 48, 2] > picture[32, 48, 0] + 50
-    assert np.array_equal(render_mesh(ball, vertex_colors=colours / 255, **view), picture)
+    assert np.array_equal(render_mesh(ball, PictureOptions(**view), vertex_colors=colours / 255), picture)
 
 
 def test_slice_zero_line_and_sides():
@@ -242,28 +247,36 @@ def test_png_round_trip(tmp_path: Path):
 
 
 def test_errors_say_what_is_wrong(tmp_path: Path, cup: trimesh.Trimesh):
-    with pytest.raises(MeshError, match="nothing to draw: the mesh has 0 vertices and no faces"):
+    with pytest.raises(MeshError, match=r"^cannot draw a mesh without faces; it has 0 vertices$"):
         render_mesh(trimesh.Trimesh())
     broken = trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [0, np.nan, 0]], [[0, 1, 2]], process=False)
-    with pytest.raises(MeshError, match="1 vertices are not finite"):
+    with pytest.raises(MeshError, match=r"^cannot draw a mesh with NaN or infinite vertices; 1 are not finite$"):
         render_mesh(broken)
-    with pytest.raises(InputError, match="up='w' is not an axis; say x, y or z"):
-        render_mesh(cup, up="w")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="bound=0 cannot frame a picture"):
-        render_mesh(cup, bound=0)
-    with pytest.raises(InputError, match=r"colours \(2, 3\) do not match"):
+    with pytest.raises(InputError, match=r"^up is 'w'; expected one of 'x', 'y', 'z'$"):
+        PictureOptions(up="w")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"^bound is 0; it must be greater than 0$"):
+        PictureOptions(bound=0)
+    with pytest.raises(
+        InputError, match=r"^colours have shape \(2, 3\); expected \(\d+, 3\), uint8 or float in \[0, 1\]$"
+    ):
         render_mesh(cup, vertex_colors=np.zeros((2, 3)))
-    with pytest.raises(InputError, match="size=0"):
-        render_mesh(cup, size=0)
-    with pytest.raises(InputError, match=r"points \(0, 3\) cannot be drawn"):
+    with pytest.raises(InputError, match=r"^size is 0; it must be at least 1$"):
+        PictureOptions(size=0)
+    with pytest.raises(InputError, match=r"^a picture of 9000 pixels with 2 rays .* must be at most 16384$"):
+        render_mesh(cup, PictureOptions(size=9000))
+    with pytest.raises(
+        InputError, match=r"^cannot draw points of shape \(0, 3\); expected finite points \(n, 3\), n > 0$"
+    ):
         render_points(np.zeros((0, 3)))
-    with pytest.raises(InputError, match="at least one picture"):
+    with pytest.raises(InputError, match=r"^cannot draw a grid without pictures; expected at least one$"):
         grid_image([[None]])
-    with pytest.raises(InputError, match="1 column labels for 2 columns"):
+    with pytest.raises(InputError, match=r"^there are 1 column labels for 2 columns; expected one per column$"):
         grid_image([[np.zeros((4, 4, 3), np.uint8)] * 2], column_labels=["a"])
-    with pytest.raises(InputError, match=r"end the name in \.png"):
+    with pytest.raises(InputError, match=r"picture\.jpg: unknown picture format; expected \.png$"):
         save_image(tmp_path / "picture.jpg", np.zeros((4, 4, 3), np.uint8))
-    with pytest.raises(InputError, match=r"not .* float64"):
+    with pytest.raises(
+        InputError, match=r"picture\.png: the picture is \(4, 4, 3\) float64; expected \(h, w, 3\) uint8$"
+    ):
         save_image(tmp_path / "picture.png", np.zeros((4, 4, 3)))
 
 
@@ -285,9 +298,9 @@ def test_a_cut_s_line_lies_on_its_plane(axis: Axis, offset: float):
     size = 256
     ball = trimesh.creation.icosphere(6)
     view = {"size": size, "azimuth": 40, "elevation": 30, "up": "z", "ground": False}
-    plain = render_mesh(ball, bound=1.0, **view).astype(int)
-    marked = (np.abs(render_mesh(ball, bound=1.0, cut=(axis, offset), **view) - plain) > 12).any(axis=2)
-    camera = Camera.fit(np.zeros((1, 3)), 40, 30, "z", 1.0)
+    plain = render_mesh(ball, PictureOptions(bound=1.0, **view)).astype(int)
+    marked = (np.abs(render_mesh(ball, PictureOptions(bound=1.0, **view), cut=(axis, offset)) - plain) > 12).any(axis=2)
+    camera = Camera.fit(np.zeros((1, 3)), PictureOptions(azimuth=40, elevation=30, up="z", bound=1.0))
     placed, facing = ball_seen(camera, size)
     away = np.abs(camera.back(placed)[..., "xyz".index(axis)] - offset)
     pixel = camera.pixel(size) * np.linalg.norm(camera.eye)
@@ -295,15 +308,15 @@ def test_a_cut_s_line_lies_on_its_plane(axis: Axis, offset: float):
     assert marked[clear].sum() > 50
     assert away[clear & marked].max() < 2 * pixel / 0.3
     assert marked[clear & (away < 0.25 * pixel)].all()
-    with pytest.raises(InputError, match="axis='w' is not an axis; say x, y or z"):
-        render_mesh(ball, cut=("w", 0.0), size=8)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"^axis is 'w'; expected 'x', 'y' or 'z'$"):
+        render_mesh(ball, PictureOptions(size=8), cut=("w", 0.0))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("up", ["x", "y", "z"])
 @pytest.mark.parametrize("bound", [None, 2.5])
 def test_the_camera_s_frame_is_left_as_it_was_entered(up: Axis, bound: float | None):
     points = np.random.default_rng(0).normal(3, 10, (50, 3))
-    camera = Camera.fit(points, 20, 40, up, bound)
+    camera = Camera.fit(points, PictureOptions(azimuth=20, elevation=40, up=up, bound=bound))
     assert camera.back(camera.place(points)) == pytest.approx(points, abs=1e-9)
     if bound is None:
         assert np.linalg.norm(camera.place(points), axis=1).max() == pytest.approx(1)

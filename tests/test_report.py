@@ -20,6 +20,7 @@ from report_helpers import HOSTILE, SHAPES, made, page_once, small_pictures
 from deepsdf import InputError
 from deepsdf.figures.report import report
 from deepsdf.figures.report.contents import CURVE, curve, error_maximum, flat
+from deepsdf.figures.report.options import ReportOptions
 from deepsdf.figures.report.page import SCRIPTS, asset, duration, figure, json_block
 from deepsdf.library.scores import read_metrics_csv
 from deepsdf.metrics.registry import METRICS
@@ -287,7 +288,7 @@ def test_an_empty_log(evaluated: World) -> None:
     from deepsdf.training.logs import TrainingLogs
 
     write_pth({evaluated.experiment.logs_path: TrainingLogs().content()})
-    assert "exp/Logs.pth holds no epochs yet" in made()[1]
+    assert "exp/Logs.pth has no epochs yet" in made()[1]
 
 
 def test_doubtful_shapes_come_first_with_their_picture(evaluated: World) -> None:
@@ -317,7 +318,7 @@ def test_a_checkpoint_that_went_on_is_told(evaluated: World, caplog: pytest.LogC
     summary.write_text(summary.read_text().replace('"epoch": 200', '"epoch": 100'))
     with caplog.at_level(logging.WARNING, "deepsdf"):
         _, text = made()
-    words = "the checkpoint latest was epoch 100 when it was evaluated, and is epoch 200 now"
+    words = "the checkpoint latest was epoch 100 when it was evaluated, but is epoch 200 now"
     assert words in caplog.text
     assert words in text
     assert "Reconstructions/100/" in text  # whose meshes are not there
@@ -389,16 +390,24 @@ def test_a_summary_that_is_none(evaluated: World) -> None:
 
 def test_a_data_source_that_is_gone(evaluated: World) -> None:
     (evaluated.root / "data").rename("moved")
-    with pytest.raises(InputError, match=r"the data source that exp/specs.json names cannot be used: .*--data"):
+    with pytest.raises(InputError, match=r"^cannot open the data source of exp/specs\.json: .*; pass --data$"):
         report(Experiment.open("exp"))
     done = report(Experiment.open("exp"), DataSource.open("moved"))
     assert not done.failures
 
 
-@pytest.mark.parametrize("options", [{"faces": -1}, {"max_mb": 0}, {"error_max": 0.0}, {"error_max": float("inf")}])
-def test_settings_out_of_range(evaluated: World, options: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="must not be negative"):
-        made(**options)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"faces": -1}, "faces is -1; it must be at least 0"),
+        ({"max_mb": 0}, "max_mb is 0; it must be greater than 0"),
+        ({"error_max": 0.0}, "error_max is 0.0; it must be greater than 0"),
+        ({"error_max": float("inf")}, "error_max is inf; expected a finite number"),
+    ],
+)
+def test_options_out_of_range(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+        ReportOptions(**options)
 
 
 # The split, the size, the verb
@@ -421,7 +430,7 @@ def test_a_split_chooses_the_shapes(evaluated: World) -> None:
 
 @pytest.mark.parametrize("max_mb", [0.83, 0.9, 1.2])
 def test_the_page_is_as_small_as_asked_for(evaluated: World, max_mb: float) -> None:
-    done, text = made(max_mb=max_mb)
+    done, text = made(ReportOptions(max_mb=max_mb))
     assert done.size <= max_mb * 1e6
     assert not done.failures
     assert text.count('width="64"') == 3 * 6
@@ -429,29 +438,32 @@ def test_the_page_is_as_small_as_asked_for(evaluated: World, max_mb: float) -> N
 
 def test_a_page_that_cannot_be_so_small(evaluated: World) -> None:
     with pytest.raises(InputError) as caught:
-        made(max_mb=0.5)
+        made(ReportOptions(max_mb=0.5))
     needed = re.fullmatch(
-        r"a report of 8 shapes does not fit into 0.5 MB; give --max-mb at least (\d\.\d), or a --split of fewer",
+        r"a report of 8 shapes does not fit into 0\.5 MB; pass --max-mb (\d\.\d) or more, or a --split with "
+        r"fewer shapes",
         str(caught.value),
     )
     assert needed
     assert not list(evaluated.root.rglob("*.html"))
-    assert made(max_mb=float(needed[1]))[0].size <= float(needed[1]) * 1e6
+    assert made(ReportOptions(max_mb=float(needed[1])))[0].size <= float(needed[1]) * 1e6
 
 
 def test_fewer_faces_and_none(evaluated: World) -> None:
-    blocks = Page(made(faces=500)[1]).all("script", type="application/octet-stream")
+    blocks = Page(made(ReportOptions(faces=500))[1]).all("script", type="application/octet-stream")
     assert len(blocks) == 12
     assert max(int(block["data-faces"]) for block in blocks) <= 500
-    _, text = made(faces=0)
+    _, text = made(ReportOptions(faces=0))
     assert not Page(text).all("script", type="application/octet-stream")
-    assert "no room" not in text
-    _, text = made(faces=299)
-    assert text.count("there was no room for a 3D view") == 6 * 3  # words and their title; for the scripts
+    assert "no 3D view" not in text
+    _, text = made(ReportOptions(faces=299))
+    assert (
+        text.count("no 3D view: the size limit of the report leaves no room for it") == 6 * 3
+    )  # words and their title; for the scripts
 
 
 def test_error_colours_end_where_told(evaluated: World) -> None:
-    assert Page(made(error_max=0.123)[1]).content()["error"]["max"] == 0.123
+    assert Page(made(ReportOptions(error_max=0.123))[1]).content()["error"]["max"] == 0.123
     rows = read_metrics_csv("exp/Evaluation/latest/metrics.csv")
     known = [row.metrics["hausdorff_95"] for row in rows if row.metrics]
     high = float(np.quantile(np.array(known, np.float64), 0.9))

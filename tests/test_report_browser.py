@@ -169,7 +169,7 @@ def test_charts_are_drawn_and_read_out(page: Any) -> None:
     histogram = page.locator('[data-chart="histogram"]')
     assert histogram.locator(".mark").count() == 6
     assert "Histogram of Chamfer × 10³ over 6 shapes" in histogram.get_attribute("aria-label")
-    playwright.expect(page.locator("#histogram-left")).to_have_text("2 of 8 shapes lack this figure.")
+    playwright.expect(page.locator("#histogram-left")).to_have_text("2 of 8 shapes have no value.")
     page.locator("#histogram-metric").select_option("Volumetric IoU")
     assert "Histogram of Volumetric IoU" in histogram.get_attribute("aria-label")
     mark = histogram.locator(".mark").first
@@ -241,7 +241,7 @@ def test_the_view_by_keyboard_alone(page: Any) -> None:
     playwright.expect(name).to_have_text("cube")
     page.keyboard.press("n")
     playwright.expect(name).to_have_text("flat")
-    playwright.expect(page.locator("#viewer-place")).to_have_text("2 / 6")  # of those that can be shown
+    playwright.expect(page.locator("#viewer-position")).to_have_text("2 / 6")  # of those that can be shown
     page.keyboard.press("p")
     page.keyboard.press("p")
     playwright.expect(name).to_have_text("wide")  # round the end
@@ -273,7 +273,7 @@ def test_without_webgl_it_says_so(browser: Any) -> None:
     page = visit.open()
     page.get_by_role("button", name="tall", exact=True).click()
     message = page.locator("#viewer-message")
-    playwright.expect(message).to_have_text("This browser offers no WebGL, which the 3D view needs.")
+    playwright.expect(message).to_have_text("The 3D view needs WebGL, which this browser does not support.")
     assert all("WebGL" in complaint for complaint in visit.complaints)
     visit.complaints.clear()
     visit.close()

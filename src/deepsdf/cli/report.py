@@ -68,6 +68,7 @@ def report(
     the data, and the settings. It opens in a browser from disk and needs no network.
     """
     from deepsdf.figures.report import report as run
+    from deepsdf.figures.report.options import ReportOptions
     from deepsdf.kernels.launch import cpu_threads
     from deepsdf.workspace import DataSource, Experiment
 
@@ -78,10 +79,8 @@ def report(
             None if data is None else DataSource.open(data),
             split,
             out,
+            ReportOptions(max_mb, faces, error_max),
             checkpoint=checkpoint,
-            faces=faces,
-            max_mb=max_mb,
-            error_max=error_max,
             workers=threads or cpu_threads(),
             on_progress=bar.update,
         )

@@ -81,20 +81,21 @@ def render(
     deepsdf render chair.obj -o chair.gif --turntable 36
     deepsdf render -e EXP chair_7 chair_9 -o between.mp4 --interpolate 30
     """
-    from deepsdf.figures.layout import View
     from deepsdf.pipeline.render import render as run
-    from deepsdf.rendering.render import parse_colour
+    from deepsdf.rendering.camera import PictureOptions
+    from deepsdf.rendering.colours import parse_colour
     from deepsdf.workspace import Experiment
 
     paper = None if background == "transparent" else parse_colour(background)
-    view = View(size, azimuth, elevation, up, parse_colour(color), bound, ground, paper, device)
+    picture = PictureOptions(size, azimuth, elevation, up, parse_colour(color), bound, ground, paper)
     with Bar("Drawing") as bar, interruptible("nothing was written"):
         empty = run(
             what,
             out,
             experiment=None if experiment is None else Experiment.open(experiment),
             checkpoint=checkpoint,
-            view=view,
+            picture=picture,
+            device=device,
             plane=None if plane is None else _plane(plane),
             truth=truth,
             error_max=error_max,

@@ -1,4 +1,4 @@
-"""The contact sheet of a data source: every shape with a slice of its signed field, doubtful ones first."""
+"""The contact sheet of a data source: every shape with a slice of its signed distance, doubtful shapes first."""
 
 from __future__ import annotations
 
@@ -10,23 +10,35 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from deepsdf.figures.pictures import FRAME
 from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
 from deepsdf.library.quality import VERDICTS, Quality
-from deepsdf.rendering.render import INK, Axis, Colour, grid_image, render_mesh, save_image, slice_image
+from deepsdf.rendering.camera import INK, Axis, Colour, PictureOptions
+from deepsdf.rendering.colours import slice_image
+from deepsdf.rendering.render import render_mesh
+from deepsdf.rendering.sheet import grid_image, save_image
 from deepsdf.splits import ShapeName
 from deepsdf.workspace import DataSource
 
 SIZE = 176
+"""Pixels per side of a picture and of a slice: a page of 4 shapes per row is 1480 pixels wide, for a full screen."""
+
 COLUMNS, ROWS = 4, 6
-LINES = 3  # of the reason under a picture
+"""Shapes per row, and rows per page."""
+
+LINES = 3
+"""Lines of the reason under a picture."""
 
 TINTS: dict[str, Colour] = {"rejected": (250, 205, 198), "doubtful": (255, 234, 184), "ok": (255, 255, 255)}
+"""Background of a shape by its verdict: red, yellow, white."""
+
 BLANK: Colour = (236, 236, 236)
+"""Colour of a picture that is missing."""
 
 
 def shape_picture(field: MeshSDF, *, size: int = SIZE) -> np.ndarray:
-    """A shape of the unit frame as its file has it, and its signed field on the middle plane that cuts most of it."""
-    shown = render_mesh(field.mesh, size=size, bound=1.0)
+    """A shape of the unit frame as stored, and its signed distance on the plane across its thinnest axis."""
+    shown = render_mesh(field.mesh, PictureOptions(size=size, bound=FRAME))
     used = np.asarray(field.mesh.vertices)[np.unique(field.mesh.faces)]
     axes: tuple[Axis, ...] = ("x", "y", "z")
     thinnest = axes[int(np.ptp(used, axis=0).argmin())]
@@ -34,10 +46,10 @@ def shape_picture(field: MeshSDF, *, size: int = SIZE) -> np.ndarray:
 
 
 def contact_sheet(data: DataSource, split: str, qualities: Mapping[ShapeName, Quality]) -> list[Path]:
-    """Write the pages of a split's contact sheet, worst shapes first; pages of an older, longer one are removed.
+    """Write the pages of a split's contact sheet, worst shapes first. Further pages of an earlier sheet are removed.
 
     Returns:
-        the pages' paths.
+        paths of the pages.
     """
     ranked = sorted(qualities, key=lambda shape: (*_rank(qualities[shape]), shape))
     pages = []
@@ -60,7 +72,7 @@ def _rank(quality: Quality) -> tuple[int, float]:
 
 
 def _tile(path: Path, shape: ShapeName, quality: Quality) -> np.ndarray:
-    """Name, picture and verdict of one shape, on the verdict's colour."""
+    """Name, picture and verdict of one shape, on the colour of the verdict."""
     picture = np.full((SIZE, 2 * SIZE, 3), BLANK, np.uint8)
     with suppress(OSError), Image.open(path) as image:
         picture = np.asarray(image.convert("RGB"))
@@ -76,7 +88,7 @@ def _tile(path: Path, shape: ShapeName, quality: Quality) -> np.ndarray:
 
 
 def _lines(text: str, font: Any) -> list[str]:
-    """The text broken at spaces, the last line cut where there is more."""
+    """The text in at most `LINES` lines, broken at spaces; the rest is cut."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()

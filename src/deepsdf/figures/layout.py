@@ -1,72 +1,73 @@
-"""Subjects side by side in one picture."""
+"""Shapes side by side in one picture."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from deepsdf.errors import InputError
 from deepsdf.figures.pictures import FRAME
 from deepsdf.figures.subjects import Subject
-from deepsdf.rendering.render import CLAY, WHITE, Axis, Colour, grid_image, render_mesh, render_points, slice_image
-from deepsdf.rendering.sheet import blank
+from deepsdf.rendering.camera import Axis, Colour, PictureOptions
+from deepsdf.rendering.colours import slice_image
+from deepsdf.rendering.render import render_mesh, render_points
+from deepsdf.rendering.sheet import blank, grid_image
 
 Plane = tuple[Axis, float]
 
-COLUMNS = 5
-"""Shapes in a row."""
-
 CLAMP = 0.1
-"""Distance at which a slice's colours end, unit frame."""
-
-
-@dataclass(frozen=True)
-class View:
-    """How every shape is looked at; see `render_mesh`. `bound` None fits each shape that is not of the unit frame."""
-
-    size: int = 512
-    azimuth: float = 35.0
-    elevation: float = 20.0
-    up: Axis = "y"
-    color: Colour = CLAY
-    bound: float | None = None
-    ground: bool = True
-    background: Colour | None = WHITE
-    device: str = "auto"
+"""Distance at which the colours of a slice end, unit frame: the paper's clamping distance δ."""
 
 
 @dataclass(frozen=True)
 class Style:
-    """All but the shapes: the view, a plane and error colours where they are wanted, and their legends."""
+    """Everything about a picture of several shapes except the shapes.
 
-    view: View
+    Attributes:
+        picture: of every shape. Shapes of the unit frame are framed by the unit sphere where `picture.bound` is None.
+        device: on which meshes are drawn.
+        plane: draw the signed distance on this plane too, and its line on meshes; None: no slice.
+        colours: maps surface points (n, 3) to colours (n, 3); None: `picture.color`.
+        bars: legends, drawn on the right.
+        columns: shapes per row.
+    """
+
+    picture: PictureOptions
+    device: str = "auto"
     plane: Plane | None = None
-    colours: Callable[[np.ndarray], np.ndarray] | None = None  # of points (n, 3) of the surface
+    colours: Callable[[np.ndarray], np.ndarray] | None = None
     bars: tuple[np.ndarray, ...] = ()
-    columns: int = COLUMNS
+    columns: int = 5
 
 
 def sections_of(subjects: Sequence[Subject], style: Style) -> list[np.ndarray]:
-    """The plane's picture of each subject; none where no plane is wanted."""
+    """The slice of each subject; empty without a plane.
+
+    Raises:
+        InputError: a subject is a point cloud.
+    """
     if style.plane is None:
         return []
-    (axis, offset), view = style.plane, style.view
+    (axis, offset), picture = style.plane, style.picture
     found = []
     for subject in subjects:
         if subject.field is None:
-            raise InputError(f"{subject.name} is a point cloud, which has no inside to slice; give its mesh or samples")
-        bound = FRAME if view.bound is None else view.bound
-        found.append(slice_image(subject.field(), axis=axis, offset=offset, bound=bound, size=view.size, clamp=CLAMP))
+            raise InputError(
+                f"cannot slice the point cloud {subject.name}; expected a mesh or SDF samples, which have an inside"
+            )
+        bound = FRAME if picture.bound is None else picture.bound
+        found.append(
+            slice_image(subject.field(), axis=axis, offset=offset, bound=bound, size=picture.size, clamp=CLAMP)
+        )
     return found
 
 
 def sheet(subjects: Sequence[Subject], sections: Sequence[np.ndarray], style: Style) -> np.ndarray:
-    """Shapes side by side with their names, the plane's picture under each, legends at the right."""
-    background = style.view.background
+    """Shapes side by side with their names, the slice under each, legends on the right."""
+    background = style.picture.background
     grid = partial(grid_image, background=background)
     pictures = [_drawn(subject, style) for subject in subjects]
     if len(subjects) == 1 and not sections:
@@ -88,20 +89,18 @@ def sheet(subjects: Sequence[Subject], sections: Sequence[np.ndarray], style: St
 
 
 def _widened(picture: np.ndarray, width: int, background: Colour | None) -> np.ndarray:
-    """With paper at its right."""
+    """Pad a picture with background on the right."""
     wide = np.array(blank(width, len(picture), background))
     wide[:, : picture.shape[1]] = picture
     return wide
 
 
 def _drawn(subject: Subject, style: Style) -> np.ndarray:
-    view = style.view
-    options: dict[str, Any] = asdict(view)
-    if view.bound is None and subject.unit:
-        options["bound"] = FRAME
+    picture = style.picture
+    if picture.bound is None and subject.unit:
+        picture = replace(picture, bound=FRAME)
     if subject.mesh is not None:
-        return render_mesh(subject.mesh, surface_colors=style.colours, cut=style.plane, **options)
+        return render_mesh(subject.mesh, picture, surface_colors=style.colours, cut=style.plane, device=style.device)
     if subject.points is not None:
-        del options["device"]
-        return render_points(subject.points, **options)
-    return np.array(blank(view.size, view.size, view.background))
+        return render_points(subject.points, picture)
+    return np.array(blank(picture.size, picture.size, picture.background))

@@ -1,4 +1,4 @@
-"""Pictures of what the pipeline made."""
+"""Pictures of samples and of reconstructed shapes."""
 
 from __future__ import annotations
 
@@ -16,24 +16,27 @@ from deepsdf.geometry.meshes import load_mesh
 from deepsdf.geometry.sdf.sampling import SDFSamples
 from deepsdf.library.scores import Score
 from deepsdf.library.sources import find_mesh
-from deepsdf.rendering.render import grid_image, render_mesh, render_points, save_image, slice_image
+from deepsdf.rendering.camera import PictureOptions
+from deepsdf.rendering.colours import slice_image
+from deepsdf.rendering.render import render_mesh, render_points
+from deepsdf.rendering.sheet import grid_image, save_image
 from deepsdf.splits import ShapeName
 from deepsdf.workspace import DataSource, Experiment
 
 FRAME = 1.0
-"""Pictures of shapes in the unit frame show the unit sphere, so that sizes compare."""
+"""Radius of the framed sphere for shapes of the unit frame: the unit sphere, so that all pictures have one scale."""
 
 COLUMNS = 4
-"""Pairs of truth and reconstruction in a row."""
+"""Pairs of truth and reconstruction per row of comparison.png."""
 
 
 def unit_picture(mesh: trimesh.Trimesh, size: int = 320) -> np.ndarray:
-    """A mesh of the unit frame, (size, size, 3) uint8."""
-    return render_mesh(mesh, size=size, bound=FRAME)
+    """Picture of a mesh of the unit frame, (size, size, 3) uint8."""
+    return render_mesh(mesh, PictureOptions(size=size, bound=FRAME))
 
 
 def truth_picture(data: DataSource, shape: ShapeName, size: int = 320) -> np.ndarray | None:
-    """A shape's own mesh where it is still there, else its surface samples; nothing where neither is."""
+    """Picture of a shape's mesh, or of its surface samples if the mesh is missing, or None if both are missing."""
     try:
         normalization = data.load_normalization(shape)
         source = data.meshes_of(shape.dataset)
@@ -41,8 +44,8 @@ def truth_picture(data: DataSource, shape: ShapeName, size: int = 320) -> np.nda
             if source is not None:
                 return unit_picture(normalization.apply_mesh(load_mesh(find_mesh(source, shape))), size)
         except InputError:
-            pass  # moved since; its samples still show it
-        return render_points(normalization.apply(data.load_surface(shape)), size=size, bound=FRAME)
+            pass  # the mesh was moved; draw its samples
+        return render_points(normalization.apply(data.load_surface(shape)), PictureOptions(size=size, bound=FRAME))
     except DeepSDFError:
         return None
 
@@ -56,7 +59,7 @@ def scores_picture(
     *,
     size: int = 320,
 ) -> None:
-    """Truth beside reconstruction for each evaluated shape, several pairs in a row, with its chamfer × 10³."""
+    """Write pairs of truth and reconstruction for evaluated shapes, labelled with the chamfer distance × 10³."""
     epoch = resolve_epoch(experiment, checkpoint)
     pairs = []
     for score in scores:
@@ -74,7 +77,7 @@ def strip_picture(
     columns: int | None = None,
     size: int = 320,
 ) -> None:
-    """Meshes of the unit frame side by side; None leaves a gap."""
+    """Write a picture of meshes of the unit frame side by side. None leaves a gap; all are in one row by default."""
     drawn = [None if mesh is None else unit_picture(mesh, size) for mesh in meshes]
     columns = columns or len(drawn)
     rows = [drawn[start : start + columns] for start in range(0, len(drawn), columns)]
@@ -82,22 +85,22 @@ def strip_picture(
 
 
 def samples_picture(path: str | os.PathLike[str], out: str | os.PathLike[str], *, size: int = 640) -> str:
-    """Draw SDF samples: those inside, and the field on the three middle planes as the nearest sample tells it.
+    """Write a picture of SDF samples: those inside, and the distance of the nearest sample on the planes x, y, z = 0.
 
     Returns:
-        How many samples lie outside and inside, in words.
+        a sentence with the number of samples outside and inside.
     Raises:
-        InputError: a file that holds no SDF samples, or none at all.
+        InputError: not a file of SDF samples, or one without samples.
     """
     samples = SDFSamples.load(Path(path))
     if not len(samples):
-        raise InputError(f"{path} holds no samples to draw")
+        raise InputError(f"{path} has no samples to draw")
     tree = KDTree(samples.points)
 
     def nearest(points: np.ndarray) -> np.ndarray:
         return samples.distances[tree.query(points, workers=-1)[1]]
 
-    inside = render_points(samples.neg[:, :3], size=size, bound=FRAME) if len(samples.neg) else None
+    inside = render_points(samples.neg[:, :3], PictureOptions(size=size, bound=FRAME)) if len(samples.neg) else None
     slices = [slice_image(nearest, axis=axis, size=size) for axis in ("x", "y", "z")]
     save_image(
         Path(out),

@@ -1,4 +1,4 @@
-"""Plots of a training's log (matplotlib, no window)."""
+"""Plots of the training log (matplotlib without a window)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from deepsdf.training.logs import TrainingLogs, running_mean
 from deepsdf.workspace import Experiment
 
 WINDOWS = {41: "#2a9edd", 1601: "#16628b"}
-"""Steps of the running means, as in the original, and their colours."""
+"""Window of each running mean in steps, as in the original, and its colour."""
 
 
 def _loss(axes: Axes, logs: TrainingLogs) -> None:
@@ -48,13 +48,13 @@ def _time(axes: Axes, logs: TrainingLogs) -> None:
 def _lat_mag(axes: Axes, logs: TrainingLogs) -> None:
     magnitudes = [float(value) for value in logs.latent_magnitude]
     axes.plot(np.arange(1, len(magnitudes) + 1), magnitudes)
-    axes.set(ylabel="mean norm", title="Magnitude of the codes")
+    axes.set(ylabel="mean norm", title="Norm of the codes")
 
 
 def _param_mag(axes: Axes, logs: TrainingLogs) -> None:
     for name, magnitudes in logs.param_magnitude.items():
         axes.plot(np.arange(1, len(magnitudes) + 1), magnitudes, label=name)
-    axes.set(ylabel="norm", title="Magnitude of the parameters")
+    axes.set(ylabel="norm", title="Norm of the parameters")
     axes.legend(fontsize="x-small", ncols=2)
 
 
@@ -68,18 +68,18 @@ PLOTS: dict[str, Callable[[Axes, TrainingLogs], None]] = {
 
 
 def plot_logs(experiment: Experiment, kind: str = "loss") -> Figure:
-    """A figure of an experiment's log.
+    """A figure of the training log of an experiment.
 
     Args:
         kind: "loss", "learning_rate", "time", "lat_mag" or "param_mag".
     Raises:
-        InputError: no log, a broken one, an empty one, or an unknown kind.
+        InputError: the log is missing, broken or empty, or the kind is unknown.
     """
     if kind not in PLOTS:
-        raise InputError(f"there is no plot {kind!r}; it may be {', '.join(PLOTS)}")
+        raise InputError(f"unknown plot {kind!r}; expected one of {', '.join(PLOTS)}")
     logs = TrainingLogs.load(experiment.logs_path)
     if not logs.loss:
-        raise InputError(f"{experiment.logs_path} holds no epochs yet")
+        raise InputError(f"{experiment.logs_path} has no epochs yet")
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     PLOTS[kind](axes, logs)
@@ -89,24 +89,24 @@ def plot_logs(experiment: Experiment, kind: str = "loss") -> Figure:
 
 
 def check_figure(path: str | os.PathLike[str]) -> None:
-    """Whether `save_figure` can write there, to know before the work.
+    """Check that `save_figure` can write a figure, before the work is done.
 
     Raises:
-        InputError: a suffix that matplotlib does not know, or none; a file where a folder is to be.
+        InputError: a suffix that matplotlib does not support, or a file in the place of the folder.
     """
     from matplotlib.backend_bases import FigureCanvasBase
 
     known = sorted(f".{kind}" for kind in FigureCanvasBase.get_supported_filetypes())
     if Path(path).suffix.lower() not in known:
-        raise InputError(f"{path} cannot be written: pictures end in .png, or another of {', '.join(known)}")
+        raise InputError(f"{path}: unknown picture format; expected .png, or one of {', '.join(known)}")
     check_folder(Path(path).parent)
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write a figure, in the format of the path's suffix.
+    """Write a figure in the format of the path's suffix.
 
     Raises:
-        InputError: as `check_figure`.
+        InputError: see `check_figure`.
     """
     check_figure(path)
     with atomic_path(path) as temporary:

@@ -1,4 +1,4 @@
-"""What a picture shows: shapes of files and of experiments."""
+"""What a picture shows: shapes from files and from experiments."""
 
 from __future__ import annotations
 
@@ -21,15 +21,19 @@ from deepsdf.geometry.sdf.sampling import SDFSamples
 from deepsdf.inference.space import Shape
 
 NEIGHBOURS = 8
-"""Samples that tell the signed distance between them."""
+"""Samples that are averaged for the signed distance between them: the corners of a cell of a grid are 8 too."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A mesh, or else points, or else nothing: a learned shape without a surface.
+    """A shape to draw.
 
-    `field` makes its signed distance, which may take a while; a bare point cloud has none. `unit`: it is of the unit
-    frame.
+    Attributes:
+        name: caption.
+        mesh: None for a point cloud, and for a learned shape without a surface.
+        points: (n, 3) of a point cloud or of SDF samples; None otherwise.
+        field: creates the shape's field, which may take seconds; None for a point cloud.
+        unit: the shape is in the unit frame.
     """
 
     name: str
@@ -39,7 +43,7 @@ class Subject:
     unit: bool = False
 
     def in_unit_frame(self, device: str, normalization: Normalization | None = None) -> Subject:
-        """Moved there where it is of another: by its own normalisation, unless one is given."""
+        """The subject in the unit frame: moved by `normalization`, by default its own, unless it is there already."""
         if self.unit or self.mesh is None:
             return self
         mesh = (normalization or Normalization.fit(self.mesh)).apply_mesh(self.mesh)
@@ -52,36 +56,38 @@ def file_suffixes() -> tuple[str, ...]:
 
 
 def is_file(name: str) -> bool:
-    """Whether it names a file to draw, and not a shape of an experiment."""
+    """Whether a name is a file that can be drawn; otherwise it names a shape of an experiment."""
     return Path(name).suffix.lower() in file_suffixes() and Path(name).is_file()
 
 
 def of_file(path: Path, device: str) -> Subject:
-    """A mesh, points where the file has no faces, or SDF samples.
+    """A mesh, points if the file has no faces, or SDF samples.
 
     Raises:
-        InputError: another suffix, or a file that cannot be read.
+        InputError: an unknown suffix, or a file that cannot be read.
     """
     suffix = path.suffix.lower()
     if suffix not in file_suffixes():
         kinds = ", ".join(file_suffixes())
-        raise InputError(f"{path}: cannot be drawn; give a file ({kinds}), or an experiment that has a shape so named")
+        raise InputError(
+            f"cannot draw {path}; expected a file ({kinds}), or -e with an experiment that has a shape of this name"
+        )
     if suffix == ".npz":
         return _of_samples(path)
     try:
         mesh = load_mesh(path)
     except NoFacesError as error:
-        with suppress(InputError):  # no points either: the mesh reader said it well
+        with suppress(InputError):  # no points either: report the error of the mesh reader
             return Subject(path.stem, points=load_points(path))
         raise error
     return Subject(path.stem, mesh, field=lambda: MeshSDF(mesh, device=device))
 
 
 def _of_samples(path: Path) -> Subject:
-    """Samples inside, which look like the shape; those nearest to the surface where none is inside."""
+    """The samples inside, which have the shape's form; if there are none, the tenth nearest to the surface."""
     samples = SDFSamples.load(path)
     if not len(samples):
-        raise InputError(f"{path} holds no samples to draw")
+        raise InputError(f"{path} has no samples to draw")
     shown = samples.neg[:, :3]
     if not len(shown):
         shown = samples.points[np.argsort(samples.distances)[: max(1, len(samples) // 10)]]
@@ -91,7 +97,7 @@ def _of_samples(path: Path) -> Subject:
         ranks = range(1, min(NEIGHBOURS, len(signed)) + 1)
 
         def field(points: np.ndarray) -> np.ndarray:
-            """The mean of some samples near by, the nearer the heavier: one alone would show its cell."""
+            """Mean of the nearest samples, weighted by inverse squared distance: the nearest alone gives a mosaic."""
             away, found = tree.query(points, ranks, workers=-1)  # pyright: ignore[reportArgumentType]
             weights = 1 / np.maximum(away, 1e-9) ** 2
             return (weights * signed[found]).sum(axis=1) / weights.sum(axis=1)
@@ -102,7 +108,7 @@ def _of_samples(path: Path) -> Subject:
 
 
 def of_shape(name: str, shape: Shape, resolution: int) -> Subject:
-    """A learned shape, meshed."""
+    """A learned shape and its mesh."""
     try:
         mesh = shape.mesh(resolution)
     except NoSurfaceError:

@@ -1,4 +1,4 @@
-"""A training as TensorBoard shows it: scalars each epoch, and every so often pictures of a few shapes."""
+"""Training progress for TensorBoard: scalars of every epoch, and pictures of a few shapes now and then."""
 
 from __future__ import annotations
 
@@ -13,32 +13,31 @@ from deepsdf.inference.space import ShapeSpace
 from deepsdf.rendering.render import grid_image
 from deepsdf.workspace import Experiment
 
-if TYPE_CHECKING:  # training and inference stand side by side; this room looks at both
+if TYPE_CHECKING:
     from deepsdf.training.train import EpochReport
 
 SHAPES, RESOLUTION, SIZE = 4, 64, 256
-"""How many training shapes are drawn, spread over the split; samples an axis of their meshes; pixels."""
+"""Number of training shapes drawn, evenly spaced in the split; grid resolution of their meshes; pixels per side."""
 
 SHARE = 0.05
-"""Of a training's time, at most, goes into pictures."""
+"""Largest share of the training time that is spent on pictures."""
 
 RATES = ("decoder", "codes", "hidden_matrices")
 
 
 class TensorBoard:
-    """Event files in EXP/TensorBoard. Call it with each epoch's report, after the epoch's checkpoint is written.
+    """Writes event files to EXP/TensorBoard. Call it with the report of each epoch, after its checkpoint is written.
 
-    The pictures are of the checkpoints: what `reconstruct` and `view` would see.
+    Pictures show the shapes of the checkpoint.
     """
 
     def __init__(self, experiment: Experiment) -> None:
-        """Raises InputError where the package tensorboardX is missing."""
+        """Raises InputError if the package tensorboardX is missing."""
         try:
             from tensorboardX import SummaryWriter
         except ImportError:
             raise InputError(
-                "event files for TensorBoard need the package tensorboardX; "
-                'install it with: pip install "deepsdf[tensorboard]"'
+                'event files for TensorBoard need the package tensorboardX; run pip install "deepsdf[tensorboard]"'
             ) from None
         self._make = SummaryWriter
         self._experiment = experiment
@@ -56,7 +55,7 @@ class TensorBoard:
             self._writer.close()
 
     def __call__(self, report: EpochReport) -> None:
-        # What an earlier run wrote of this epoch and later ones is not shown any more.
+        # purge_step hides what an earlier run wrote for this and later epochs.
         writer = self._writer = self._writer or self._make(
             str(self._experiment.tensorboard_folder), purge_step=report.epoch
         )

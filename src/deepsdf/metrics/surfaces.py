@@ -99,7 +99,7 @@ def chamfer(reference: np.ndarray, points: np.ndarray) -> Chamfer:
 
 
 def compare(
-    reference: Surface, surface: Surface, options: MetricOptions | None = None, *, device: str = "auto"
+    reference: Surface, surface: Surface, options: MetricOptions = MetricOptions(), *, device: str = "auto"
 ) -> SurfaceMetrics:
     """Every metric of a surface against a reference, both in one frame.
 
@@ -108,13 +108,12 @@ def compare(
     surfaces are compared, since it is repaired once. Point sets have no normals and no inside.
 
     Args:
-        options: number of points, thresholds and seed; None: the defaults.
+        options: number of points, thresholds and seed.
         device: "auto", "cpu" or a CUDA device, for the distances to meshes; a `MeshSDF` has its own.
     Raises:
         InputError: neither a mesh nor points (n, 3), no points, or NaN.
         MeshError: a mesh without a surface, or with NaN.
     """
-    options = options or MetricOptions()
     rng = np.random.default_rng(options.seed)
     one = Side.of(reference, "reference", options.points, rng, device)
     other = Side.of(surface, "surface", options.points, rng, device)

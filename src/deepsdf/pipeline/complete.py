@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from deepsdf.geometry.scanning.scan import Scan
 from deepsdf.inference.complete.completion import Completion
 from deepsdf.inference.complete.options import CompletionOptions
 from deepsdf.inference.space import ShapeSpace
+from deepsdf.rendering.camera import Axis, PictureOptions
 from deepsdf.rendering.render import grid_image, render_mesh, render_points, save_image
 from deepsdf.workspace import Experiment, read_normalization
 
@@ -122,20 +124,20 @@ def completion_picture(
     Args:
         mesh: of the completion, and `truth`, and `samples`: the scan's frame.
     """
-    up = ("x", "y", "z")[found.freedom.up]
+    axes: tuple[Axis, ...] = ("x", "y", "z")
     placed = found.scan.moved(found.to_unit)
     azimuth = _azimuth(placed, found.freedom.up) + 25.0
-    view: dict[str, Any] = {"size": size, "up": up, "bound": FRAME}
+    picture = PictureOptions(size=size, azimuth=azimuth, up=axes[found.freedom.up], bound=FRAME)
 
     def draw(one: trimesh.Trimesh, turn: float) -> np.ndarray:
         unit = one.copy()
         unit.apply_transform(found.to_unit)
         visual: Any = one.visual
         colours = np.asarray(visual.vertex_colors)[:, :3] if "seen" in one.vertex_attributes else None
-        return render_mesh(unit, azimuth=azimuth + turn, vertex_colors=colours, **view)
+        return render_mesh(unit, replace(picture, azimuth=azimuth + turn), vertex_colors=colours)
 
     inside = placed.points[np.linalg.norm(placed.points, axis=1) < 1.3]
-    cells = [render_points(inside if len(inside) else placed.points, azimuth=azimuth, **view)]
+    cells = [render_points(inside if len(inside) else placed.points, picture)]
     labels = ["scan"]
     for label, one, turn in (
         ("completed", mesh, 0.0),

@@ -20,7 +20,8 @@ from deepsdf.inference.edit.constraints import AXES, Box, Constraint, Size, Thro
 from deepsdf.inference.edit.editing import Edit
 from deepsdf.inference.space import Shape, ShapeSpace
 from deepsdf.library.names import find_or_fit
-from deepsdf.rendering.render import CLAY, Colour, grid_image, render_mesh, save_image
+from deepsdf.rendering.camera import CLAY, Colour, PictureOptions
+from deepsdf.rendering.render import grid_image, render_mesh, save_image
 from deepsdf.workspace import Experiment
 
 POINT, EMPTY, FULL = (214, 39, 40), (224, 130, 20), (44, 140, 60)
@@ -143,7 +144,7 @@ def _rendered(parts: Sequence[trimesh.Trimesh], colours: Sequence[Colour]) -> np
         process=False,
     )
     painted = np.repeat(np.array(colours, np.uint8), [len(part.vertices) for part in parts], axis=0)
-    return render_mesh(whole, size=SIZE, bound=FRAME, vertex_colors=painted)
+    return render_mesh(whole, PictureOptions(size=SIZE, bound=FRAME), vertex_colors=painted)
 
 
 def _frame(box: Box) -> trimesh.Trimesh:

@@ -67,7 +67,7 @@ def evaluate(
     *,
     checkpoint: str | int = "latest",
     metrics: Metrics = "all",
-    options: MetricOptions | None = None,
+    options: MetricOptions = MetricOptions(),
     workers: int = 0,
     on_progress: OnProgress | None = None,
 ) -> Evaluation:
@@ -82,7 +82,7 @@ def evaluate(
 
     Args:
         metrics: "all", or "chamfer": chamfer.csv alone, and no other file is touched.
-        options: of `compare`; None: the defaults.
+        options: of `compare`.
         workers: processes; 0 works in this one.
         on_progress: called with the number of shapes, then with each finished shape.
     Raises:
@@ -90,7 +90,6 @@ def evaluate(
     """
     if metrics not in get_args(Metrics):
         raise InputError(f"metrics is {metrics!r}; expected {' or '.join(map(repr, get_args(Metrics)))}")
-    options = options or MetricOptions()
     settings = Measuring(checkpoint, resolve_epoch(experiment, checkpoint), metrics == "all", options)
     shapes = read_split(split)
     result = _run(experiment, data, dict.fromkeys(shapes), settings, workers, on_progress)

@@ -21,6 +21,7 @@ from deepsdf.geometry.isosurface.options import Meshing
 from deepsdf.inference.space import ShapeSpace
 from deepsdf.library.names import Known, known_shapes
 from deepsdf.progress import OnProgress, ProgressCounter
+from deepsdf.rendering.camera import PictureOptions
 from deepsdf.rendering.render import render_mesh
 from deepsdf.splits import ShapeName
 from deepsdf.workspace import Experiment
@@ -272,7 +273,7 @@ def _thumbnail(space: ShapeSpace, one: Known) -> np.ndarray | None:
         mesh = space.shape(one.code).mesh(Meshing(resolution=RESOLUTION, vertices="linear"))
     except NoSurfaceError:
         return None
-    return render_mesh(mesh, size=RENDERED, bound=FRAME * 0.9, ground=False, background=None)
+    return render_mesh(mesh, PictureOptions(size=RENDERED, bound=FRAME * 0.9, ground=False, background=None))
 
 
 def _write_csv(path: Path, shapes: Sequence[Known], places: np.ndarray, colours: Colouring) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import trimesh
 
 from deepsdf.errors import InputError, NoSurfaceError
-from deepsdf.figures.layout import CLAMP, COLUMNS, Plane, Style, View, sections_of, sheet
+from deepsdf.figures.layout import CLAMP, Plane, Style, sections_of, sheet
 from deepsdf.figures.subjects import Subject, is_file, of_file, of_shape
 from deepsdf.geometry.fields import Field
 from deepsdf.geometry.meshes import Normalization, load_mesh
@@ -24,6 +24,7 @@ from deepsdf.geometry.sdf.sampling import sample_surface
 from deepsdf.inference.space import ShapeSpace
 from deepsdf.library.names import find_code
 from deepsdf.progress import OnProgress, ProgressCounter
+from deepsdf.rendering.camera import PictureOptions
 from deepsdf.rendering.colours import nice_maximum, sdf_colours
 from deepsdf.rendering.film import FILM_SUFFIXES, check_film
 from deepsdf.rendering.render import PROBES, error_colours, legend, save_film, save_image
@@ -38,7 +39,8 @@ def render(
     *,
     experiment: Experiment | None = None,
     checkpoint: str | int = "latest",
-    view: View | None = None,
+    picture: PictureOptions = PictureOptions(),
+    device: str = "auto",
     plane: Plane | None = None,
     truth: str | os.PathLike[str] | None = None,
     error_max: float | None = None,
@@ -71,23 +73,24 @@ def render(
         InputError: what cannot be read, found, or drawn so; nothing is written then.
         NoSurfaceError: no shape has a surface.
     """
-    view = view or View()
     film = Path(out).suffix.lower() in FILM_SUFFIXES
-    _check_request(what, out, experiment, view, turntable, steps)
+    _check_request(what, out, experiment, picture, turntable, steps)
     if error_max is not None and (truth is None or not 0 < error_max < np.inf):
         raise InputError(f"the greatest error to colour, {error_max}, must be a positive length, and needs a truth")
     reference = None if truth is None else load_mesh(Path(truth))
     if experiment is None:
-        makers = [partial(of_file, Path(name), view.device) for name in what]
+        makers = [partial(of_file, Path(name), device) for name in what]
     else:
-        makers = _of_experiment(what, experiment, checkpoint, steps, resolution, view.device)
+        makers = _of_experiment(what, experiment, checkpoint, steps, resolution, device)
     frames = (turntable or 2 * len(makers) - 2) if film else 0
     progress = ProgressCounter(len(makers) + frames, on_progress)
     subjects = list(_counted((maker() for maker in makers), progress))
     empty = [each.name or f"step {k}" for k, each in enumerate(subjects) if each.mesh is None and each.points is None]
     if len(empty) == len(subjects):
         raise NoSurfaceError("none of the shapes has a surface; is the network trained?")
-    style = Style(view, plane, columns=COLUMNS if steps is None else len(subjects))
+    style = Style(picture, device, plane)
+    if steps is not None:
+        style = replace(style, columns=len(subjects))
     subjects, style = _styled(subjects, style, reference, error_max, unit=experiment is not None or plane is not None)
     if not film:
         save_image(Path(out), sheet(subjects, sections_of(subjects, style), style))
@@ -102,7 +105,7 @@ def _check_request(
     what: Sequence[str],
     out: str | os.PathLike[str],
     experiment: Experiment | None,
-    view: View,
+    picture: PictureOptions,
     turntable: int | None,
     steps: int | None,
 ) -> None:
@@ -122,7 +125,7 @@ def _check_request(
     if suffix != ".png":
         if turntable is None and steps is None:
             raise InputError(f"{out}: a film needs a turntable or an interpolation; or end the name in .png")
-        if view.background is None:
+        if picture.background is None:
             raise InputError(f"{out}: a film cannot be transparent; give a background colour, or end the name in .png")
         check_film(out)
 
@@ -168,24 +171,26 @@ def _styled(
     subjects: list[Subject], style: Style, truth: trimesh.Trimesh | None, error_max: float | None, *, unit: bool
 ) -> tuple[list[Subject], Style]:
     """Subjects in one frame, and a style with what its legends tell."""
-    view = style.view
+    picture = style.picture
     if unit:
         normalization = None if truth is None else Normalization.fit(truth)
         truth = None if normalization is None or truth is None else normalization.apply_mesh(truth)
-        subjects = [subject.in_unit_frame(view.device, normalization) for subject in subjects]
+        subjects = [subject.in_unit_frame(style.device, normalization) for subject in subjects]
     bars = []
     if style.plane is not None:
         scale = partial(sdf_colours, clamp=CLAMP)
         title = "signed distance"
         bars += [
-            legend(CLAMP, minimum=-CLAMP, height=view.size, title=title, colours=scale, background=view.background)
+            legend(
+                CLAMP, minimum=-CLAMP, height=picture.size, title=title, colours=scale, background=picture.background
+            )
         ]
     if truth is not None:
-        distance, known = _errors(subjects, truth, view.device)
+        distance, known = _errors(subjects, truth, style.device)
         top = error_max or nice_maximum(known)
         title = "distance (unit frame)" if unit else "distance (file's unit)"
         over = bool(known.max() > top)
-        bars += [legend(top, height=view.size, title=title, over=over, background=view.background)]
+        bars += [legend(top, height=picture.size, title=title, over=over, background=picture.background)]
         style = replace(style, colours=lambda points: error_colours(distance(points), top))
     return subjects, replace(style, bars=tuple(bars))
 
@@ -217,10 +222,10 @@ def _warn_of_frames(name: str, mesh: trimesh.Trimesh, truth: trimesh.Trimesh) ->
 
 
 def _turning(subjects: list[Subject], style: Style, count: int) -> Iterator[np.ndarray]:
-    sections, view = sections_of(subjects, style), style.view
+    sections, picture = sections_of(subjects, style), style.picture
     for k in range(count):
-        turned = replace(view, azimuth=view.azimuth + 360 * k / count)
-        yield sheet(subjects, sections, replace(style, view=turned))
+        turned = replace(picture, azimuth=picture.azimuth + 360 * k / count)
+        yield sheet(subjects, sections, replace(style, picture=turned))
 
 
 def _there_and_back(subjects: list[Subject], style: Style) -> Iterator[np.ndarray]:

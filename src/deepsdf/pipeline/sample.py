@@ -20,6 +20,7 @@ from deepsdf.library.names import meshed, training_names
 from deepsdf.library.neighbours import Neighbour, TrainingSurfaces
 from deepsdf.metrics.generated_sets import ShapeDistance, generation_metrics
 from deepsdf.progress import OnProgress, ProgressCounter
+from deepsdf.rendering.camera import PictureOptions
 from deepsdf.rendering.render import grid_image, render_mesh, save_image
 from deepsdf.splits import read_split
 from deepsdf.workspace import DataSource, Experiment
@@ -241,7 +242,7 @@ def _picture(
         if neighbour is not None:
             beside = training.mesh(neighbour.row)
             assert beside is not None
-            right = render_mesh(beside, size=SIZE, bound=FRAME, color=STONE)
+            right = render_mesh(beside, PictureOptions(size=SIZE, bound=FRAME, color=STONE))
             label = f"{neighbour.chamfer * 1e3:.2f} {names[neighbour.row]}"
         if left is None:
             pairs.append(None)  # a gap

@@ -1,4 +1,4 @@
-"""What colours stand for: errors, signed distances on a plane, and the legends that tell."""
+"""Colour maps of errors and signed distances, legends, and slices of a field."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ from deepsdf.rendering.sheet import blank, font, ink_on
 
 PAPER, INSIDE, OUTSIDE = (np.array(rgb, float) for rgb in ((250, 249, 247), (88, 138, 194), (235, 163, 142)))
 UNKNOWN: Colour = (170, 170, 170)
+"""Colour of NaN errors."""
 
 ERROR_MAP, ERROR_RANGE = "magma_r", (0.04, 0.85)
-"""From pale to dark: on a pale surface the shading still shows, and what is wrong stands out of white paper."""
+"""Matplotlib colour map and its used part, from pale to dark: shading stays visible on small errors, and large errors
+stand out on white."""
 
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def parse_colour(text: str) -> Colour:
-    """A colour as a person writes it: `clay`, `164,190,216`, a CSS name, `#a4bed8`.
+    """Parse a colour: `clay`, `164,190,216`, a CSS name or `#a4bed8`.
 
     Raises:
-        InputError: none of these.
+        InputError: not a colour.
     """
     given = text.strip().lower()
     try:
@@ -36,20 +38,22 @@ def parse_colour(text: str) -> Colour:
         if max(found) > 255:
             raise ValueError
     except ValueError:
-        raise InputError(f"{text!r} is not a colour; say 164,190,216 (0 to 255), #a4bed8 or a name as teal") from None
+        raise InputError(
+            f"{text!r} is not a colour; expected R,G,B (0 to 255), #a4bed8 or a CSS name such as teal"
+        ) from None
     return (found[0], found[1], found[2])
 
 
 def error_colours(values: np.ndarray, maximum: float) -> np.ndarray:
-    """Colours of errors (n,), from 0 to `maximum` and alike beyond: (n, 3) uint8 sRGB. NaN is grey.
+    """Colours (n, 3) uint8 sRGB of errors (n,) from 0 to `maximum`; larger errors have the last colour, NaN is grey.
 
-    Lightness is monotonic, so that the order of errors is seen in print and by colour-blind eyes as well.
+    Lightness is monotonic, so that the order of errors stays visible in print and to colour-blind readers.
 
     Raises:
         InputError: a maximum that is not positive and finite.
     """
     if not 0 < maximum < np.inf:
-        raise InputError(f"the greatest error of a colour map must be positive and finite, not {maximum}")
+        raise InputError(f"the end of the error scale is {maximum}; expected a positive finite length")
     values = np.asarray(values, np.float64)
     share = np.clip(np.nan_to_num(values / maximum, posinf=1.0), 0, 1)
     known = _error_table()[np.round(share * 1023).astype(int)]
@@ -64,13 +68,13 @@ def _error_table() -> np.ndarray:
 
 
 def sdf_colours(values: np.ndarray, clamp: float) -> np.ndarray:
-    """Colours of signed distances (...,): (..., 3) float. Blue inside, red outside, alike beyond +-`clamp`."""
+    """Colours (..., 3) float of signed distances (...,): blue inside, red outside, constant beyond ±`clamp`."""
     t = np.clip(np.asarray(values, np.float64) / clamp, -1, 1)[..., None]
     return PAPER + np.abs(t) ** 0.8 * (np.where(t < 0, INSIDE, OUTSIDE) - PAPER)
 
 
 def nice_maximum(values: np.ndarray) -> float:
-    """The end of a colour map for errors (n,): their 99th percentile, rounded up to 1, 2, 3, 5 or 8 and zeros."""
+    """End of a colour scale for errors (n,): their 99th percentile, rounded up to 1, 2, 3, 5 or 8 × a power of 10."""
     finite = np.abs(values[np.isfinite(values)])
     high = float(np.percentile(finite, 99)) if len(finite) else 0.0
     if high <= 0:
@@ -80,7 +84,7 @@ def nice_maximum(values: np.ndarray) -> float:
 
 
 def ticks(low: float, high: float) -> tuple[list[float], list[str], int]:
-    """Round values between two numbers, both included, their labels, and the power of ten that labels leave out."""
+    """Tick values from `low` to `high`, both included, their labels, and the power of ten that labels leave out."""
     from matplotlib.ticker import MaxNLocator
 
     size = max(abs(low), abs(high))
@@ -88,7 +92,7 @@ def ticks(low: float, high: float) -> tuple[list[float], list[str], int]:
     power = exponent if not -3 <= exponent <= 3 else 0
     spread = high - low
     inner = [t for t in MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high) if low < t < high]
-    room = 0.09 * spread  # an end's label needs it
+    room = 0.09 * spread  # for the labels of both ends
     inner = [float(t) for t in inner if t - low > room and high - t > room]
     values = [low, *inner, high]
     shown = [float(f"{value / 10.0**power:.3g}") for value in values]
@@ -106,17 +110,20 @@ def legend(
     colours: Callable[[np.ndarray], np.ndarray] | None = None,
     background: Colour | None = WHITE,
 ) -> np.ndarray:
-    """Colour bar with ticks, to stand at the right of a picture: (height, about height / 3, 3) uint8.
+    """Colour bar with ticks for the right side of a picture: (height, about height / 3, 3) uint8.
 
     Args:
         minimum, maximum: values at the bar's ends.
-        title: what the values are, and their unit.
-        over: say at the upper end that colours stand for more as well.
-        colours: values (n,) -> sRGB (n, 3), 0 to 255; None: those of errors.
+        title: name and unit of the values.
+        over: mark the upper end with "≥".
+        colours: values (n,) -> sRGB (n, 3), 0 to 255; None: `error_colours`.
         background: None makes it transparent, (.., 4).
     """
     if height < 1 or not np.isfinite([minimum, maximum]).all() or not minimum < maximum:
-        raise InputError(f"a legend from {minimum} to {maximum}, {height} pixels high, cannot be drawn")
+        raise InputError(
+            f"cannot draw a legend from {minimum} to {maximum}, {height} pixels high; "
+            "expected minimum < maximum and height > 0"
+        )
     scale = colours or partial(error_colours, maximum=maximum)
     values, labels, power = ticks(minimum, maximum)
     if over:
@@ -152,18 +159,22 @@ def slice_image(
     size: int = 256,
     clamp: float = 0.1,
 ) -> np.ndarray:
-    """The signed distance on the square [-bound, bound]^2 of a plane: (size, size, 3) uint8.
+    """Picture of a field on the square [-bound, bound]² of a plane: (size, size, 3) uint8.
 
-    Blue inside, red outside, a dark line at zero; colours end at +-`clamp`, and thin lines between there lie
-    `clamp` / 4 apart, in small pictures `clamp` / 2. Seen from the plane's positive side: x to the right and y up
-    for "z", z to the left and y up for "x", x to the right and z down for "y".
+    Blue is inside, red outside, with a dark line at zero. Colours end at ±`clamp`; thin isolines between are
+    `clamp` / 4 apart, in small pictures `clamp` / 2. The plane is seen from its positive side:
+
+        "z":  y up, x right      "x":  y up, z left      "y":  z down, x right
+
+    Raises:
+        InputError: an unknown axis, or a number that is not positive.
     """
     if axis not in FRAMES:
-        raise InputError(f"axis={axis!r} is not an axis; say x, y or z")
+        raise InputError(f"axis is {axis!r}; expected 'x', 'y' or 'z'")
     if not (bound > 0 and clamp > 0):
-        raise InputError(f"bound={bound} and clamp={clamp} must be positive")
+        raise InputError(f"bound is {bound} and clamp is {clamp}; both must be positive")
     if size < 1:
-        raise InputError(f"size={size} must be at least 1")
+        raise InputError(f"size is {size}; it must be at least 1")
     step = 2 * bound / size
     line = ((np.arange(size) + 0.5) * step - bound).astype(np.float32)
     right, above = np.meshgrid(line, line[::-1])
@@ -174,10 +185,10 @@ def slice_image(
     slope = np.hypot(*np.gradient(sdf))  # change of the distance over one pixel
     colour = sdf_colours(sdf, clamp)
     spacing = clamp / (4 if clamp / 4 >= 5 * step else 2)
-    # Where colours end so do lines: a learned field means nothing there.
+    # No isolines where colours are clamped: a learned field is not trained there.
     thin = np.where(np.abs(sdf) < clamp - spacing / 2, np.abs(sdf - np.round(sdf / spacing) * spacing), np.inf)
     for distance, halfwidth, strength in ((thin, 0.4, 0.2), (np.abs(sdf), max(0.8, size / 400), 1.0)):
-        # A field that is flat, such as a clamped one, has no lines there, not one wide line.
+        # Where a field is flat, such as a clamped one, an isoline would be a wide area: leave it out.
         away = distance / np.maximum(slope, 1e-9)
         ink = np.clip(halfwidth + 0.5 - away, 0, 1) * strength * (slope > 0.05 * step)
         colour += ink[..., None] * (np.array(INK) - colour)

@@ -1,4 +1,4 @@
-"""Pictures that move: .gif and, with ffmpeg, .mp4."""
+"""Films: .gif and, with ffmpeg, .mp4."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ FILM_SUFFIXES = (".gif", ".mp4")
 
 
 def check_film(path: str | os.PathLike[str]) -> None:
-    """Whether `save_film` can write there, to know before frames are drawn.
+    """Check that `save_film` can write a film, before frames are drawn.
 
     Raises:
         InputError: another suffix, or .mp4 where ffmpeg is missing.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in FILM_SUFFIXES:
-        raise InputError(f"{path}: films are saved as {' or '.join(FILM_SUFFIXES)}; end the name in one of these")
+        raise InputError(f"{path}: unknown film format; expected {' or '.join(FILM_SUFFIXES)}")
     if suffix == ".mp4" and find_spec("imageio_ffmpeg") is None:
-        raise InputError(f'{path}: .mp4 needs ffmpeg: pip install "deepsdf[video]", or save a .gif')
+        raise InputError(f'{path}: .mp4 needs ffmpeg; run pip install "deepsdf[video]", or save a .gif')
 
 
 def save_film(path: str | os.PathLike[str], frames: Iterable[np.ndarray], *, fps: float = 20.0) -> None:
-    """Write frames (h, w, 3) uint8, all of one size, as .gif (for ever) or .mp4 (H.264), whole or not at all.
+    """Write frames (h, w, 3) uint8 of equal size as a looping .gif or an .mp4 (H.264). Never leaves a partial file.
 
-    A .gif's frames last a multiple of 10 ms, and at least 20. An .mp4 repeats the last line of an odd side.
+    Frames of a .gif last a multiple of 10 ms, at least 20 ms. An .mp4 repeats the last row or column of an odd side.
 
     Raises:
-        InputError: as `check_film`; no frames, or frames of different sizes.
+        InputError: see `check_film`; also no frames, frames of different sizes, or a frame rate outside (0, 100].
     """
     check_film(path)
     if not 0 < fps <= 100:
-        raise InputError(f"fps={fps} is no frame rate; give one above 0, at most 100")
+        raise InputError(f"fps is {fps}; expected a frame rate above 0 and at most 100")
     checked = _checked(path, frames)
     first = next(checked)
     with atomic_path(path) as temporary:
@@ -50,21 +50,21 @@ def save_film(path: str | os.PathLike[str], frames: Iterable[np.ndarray], *, fps
 
 
 def _checked(path: str | os.PathLike[str], frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """The frames; there is at least one, and all are alike."""
+    """The frames, checked: at least one, all of the same size and type."""
     shape = None
     for frame in frames:
         shape = shape or frame.shape
         if frame.shape != shape or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-            raise InputError(f"frames are (h, w, 3) uint8 of one size, not {frame.shape} {frame.dtype} after {shape}")
+            raise InputError(f"{path}: a frame is {frame.shape} {frame.dtype}; expected {(*shape[:2], 3)} uint8")
         yield frame
     if shape is None:
         raise InputError(f"{path}: a film needs at least one frame")
 
 
 def _save_gif(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
-    """By Pillow: imageio's writer would give each frame a palette of its own, and still parts would flicker.
+    """Write with one palette for all frames, so that parts that do not move do not flicker (imageio writes one each).
 
-    Nothing is dithered: grains would move from frame to frame and compress badly, and few hues need none.
+    There is no dithering: its grain would change from frame to frame and compress badly.
     """
     shots = list(frames)
     count = np.zeros(1 << 24, np.int32)
@@ -85,20 +85,21 @@ def _save_gif(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
         format="GIF",
         save_all=True,
         append_images=pictures[1:],
-        duration=max(20, round(100 / fps) * 10),  # shorter ones are not heeded by browsers
+        duration=max(20, round(100 / fps) * 10),  # browsers replace shorter durations by 100 ms
         loop=0,
         optimize=False,
     )
 
 
 def _palette(colours: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """256 of the colours (n, 3) that occur so often (n,), and the index of each colour's nearest.
+    """A palette (256, 3) for colours (n, 3) that occur `count` (n,) times, and the nearest entry of each colour (n,).
 
-    The commonest, which is paper as a rule, is kept exactly; the rest are means, by Lloyd's algorithm.
+    The most frequent colour, normally the background, is kept exactly; the others are means (Lloyd's algorithm, 6
+    iterations from Pillow's median cut).
     """
     from scipy.spatial import KDTree
 
-    weight = count**0.75  # rare colours count for more than their share: a small bright thing keeps its own
+    weight = count**0.75  # gives rare colours more weight, so that small bright objects keep their colour
     weight[count.argmax()] = 0
     often = np.ceil(weight * (200_000 / weight.sum())).astype(int)
     start = Image.fromarray(np.repeat(colours, often, axis=0)[None]).quantize(255, Image.Quantize.MEDIANCUT)
@@ -113,7 +114,7 @@ def _palette(colours: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _packed(frame: np.ndarray) -> np.ndarray:
-    """Colours (.., 3) as numbers (..) below 2^24."""
+    """Colours (.., 3) uint8 as integers (..) below 2^24."""
     red, green, blue = (frame[..., k].astype(np.int32) for k in range(3))
     return red << 16 | green << 8 | blue
 
@@ -121,7 +122,7 @@ def _packed(frame: np.ndarray) -> np.ndarray:
 def _save_mp4(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
     from imageio import v2 as imageio
 
-    # Players take untagged colours for what they like: say which they are, and convert by that.
+    # Players guess the colour space of untagged files: tag it, and convert to it.
     colours = ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
     convert = ["-vf", "scale=out_color_matrix=bt709:out_range=tv"]
     quality = ["-crf", "16", "-movflags", "+faststart"]
@@ -140,4 +141,4 @@ def _save_mp4(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
             even = [(0, side % 2) for side in frame.shape[:2]]
             writer.append_data(np.pad(frame, [*even, (0, 0)], mode="edge"))
     finally:
-        writer.close()  # as a context it would not on an error, and ffmpeg would write on
+        writer.close()  # its context manager does not close it on an error, and ffmpeg would keep running

@@ -1,14 +1,15 @@
 """Pictures of meshes, point clouds and fields without OpenGL or a display.
 
-Pictures are (height, width, 3) uint8 arrays. The camera is a long lens that looks at the middle of the
-shape. At azimuth 0 and elevation 0 it sees the front (+z where y is up, -y where z is up) with +x to the
-right; both angles are in degrees, and a positive azimuth walks to the camera's right.
+Pictures are (height, width, 3) uint8 arrays. The camera has a long lens and looks at the centre of the framed sphere.
+At azimuth 0 and elevation 0 it sees the front (+z if y is up, -y if z is up) with +x to the right. Both angles are in
+degrees; a positive azimuth moves the camera to its right.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from deepsdf.rendering.camera import (
     Axis,
     Camera,
     Colour,
+    PictureOptions,
     developed,
     encode,
     linear_colours,
@@ -37,7 +39,7 @@ from deepsdf.rendering.camera import (
 from deepsdf.rendering.colours import error_colours, legend, parse_colour, slice_image
 from deepsdf.rendering.film import save_film
 from deepsdf.rendering.sheet import grid_image, save_image
-from deepsdf.rendering.splat import ground_shadow, open_to_the_eye, splat
+from deepsdf.rendering.splat import eye_dome_lighting, ground_shadow, splat
 
 if TYPE_CHECKING:
     import trimesh
@@ -49,6 +51,7 @@ __all__ = [
     "WHITE",
     "Axis",
     "Colour",
+    "PictureOptions",
     "error_colours",
     "error_picture",
     "grid_image",
@@ -61,80 +64,84 @@ __all__ = [
     "slice_image",
 ]
 
-CREASE = float(np.cos(np.radians(38.0)))  # faces that meet at a larger angle keep a hard edge
-SKY_RAYS, KEY_RAYS = 3, 1  # per pixel; the blur sees 64 times as many, on the ground 256
-KEY_SOFTNESS = 0.16  # radius of the key light's disc at distance 1
-PROBES = 10_000
-"""Points of a surface that tell how far its errors go."""
+CREASE = float(np.cos(np.radians(38.0)))
+"""Cosine of the angle between faces above which their edge is drawn hard: above the 36° between the faces of a
+ten-sided cylinder, below the 45° of an eight-sided one."""
 
-LARGEST = 16_384  # rays along a side: 20 GB
-SURFACE = 1  # the kernels' kind of a pixel that sees the mesh
-BAND = 16384  # pixels per CPU launch: small enough to balance threads
+SKY_RAYS, KEY_RAYS = 3, 1
+"""Rays per pixel towards the sky and towards the key light. Neighbouring pixels use different directions, and the blur
+over 8 x 8 pixels of the surface (16 x 16 of the ground) sees 64 (256) times more."""
+
+KEY_SOFTNESS = 0.16
+"""Radius of the key light's disc at distance 1: softness of its shadows."""
+
+PROBES = 10_000
+"""Surface points from which the end of an error scale is chosen: their 99th percentile is known to 0.1 %."""
+
+LARGEST = 16_384
+"""Rays along a side at most: the buffers of such a picture take 20 GB."""
+
+SURFACE = 1
+"""Value of `render_kernels.SURFACE`: a pixel that sees the mesh."""
+
+BAND = 16_384
+"""Rays per launch on a CPU: the 1024² rays of a picture of 512 pixels make 64 bands, enough to balance the threads."""
 
 
 def render_mesh(
     mesh: trimesh.Trimesh,
+    options: PictureOptions = PictureOptions(),
     *,
-    size: int = 512,
-    azimuth: float = 35.0,
-    elevation: float = 20.0,
-    color: Colour = CLAY,
-    up: Axis = "y",
-    bound: float | None = None,
     vertex_colors: np.ndarray | None = None,
     surface_colors: Callable[[np.ndarray], np.ndarray] | None = None,
     cut: tuple[Axis, float] | None = None,
-    ground: bool = True,
-    background: Colour | None = WHITE,
-    supersample: int = 2,
     device: str = "auto",
 ) -> np.ndarray:
-    """Picture of a mesh, softly lit: (size, size, 3) uint8. The faces' orientation does not matter.
+    """Picture of a mesh in soft light. The orientation of the faces does not matter.
 
     Args:
-        azimuth, elevation: of the camera, degrees.
-        color: of the surface, sRGB.
-        bound: radius of the framed sphere round the origin, so that pictures share a
-            scale; None fits the mesh.
-        vertex_colors: (v, 3) sRGB, uint8 or float in [0, 1]; replaces `color`.
-        surface_colors: points (n, 3) of the surface, mesh's frame -> their colours, as above; for colours that
-            change within a face.
-        cut: a plane ("z", 0.1), mesh's frame; a dark line is drawn where it meets the surface.
-        ground: catch a soft shadow under the mesh; elsewhere the ground is the background.
-        background: None leaves it transparent: the picture is (size, size, 4) then.
-        supersample: rays per pixel along each axis.
+        vertex_colors: (v, 3) sRGB, uint8 or float in [0, 1]; replaces `options.color`.
+        surface_colors: maps points (n, 3) of the surface, in the mesh's frame, to colours (n, 3) in the same format;
+            for colours that vary within a face.
+        cut: a plane such as ("z", 0.1), in the mesh's frame; a dark line is drawn where it meets the surface.
+        device: "auto", "cpu" or a CUDA device.
+    Returns:
+        (size, size, 3) uint8, or (size, size, 4) if the background is transparent.
     Raises:
+        InputError: colours that do not match, an unknown axis, or a picture that is too large.
         MeshError: the mesh has no faces, or a vertex that is not finite.
     """
     vertices, faces, used = _checked(mesh)
-    _check_size(size, supersample)
-    camera = Camera.fit(used, azimuth, elevation, up, bound)
+    _check_size(options)
+    camera = Camera.fit(used, options)
     placed = camera.place(vertices)
-    colours = linear_colours(vertex_colors, color, len(vertices))
+    colours = linear_colours(vertex_colors, options.color, len(vertices))
     warp, device = get_warp(), resolve_device(device)
     kernels = compiled(device, "render_kernels")
+    width = options.size * options.supersample
 
     def upload(array: np.ndarray, dtype: Any = warp.vec3) -> Any:
         kind = np.float32 if dtype is warp.vec3 else None
         return warp.array(np.ascontiguousarray(array, kind), dtype=dtype, device=device)
 
-    def blank(dtype: Any, count: int = (size * supersample) ** 2) -> Any:
+    def blank(dtype: Any, count: int = width**2) -> Any:
         return warp.empty(count, dtype=dtype, device=device)
 
     points, corners = upload(placed), upload(faces.ravel(), warp.int32)
-    shape = warp.Mesh(points, corners)  # the scene holds its id only: keep it alive
-    scene = _scene(kernels.Scene(), camera, camera.place(used), size, supersample, ground)
+    shape = warp.Mesh(points, corners)  # the scene holds only its id: keep a reference
+    scene = _scene(kernels.Scene(), camera, camera.place(used), options)
     scene.mesh = shape.id
     if cut is not None:
-        _cut(scene, camera, *cut, width=0.75 * supersample * max(1.0, size / 512))
+        # At 512 pixels the line is 1.5 pixels wide; in larger pictures it grows with them.
+        _cut(scene, camera, *cut, width=0.75 * options.supersample * max(1.0, options.size / 512))
     a, b, c = placed[faces[:, 0]], placed[faces[:, 1]], placed[faces[:, 2]]
     area = upload(np.cross(b - a, c - a))
-    *rounds, disputed = _rounds(placed, faces)
-    rounds = [*(upload(array, warp.int32) for array in rounds), upload(disputed, warp.bool)]
+    *incidence, disputed = _incidence(placed, faces)
+    incidence = [*(upload(array, warp.int32) for array in incidence), upload(disputed, warp.bool)]
     normals, picture = blank(warp.vec3, faces.size), blank(warp.vec4)
     seen = [blank(kind) for kind in (warp.int32, warp.vec3, warp.vec3, warp.vec3, warp.vec2)]
     rays = [upload(directions) for directions in _ray_sets()]
-    _launch(kernels.corner_normals, faces.size, [*rounds, area, CREASE, normals], device)
+    _launch(kernels.corner_normals, faces.size, [*incidence, area, CREASE, normals], device)
     surface = [points, corners, normals, upload(colours)]
     _launch(kernels.trace, len(picture), [scene, *surface, *rays, *seen], device)
     kind, position, normal, albedo, light = seen
@@ -143,132 +150,138 @@ def render_mesh(
     mean = warp.empty_like(light)
     _launch(kernels.gather, len(picture), [scene, kind, position, normal, light, mean], device)
     _launch(kernels.shade, len(picture), [scene, kind, position, normal, albedo, mean, picture], device)
-    return developed(picture.numpy().reshape(size * supersample, -1, 4), supersample, background)
+    return developed(picture.numpy().reshape(width, -1, 4), options.supersample, options.background)
 
 
 def error_picture(
     mesh: trimesh.Trimesh,
     distances: np.ndarray | Field,
+    options: PictureOptions = PictureOptions(),
     *,
-    size: int = 512,
     maximum: float | None = None,
     legend: bool = True,
     title: str = "distance",
-    **view: Any,
+    device: str = "auto",
 ) -> np.ndarray:
-    """Picture of a mesh coloured by its distance to another surface: (size, size, 3) uint8.
+    """Picture of a mesh coloured by its distance to another surface.
 
     Args:
-        distances: of the vertices (v,); or points (n, 3) -> distances (n,), as `MeshSDF.distance`, which is right
+        distances: of the vertices (v,), or a function of points (n, 3) such as `MeshSDF.distance`, which is correct
             within large faces too. Mesh's frame.
-        maximum: the distance of the last colour, mesh's lengths; None: `nice_maximum` of the vertices' distances, or
-            of points on the faces. Give one to pictures that are to be compared.
-        legend: put the colour bar at the right; the picture is wider then.
-        view: as in `render_mesh`.
+        maximum: distance at the end of the colour scale; None: `nice_maximum` of the distances of the vertices, or of
+            points on the faces. Set it for pictures that are to be compared.
+        legend: append the colour bar on the right.
+        title: of the colour bar.
+        device: "auto", "cpu" or a CUDA device.
+    Returns:
+        (size, size, 3) uint8, wider with a legend; (.., 4) if the background is transparent.
     Raises:
-        InputError: not one distance a vertex, or a maximum that is not positive.
+        InputError: not one distance per vertex, or a maximum that is not positive.
     """
-    _check_size(size, 1)
+    _check_size(options)
+    colours: dict[str, Any] = {}
     if callable(distances):
-        field, known = distances, distances(sample_surface(mesh, PROBES))
-        view["surface_colors"] = lambda points: error_colours(field(points), top)
+        known = distances(sample_surface(mesh, PROBES))
+        top = render_colours.nice_maximum(known) if maximum is None else maximum
+        colours["surface_colors"] = partial(_errors_at, field=distances, maximum=top)
     else:
         known = np.asarray(distances, np.float64)
         if known.shape != (len(mesh.vertices),):
-            raise InputError(f"distances {known.shape} do not match: give ({len(mesh.vertices)},), one a vertex")
-    top = render_colours.nice_maximum(known) if maximum is None else maximum
-    if not callable(distances):
-        view["vertex_colors"] = error_colours(known, top)
-    picture = render_mesh(mesh, size=size, **view)
+            raise InputError(f"distances have shape {known.shape}; expected ({len(mesh.vertices)},), one per vertex")
+        top = render_colours.nice_maximum(known) if maximum is None else maximum
+        colours["vertex_colors"] = error_colours(known, top)
+    picture = render_mesh(mesh, options, **colours, device=device)
     if not legend:
         return picture
     over = bool(np.nanmax(known, initial=0) > top)
-    background = view.get("background", WHITE)
-    bar = render_colours.legend(top, height=size, title=title, over=over, background=background)
+    bar = render_colours.legend(top, height=options.size, title=title, over=over, background=options.background)
     return np.hstack([picture, bar])
 
 
 def render_points(
     points: np.ndarray,
+    options: PictureOptions = PictureOptions(),
     *,
     colors: np.ndarray | None = None,
-    color: Colour = CLAY,
     radius: float | None = None,
-    size: int = 512,
-    azimuth: float = 35.0,
-    elevation: float = 20.0,
-    up: Axis = "y",
-    bound: float | None = None,
-    ground: bool = True,
-    background: Colour | None = WHITE,
-    supersample: int = 2,
 ) -> np.ndarray:
-    """Picture of points (n, 3) as small shaded balls: (size, size, 3) uint8. View as in `render_mesh`.
+    """Picture of points (n, 3) as small shaded balls.
 
     Args:
-        colors: (n, 3) sRGB, uint8 or float in [0, 1]; replaces `color`.
-        radius: of a ball, in the points' frame; None chooses by the number of points.
+        colors: (n, 3) sRGB, uint8 or float in [0, 1]; replaces `options.color`.
+        radius: of a ball, in the points' frame; None: chosen by the number of points.
+    Returns:
+        (size, size, 3) uint8, or (size, size, 4) if the background is transparent.
     Raises:
-        InputError: no points, a point that is not finite, or colours that do not match.
+        InputError: no points, a point that is not finite, colours that do not match, or a picture that is too large.
     """
     points = np.asarray(points, dtype=np.float64)
     if points.ndim != 2 or points.shape[1] != 3 or len(points) == 0 or not np.isfinite(points).all():
-        raise InputError(f"points {points.shape} cannot be drawn; give finite points (n, 3), n > 0")
-    _check_size(size, supersample)
-    camera = Camera.fit(points, azimuth, elevation, up, bound)
-    colours = linear_colours(colors, color, len(points))
+        raise InputError(f"cannot draw points of shape {points.shape}; expected finite points (n, 3), n > 0")
+    _check_size(options)
+    camera = Camera.fit(points, options)
+    colours = linear_colours(colors, options.color, len(points))
     placed = camera.place(points)
+    # n points cover a sphere evenly if a ball's radius falls with the square root of n.
     ball = np.clip(1.2 * len(points) ** -0.5, 0.006, 0.025) if radius is None else radius / camera.radius
-    width = size * supersample
+    width = options.size * options.supersample
     rays = (placed - camera.eye) @ camera.axes.T
     owner, depth, normal = splat(rays, float(ball), width, camera.pixel(width))
     key = np.maximum(normal @ (camera.axes @ camera.light(*KEY_LIGHT) * [1, 1, -1]), 0)
     sky = 0.5 + 0.5 * (normal @ (camera.axes[:, 1] * [1, 1, -1]))
     shown = np.zeros((width * width, 4), np.float32)
-    if ground:
+    if options.ground:
         shown[:, 3] = ground_shadow(placed, float(ball), camera, width).ravel()
     hit = owner >= 0
-    lit = (0.5 * key + 0.3 * sky + 0.3) * open_to_the_eye(depth, float(ball), supersample)[hit]
+    lit = (0.5 * key + 0.3 * sky + 0.3) * eye_dome_lighting(depth, float(ball), options.supersample)[hit]
     shown[hit, :3] = encode(colours[owner[hit] if len(colours) > 1 else 0] * lit[:, None])
     shown[hit, 3] = 1
-    return developed(shown.reshape(width, width, 4), supersample, background)
+    return developed(shown.reshape(width, width, 4), options.supersample, options.background)
 
 
-def _check_size(size: int, supersample: int) -> None:
-    if size < 1 or supersample < 1 or size * supersample > LARGEST:
-        raise InputError(f"{size=} and {supersample=} must be at least 1, and their product at most {LARGEST}")
+def _errors_at(points: np.ndarray, field: Field, maximum: float) -> np.ndarray:
+    return error_colours(field(points), maximum)
+
+
+def _check_size(options: PictureOptions) -> None:
+    if options.size * options.supersample > LARGEST:
+        raise InputError(
+            f"a picture of {options.size} pixels with {options.supersample} rays per pixel along each axis is too "
+            f"large; size × supersample must be at most {LARGEST}"
+        )
 
 
 def _checked(mesh: trimesh.Trimesh) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(vertices, faces, the vertices that faces use)."""
+    """Vertices (v, 3), faces (f, 3), and the vertices that belong to faces."""
     vertices, faces = np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces, dtype=np.int32)
     if len(faces) == 0:
-        raise MeshError(f"nothing to draw: the mesh has {len(vertices)} vertices and no faces")
+        raise MeshError(f"cannot draw a mesh without faces; it has {len(vertices)} vertices")
     mask = np.zeros(len(vertices), bool)
     mask[faces] = True
     used = vertices[mask]
     if not np.isfinite(used).all():
-        raise MeshError(f"cannot draw: {int((~np.isfinite(used)).any(axis=1).sum())} vertices are not finite")
+        invalid = int((~np.isfinite(used)).any(axis=1).sum())
+        raise MeshError(f"cannot draw a mesh with NaN or infinite vertices; {invalid} are not finite")
     return vertices, faces, used
 
 
-def _scene(scene: Any, camera: Camera, placed: np.ndarray, size: int, supersample: int, ground: bool) -> Any:
-    """Fill the kernels' `Scene`, all but its mesh. `placed`: the vertices that faces use, picture's frame."""
+def _scene(scene: Any, camera: Camera, placed: np.ndarray, options: PictureOptions) -> Any:
+    """Fill the kernels' `Scene`, except its mesh. `placed`: vertices that belong to faces, picture's frame."""
     low, high = placed.min(axis=0), placed.max(axis=0)
     centre = (low + high) / 2
     scene.centre = centre.tolist()
     scene.radius = float(np.linalg.norm(placed - centre, axis=1).max()) * 1.0001 + 1e-6
     scene.eye = camera.eye.tolist()
     scene.right, scene.above, scene.forward = camera.axes.tolist()
-    scene.width, scene.supersample = size * supersample, supersample
+    scene.width, scene.supersample = options.size * options.supersample, options.supersample
     scene.step = camera.pixel(scene.width)
-    scene.has_ground, scene.ground = int(ground), float(low[1])
+    scene.has_ground, scene.ground = int(options.ground), float(low[1])
     scene.key, scene.fill = camera.light(*KEY_LIGHT).tolist(), camera.light(*FILL_LIGHT).tolist()
     return scene
 
 
 def _paint(colours: Callable[[np.ndarray], np.ndarray], kind: Any, position: Any, albedo: Any, camera: Camera) -> None:
-    """Give every pixel of the surface the colour of the point that it sees."""
+    """Set the colour of every pixel that sees the surface to the colour of the point that it sees."""
     seen = np.flatnonzero(kind.numpy() == SURFACE)
     if len(seen):
         points = camera.back(position.numpy()[seen].astype(np.float64))
@@ -279,7 +292,7 @@ def _paint(colours: Callable[[np.ndarray], np.ndarray], kind: Any, position: Any
 
 def _cut(scene: Any, camera: Camera, axis: Axis, offset: float, width: float) -> None:
     if axis not in FRAMES:
-        raise InputError(f"axis={axis!r} is not an axis; say x, y or z")
+        raise InputError(f"axis is {axis!r}; expected 'x', 'y' or 'z'")
     normal = camera.frame @ np.eye(3)["xyz".index(axis)]
     scene.has_cut, scene.cut, scene.cut_width = 1, normal.tolist(), width
     scene.cut_at = (offset - float(normal @ camera.centre)) / camera.radius
@@ -287,9 +300,10 @@ def _cut(scene: Any, camera: Camera, axis: Axis, offset: float, width: float) ->
 
 
 def _launch(kernel: Any, count: int, inputs: list[Any], device: str) -> None:
-    """Run a kernel whose first argument is where it starts.
+    """Run a kernel whose first argument is the index of its first thread.
 
-    A launch on Warp's CPU has one thread but leaves Python free: bands of pixels go to threads of our own.
+    A launch on Warp's CPU device uses one thread and releases the interpreter's lock, so bands of pixels are launched
+    from several Python threads.
     """
     warp = get_warp()
     band = BAND if device == "cpu" else count
@@ -301,11 +315,11 @@ def _launch(kernel: Any, count: int, inputs: list[Any], device: str) -> None:
         list(pool.map(run, range(0, count, band)))
 
 
-def _rounds(placed: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Which faces meet where: (merged vertex of each corner, where its faces start, the faces, disputed).
+def _incidence(placed: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Faces around each merged vertex: (merged vertex of each corner, where its faces start, the faces, disputed).
 
-    Merging is for normals only: files often store every face with vertices of its own. A vertex is disputed
-    when two of its faces run along an edge in the same direction, so that one of them is the wrong way round.
+    Vertices at equal positions are merged, since many files store every face with its own vertices. A vertex is
+    disputed if two of its faces traverse an edge in the same direction: one of them is wound the wrong way.
     """
     from trimesh.grouping import unique_rows
 
@@ -322,8 +336,12 @@ def _rounds(placed: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 def _ray_sets() -> tuple[np.ndarray, np.ndarray]:
-    """Directions (256, k, 3) of sky and key rays: each set is spread well, the first n together too."""
-    shift = np.arange(256)[:, None] * np.array([0.7548776662, 0.5698402910])  # the R2 sequence
+    """Directions (256, k, 3) of sky rays, for a cosine-weighted hemisphere, and key rays, on the light's disc.
+
+    Each set is well spread, and so is the union of the first n sets. The shifts are the R2 sequence of Roberts (2018):
+    powers of 1 / 1.3247..., the root of x³ = x + 1; the turn is the golden ratio.
+    """
+    shift = np.arange(256)[:, None] * np.array([0.7548776662, 0.5698402910])
 
     def disc(count: int) -> tuple[np.ndarray, np.ndarray]:
         k = np.arange(count)

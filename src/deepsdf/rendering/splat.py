@@ -1,4 +1,4 @@
-"""A z-buffer of small balls and the shadow they cast, in NumPy."""
+"""A z-buffer of small balls and their shadow on the ground, in NumPy."""
 
 from __future__ import annotations
 
@@ -7,19 +7,29 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 
 from deepsdf.rendering.camera import KEY_LIGHT, Camera
 
-MAP, REACH = 512, 3.0  # the shadow map's cells along a side, and half its side in radii of the framed sphere
+MAP, REACH = 512, 3.0
+"""Cells along a side of the shadow map, and half its side in radii of the framed sphere. The key light throws
+shadows of the framed sphere at most 2.3 radii from its axis."""
+
 LAYERS = 4
+"""Layers of points by height: shadows of higher points are softer."""
 
 
 def splat(rays: np.ndarray, ball: float, width: int, pixel: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Nearest ball at each pixel: (owner (w*w,) or -1, depth (w, w), normals of the hit pixels).
+    """The nearest ball at each pixel.
 
-    `rays` (n, 3) are the balls' centres as the camera sees them: right, above, forward. Normals: right,
-    above, towards the camera.
+    Args:
+        rays: (n, 3) centres of the balls in camera coordinates: right, above, forward from the eye.
+        ball: radius of the balls.
+        width: of the picture, in rays.
+        pixel: size of a ray's pixel at distance 1.
+    Returns:
+        index of the ball (w*w,), -1 for none; depth (w, w); unit normals (k, 3) of the k hit pixels as right, above,
+        towards the camera.
     """
     z = np.maximum(rays[:, 2], 1e-6)
     x, y = width / 2 + rays[:, 0] / z / pixel, width / 2 - rays[:, 1] / z / pixel
-    radius = np.maximum(ball / z / pixel, 0.75)  # a ball never slips between pixels
+    radius = np.maximum(ball / z / pixel, 0.75)  # at least one pixel centre is covered
     buffer = np.full(width * width, np.iinfo(np.uint64).max)
     reach = int(np.ceil(radius.max()))
     index = np.arange(len(rays), dtype=np.uint64)
@@ -29,7 +39,7 @@ def splat(rays: np.ndarray, ball: float, width: int, pixel: float) -> tuple[np.n
             square = ((column + 0.5 - x) ** 2 + (row + 0.5 - y) ** 2) / radius**2
             ok = (square < 1) & (column >= 0) & (column < width) & (row >= 0) & (row < width)
             near = (z[ok] - ball * np.sqrt(1 - square[ok])).astype(np.float32)
-            # The bits of a positive float sort as the float does: depth above, index below.
+            # The bits of positive floats sort like the floats: depth in the upper half, index in the lower half.
             code = (near.view(np.uint32).astype(np.uint64) << np.uint64(32)) | index[ok]
             np.minimum.at(buffer, row[ok] * width + column[ok], code)
     hit = buffer != np.iinfo(np.uint64).max
@@ -43,8 +53,8 @@ def splat(rays: np.ndarray, ball: float, width: int, pixel: float) -> tuple[np.n
     return owner, depth.reshape(width, width), np.stack([right, above, towards], axis=-1)
 
 
-def open_to_the_eye(depth: np.ndarray, ball: float, supersample: int) -> np.ndarray:
-    """Eye-dome lighting: pixels well behind their neighbours grow dark, which tells near points from far."""
+def eye_dome_lighting(depth: np.ndarray, ball: float, supersample: int) -> np.ndarray:
+    """Factors (w*w,) that darken pixels far behind their neighbours, which makes depth visible (Boucheny, 2009)."""
     width = len(depth)
     hidden = np.zeros_like(depth)
     far = np.where(np.isfinite(depth), depth, 1e6)
@@ -57,10 +67,10 @@ def open_to_the_eye(depth: np.ndarray, ball: float, supersample: int) -> np.ndar
 
 
 def ground_shadow(points: np.ndarray, ball: float, camera: Camera, width: int) -> np.ndarray:
-    """How much balls at points (n, 3), picture's frame, darken the ground that each pixel sees: (w, w) in [0, 1].
+    """Darkness (w, w) in [0, 1] of the ground at each pixel, in the shadow of balls at points (n, 3), picture's frame.
 
-    The ground touches the lowest ball. The balls' shadows are drawn on it from above, in layers by height: the higher,
-    the softer.
+    The ground touches the lowest ball. Shadows are drawn into a map of the ground, one layer of points after another:
+    the higher the layer, the softer its shadow.
     """
     ground = float(points[:, 1].min()) - ball
     if camera.eye[1] <= ground:
@@ -89,7 +99,7 @@ def ground_shadow(points: np.ndarray, ball: float, camera: Camera, width: int) -
 
 
 def _cover(points: np.ndarray, ball: float, blur: float) -> np.ndarray:
-    """Share of the ground's cells below balls (n, 3) that is covered: (MAP, MAP), rows along z."""
+    """Covered share of the ground's cells under balls (n, 3): (MAP, MAP), rows along z."""
     cell = 2 * REACH / MAP
     edges = np.linspace(-REACH, REACH, MAP + 1)
     count = np.histogram2d(points[:, 2], points[:, 0], (edges, edges))[0]

@@ -1,4 +1,4 @@
-"""One HTML file that shows an evaluated experiment: figures, curves, verdicts, and every shape in pictures and 3D."""
+"""The report of an evaluation as one HTML file: metrics, curves, verdicts, and every shape in pictures and 3D."""
 
 from __future__ import annotations
 
@@ -26,46 +26,44 @@ from deepsdf.figures.report.contents import (
     training_curves,
     training_shapes,
 )
+from deepsdf.figures.report.options import ReportOptions
 from deepsdf.figures.report.page import render_page
 from deepsdf.figures.report.shapes import Drawing, Drawn, draw
 from deepsdf.files import read_json, write_text
 from deepsdf.jobs.processes import BatchResult, run_batch
 from deepsdf.library.scores import ShapeMetrics, read_metrics_csv
 from deepsdf.progress import OnProgress
-from deepsdf.rendering.render import error_colours
+from deepsdf.rendering.colours import error_colours
 from deepsdf.splits import Failure, ShapeName, read_split
 from deepsdf.workspace import DataSource, Experiment
 
-FACES = 12_000
-"""Of each mesh of the 3D view, about."""
-
-MAX_MB = 30.0
-"""Millions of bytes that a report may take."""
-
 SIZE = 320
-"""Pixels of a picture's side: a card shows three side by side."""
+"""Pixels per side of a picture. A card shows three in a row, each about 160 CSS pixels wide: twice that is sharp on
+screens of high density."""
 
-MOST, LEAST = 400_000, 10_000
-"""Characters of pictures and meshes that a shape has use for; and the fewest with which it can be shown."""
+LARGEST_BUDGET, SMALLEST_BUDGET = 400_000, 10_000
+"""Bounds of the characters per shape for pictures and meshes. Pictures take at most half of them. Two meshes of 12 000
+faces take about 180 000 characters, two of 300 faces (the fewest that are shown) about 5 000."""
 
-_MARKUP = 4_000  # characters at most of what is said of a shape beside them, once it is drawn
-_NOTES = 500
+_MARKUP = 4_000  # characters per shape for names, values, notes and markup: about 3 000 with the longest notes
+_NOTES = 500  # characters of a shape's notes, at most
 
-# What the page's scripts are told.
-_OF_A_METRIC = ("name", "direction", "label", "factor", "decimals", "description")
-_OF_A_SHAPE = ("number", "name", "instance", "category", "status", "reason", "verdict", "values", "notes")
+_METRIC_KEYS = ("name", "direction", "label", "factor", "decimals", "description")
+_SHAPE_KEYS = ("number", "name", "instance", "category", "status", "reason", "verdict", "values", "notes")
+"""Values that the page's scripts receive."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was written.
+    """A report that was written.
 
     Attributes:
-        shapes: how many it shows.
-        failures: shapes that were evaluated and cannot be shown whole, and why.
-        size: bytes.
+        path: of the HTML file.
+        shapes: number of shapes.
+        failures: evaluated shapes of which a picture or a mesh is missing, and why.
+        size: of the file in bytes.
     """
 
     path: Path
@@ -79,39 +77,32 @@ def report(
     data: DataSource | None = None,
     split: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
+    options: ReportOptions = ReportOptions(),
     *,
     checkpoint: str | int = "latest",
-    faces: int = FACES,
-    max_mb: float = MAX_MB,
-    error_max: float | None = None,
     workers: int = 0,
     on_progress: OnProgress | None = None,
 ) -> Report:
-    """Write the report of an evaluation as one HTML file, which needs no network, whole or not at all.
+    """Write the report of an evaluation as one HTML file, which needs no network. Never leaves a partial file.
 
     Args:
-        data: None: the one that specs.json names.
-        split: the shapes to show; None: all that were evaluated.
-        out: None: report.html in the evaluation's folder.
-        checkpoint: whose evaluation.
-        faces: of each mesh of the 3D view, about, at most; 0 leaves it out.
-        max_mb: size of the file, in millions of bytes, at most; meshes and pictures become smaller to fit.
-        error_max: where error colours end, unit frame; None: see `error_maximum`.
-        workers: processes; 0 works in this one.
+        data: the data source; None: that of specs.json.
+        split: file of the shapes to show; None: all evaluated shapes.
+        out: the file to write; None: report.html in the folder of the evaluation.
+        checkpoint: the checkpoint that was evaluated.
+        workers: number of processes; 0: this process.
         on_progress: called with the number of shapes, then with each finished shape.
     Raises:
-        InputError: nothing was evaluated, or nothing of the split, no data source, or too many shapes for the size.
+        InputError: no shape (of the split) was evaluated, no data source, or too many shapes for `options.max_mb`.
     """
-    if faces < 0 or not max_mb > 0 or (error_max is not None and not 0 < error_max < float("inf")):
-        raise InputError(f"faces {faces} must not be negative, max_mb {max_mb} and error_max {error_max} be positive")
     source = data or _named_source(experiment)
     summary, rows = _evaluation(experiment, source, checkpoint, split)
     content = _content(experiment, source, checkpoint, summary, rows)
-    top = error_maximum(rows) if error_max is None else error_max
+    top = error_maximum(rows) if options.error_max is None else options.error_max
     epoch = summary["epoch"]
     shapes = [row.shape for row in rows]
-    budget = _budget(len(_page(content, rows, {}, top).encode()), len(rows), max_mb)
-    drawing = Drawing(epoch, SIZE, faces, top, budget)
+    budget = _budget(len(_page(content, rows, {}, top).encode()), len(rows), options.max_mb)
+    drawing = Drawing(epoch, SIZE, options.faces, top, budget)
     result = BatchResult()
     tasks = {shape: (experiment, source, shape, drawing) for shape in shapes}
     run_batch(draw, tasks, result, workers=workers, on_progress=on_progress)
@@ -132,19 +123,19 @@ def _named_source(experiment: Experiment) -> DataSource:
     try:
         return DataSource.open(experiment.specs.data_source)
     except InputError as error:
-        raise InputError(f"the data source that {experiment.root / 'specs.json'} names cannot be used: {error}; say "
-                         "where it is with --data") from None  # fmt: skip
+        specs = experiment.root / "specs.json"
+        raise InputError(f"cannot open the data source of {specs}: {error}; pass --data") from None
 
 
 def _evaluation(
     experiment: Experiment, data: DataSource, checkpoint: str | int, split: str | os.PathLike[str] | None
 ) -> tuple[dict[str, Any], list[ShapeMetrics]]:
-    """summary.json, and the rows of metrics.csv that belong to the split, each shape once."""
+    """summary.json, and the rows of metrics.csv that belong to the split, one per shape."""
     folder = experiment.evaluation_folder(checkpoint)
     again = _evaluate_command(experiment, data, checkpoint, split)
     try:
         rows = {row.shape: row for row in read_metrics_csv(folder / "metrics.csv")}
-        summary = read_json(folder / "summary.json", "an evaluation's summary")
+        summary = read_json(folder / "summary.json", "a summary.json")
         if not isinstance(summary, dict) or not isinstance(summary.get("epoch"), int):
             raise InputError(
                 f"{folder / 'summary.json'} is not a summary.json as `deepsdf evaluate` writes it: no 'epoch'"
@@ -178,13 +169,13 @@ def _test_split(experiment: Experiment) -> str | None:
 
 
 def _budget(fixed: int, shapes: int, max_mb: float) -> int:
-    """Characters of base64 for each shape's pictures and meshes."""
+    """Characters of base64 per shape for pictures and meshes."""
     budget = int((max_mb * 1e6 - fixed) / shapes) - _MARKUP
-    if budget < LEAST:
-        needed = (fixed + shapes * (_MARKUP + LEAST)) / 1e6
-        raise InputError(f"a report of {shapes} shapes does not fit into {max_mb:g} MB; give --max-mb at least "
-                         f"{needed + 0.05:.1f}, or a --split of fewer")  # fmt: skip
-    return min(budget, MOST)
+    if budget < SMALLEST_BUDGET:
+        needed = (fixed + shapes * (_MARKUP + SMALLEST_BUDGET)) / 1e6
+        raise InputError(f"a report of {shapes} shapes does not fit into {max_mb:g} MB; pass --max-mb "
+                         f"{needed + 0.05:.1f} or more, or a --split with fewer shapes")  # fmt: skip
+    return min(budget, LARGEST_BUDGET)
 
 
 def _content(
@@ -194,7 +185,7 @@ def _content(
     summary: Mapping[str, Any],
     rows: Sequence[ShapeMetrics],
 ) -> dict[str, Any]:
-    """All but what is drawn."""
+    """The content of the page except pictures and meshes."""
     conditions = summary.get("conditions")
     conditions = conditions if isinstance(conditions, dict) else {}
     seed = conditions.get("seed")
@@ -223,16 +214,16 @@ def _content(
 
 
 def _stale(experiment: Experiment, checkpoint: str | int, epoch: int) -> str:
-    """That the checkpoint is another one now than was evaluated; nothing where it is the same, or gone."""
+    """A notice if the checkpoint has changed since the evaluation; empty if it has not, or is missing."""
     try:
         now = resolve_epoch(experiment, checkpoint)
     except InputError:
         return ""
     if now == epoch:
         return ""
-    words = f"the checkpoint {checkpoint} was epoch {epoch} when it was evaluated, and is epoch {now} now"
-    logger.warning("%s: %s; this is the report of the former", experiment.root, words)
-    return words
+    notice = f"the checkpoint {checkpoint} was epoch {epoch} when it was evaluated, but is epoch {now} now"
+    logger.warning("%s: %s; the report shows epoch %d", experiment.root, notice, epoch)
+    return notice
 
 
 def _page(
@@ -261,8 +252,8 @@ def _page(
     cards.sort(key=_worst_first)
     error = {"max": top, "colours": error_colours(np.linspace(0, 1, 64), 1.0).tolist()}
     app = {
-        "metrics": [{key: each[key] for key in _OF_A_METRIC} for each in content["metrics"]],
-        "shapes": [{**{key: card[key] for key in _OF_A_SHAPE}, "sides": list(card["meshes"])} for card in cards],
+        "metrics": [{key: each[key] for key in _METRIC_KEYS} for each in content["metrics"]],
+        "shapes": [{**{key: card[key] for key in _SHAPE_KEYS}, "sides": list(card["meshes"])} for card in cards],
         "charts": content["training"].get("charts", []),
         "error": error,
     }
@@ -270,6 +261,6 @@ def _page(
 
 
 def _worst_first(card: Mapping[str, Any]) -> tuple[float, int]:
-    """Failures before all others."""
+    """Sort key: failed shapes first, then by falling chamfer distance."""
     chamfer = card["values"].get("chamfer")
     return (-float("inf") if chamfer is None else -chamfer, card["number"])

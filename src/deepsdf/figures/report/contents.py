@@ -1,4 +1,4 @@
-"""What a report says in words, figures and curves: plain values for the page, of whatever files there are."""
+"""Metrics, curves, verdicts and settings of a report as plain values, from the files that exist."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from deepsdf.training.logs import TrainingLogs
 from deepsdf.workspace import DataSource, Experiment
 
 CURVE = 500
-"""Points of a curve at most."""
+"""Points per curve at most: about one per CSS pixel of a chart."""
 
 LISTED = 500
-"""Shapes in the table of verdicts, doubtful ones first."""
+"""Shapes in the table of verdicts at most, doubtful shapes first: each row takes about 200 bytes."""
 
 PICTURED = 24
-"""Doubtful shapes whose signs are shown."""
+"""Doubtful shapes of which the slice of the signed distance is shown, at most."""
 
-_PICTURE_HEIGHT = 120
+_PICTURE_HEIGHT = 120  # pixels
 
 
 def metric_table(rows: Sequence[ShapeMetrics], seed: int) -> list[dict[str, Any]]:
@@ -54,14 +54,14 @@ def metric_table(rows: Sequence[ShapeMetrics], seed: int) -> list[dict[str, Any]
 
 
 def error_maximum(rows: Sequence[ShapeMetrics]) -> float:
-    """Where error colours end: at most of what nine tenths of the shapes are wrong by, rounded up. Unit frame."""
+    """End of the error scale, unit frame: nine tenths of the shapes have a smaller `hausdorff_95`. Rounded up."""
     values = [row.metrics.get("hausdorff_95") for row in rows]
     known = [value for value in values if value is not None]
     return nice_maximum(np.quantile(known, [0.9])) if known else 1.0
 
 
 def training_curves(experiment: Experiment) -> dict[str, Any]:
-    """The curves of Logs.pth, or why there are none."""
+    """Curves of the training log, or `{"missing": reason}`."""
     try:
         logs = TrainingLogs.load(experiment.logs_path)
         losses = np.asarray(logs.loss, np.float64)
@@ -70,7 +70,7 @@ def training_curves(experiment: Experiment) -> dict[str, Any]:
         magnitudes = np.array([float(value) for value in logs.latent_magnitude])
         epochs = len(seconds)
         if not epochs or not len(losses) or rates.ndim != 2:
-            raise InputError(f"{experiment.logs_path} holds no epochs yet")
+            raise InputError(f"{experiment.logs_path} has no epochs yet")
     except (InputError, ValueError, TypeError) as error:
         return {"missing": str(error)}
     steps = len(losses) / epochs
@@ -87,7 +87,7 @@ def training_curves(experiment: Experiment) -> dict[str, Any]:
             _chart("loss", "Training loss", "loss", [{"name": "loss", **curve(losses, 1 / steps)}], log=True),
             _chart("rates", "Learning rates", "rate", rate_curves),
             _chart("time", "Time per epoch", "seconds", [{"name": "time", **curve(seconds)}]),
-            _chart("codes", "Length of the codes", "mean norm", [{"name": "codes", **curve(magnitudes)}]),
+            _chart("codes", "Norm of the codes", "mean norm", [{"name": "codes", **curve(magnitudes)}]),
         ],
     }
 
@@ -100,10 +100,12 @@ def _chart(key: str, title: str, unit: str, curves: Sequence[Mapping[str, Any]],
 
 
 def curve(values: np.ndarray, step: float = 1.0) -> dict[str, list[float]]:
-    """A curve of at most `CURVE` points of values (n,): x, y the means of parts, low and high their extremes.
+    """A curve of at most `CURVE` points: values (n,) are divided into parts.
 
     Args:
-        step: from one value to the next along x; the first one is at `step`.
+        step: distance along x between values; the first value is at x = `step`.
+    Returns:
+        "x", "y": means of the parts; "low", "high": their extremes. Parts without finite values are omitted.
     """
     parts = [part for part in np.array_split(np.arange(len(values)), min(CURVE, max(1, len(values)))) if len(part)]
     kept = [part[np.isfinite(values[part])] for part in parts]
@@ -121,13 +123,15 @@ def _short(value: float) -> float:
 
 
 def data_verdicts(data: DataSource, parts: Mapping[str, Collection[ShapeName]]) -> dict[str, Any]:
-    """The rows of preprocess.csv that belong to parts ("training", "evaluated"), the most doubtful ones first."""
+    """Verdicts of preprocess.csv on the shapes of each part ("training", "evaluated"), most doubtful first."""
     qualities = QualityFile(data.quality_path).read()
     names = {str(shape): shape for shapes in parts.values() for shape in shapes}
     found = [quality for name, quality in qualities.items() if name in names]
     found.sort(key=lambda each: (VERDICTS.index(each.verdict), -each.uncertain, each.shape))
     if not found:
-        return {"missing": f"{data.quality_path} has no verdicts on these shapes; `deepsdf preprocess` writes them."}
+        return {
+            "missing": f"{data.quality_path} has no verdicts on these shapes; run `deepsdf preprocess` to create them."
+        }
     counts = []
     for part, shapes in parts.items():
         own = Counter(qualities[name].verdict if (name := str(shape)) in qualities else "unknown" for shape in shapes)
@@ -149,14 +153,14 @@ def data_verdicts(data: DataSource, parts: Mapping[str, Collection[ShapeName]]) 
 
 
 def _picture(data: DataSource, shape: ShapeName) -> str:
-    """The shape and a slice of its signed field as preprocessing drew them, as base64; nothing where there is none."""
+    """The picture of a shape that preprocessing wrote, as base64; empty if there is none."""
     with suppress(OSError, ValueError, Image.DecompressionBombError), Image.open(data.picture_path(shape)) as image:
         return base64.b64encode(webp(image.convert("RGB"), _PICTURE_HEIGHT / image.height)).decode()
     return ""
 
 
 def settings(experiment: Experiment) -> list[tuple[str, str]]:
-    """specs.json as it is, a row a key; instead why it cannot be read."""
+    """Names and values of specs.json, or why it cannot be read."""
     try:
         return flat(read_json(experiment.root / "specs.json", "a settings file (specs.json)"))
     except InputError as error:
@@ -164,7 +168,7 @@ def settings(experiment: Experiment) -> list[tuple[str, str]]:
 
 
 def flat(content: object, name: str = "") -> list[tuple[str, str]]:
-    """JSON as rows of a name and a text; the names of nested values are `key › key`."""
+    """JSON as rows of name and text; nested values are named `key › key`."""
     if isinstance(content, dict) and content:
         found = [flat(below, f"{name} › {key}" if name else str(key)) for key, below in content.items()]
     elif isinstance(content, list) and content and all(isinstance(each, dict) for each in content):
@@ -175,14 +179,14 @@ def flat(content: object, name: str = "") -> list[tuple[str, str]]:
 
 
 def description(experiment: Experiment) -> str:
-    """Of specs.json, where that can be read."""
+    """The description in specs.json; empty if it cannot be read."""
     with suppress(InputError):
         return experiment.specs.description_text
     return ""
 
 
 def training_shapes(experiment: Experiment) -> list[ShapeName]:
-    """Of the training split, as far as it can still be read."""
+    """Shapes of the training split; empty if it cannot be read."""
     with suppress(InputError):
         return read_split(experiment.specs.train_split)
     return []

@@ -1,4 +1,4 @@
-"""Meshes made small for a page: fewer faces, coordinates of 16 bits, deflated. assets/mesh.js unpacks them."""
+"""Compact meshes for a page: fewer faces, 16-bit coordinates, zlib. assets/mesh.js unpacks them."""
 
 from __future__ import annotations
 
@@ -11,28 +11,34 @@ import trimesh
 from deepsdf.kernels.launch import spatial_order
 
 LEVELS = 65_535
-"""Steps that the longest side of a mesh's bounding box is divided into: 16 bits a coordinate."""
+"""Steps along the longest side of a mesh's bounding box: 16 bits per coordinate."""
 
 EDGE = 0.05
-"""Edges longer than this are split where there is room, unit frame: colours are kept at vertices alone."""
+"""Longer edges are split if there is room, unit frame: colours are stored at vertices only. 5 % of the radius."""
 
 
 @dataclass(frozen=True)
 class Packed:
     """A mesh, or points, as bytes for a page.
 
-    Coordinates are `origin + step * q` with q of 0 to `LEVELS`. The bytes, deflated by zlib, are one after another:
+    `content` is compressed by zlib and consists of:
 
-    - x, then y, then z of all vertices. Each q as the difference to the vertex before, modulo 2^16, from -2^15 on,
-      zigzag (0, -1, 1, -2, ... as 0, 1, 2, 3, ...), the low bytes of all, then the high bytes of all;
-    - the corners of all faces. Vertices are numbered as faces first use them; each corner is `next - vertex`, where
-      `next` is the least number not yet used, so that a new vertex is 0. Bytes by significance as above, 2 of them
-      for up to 2^16 vertices, else 4;
-    - where `value_max` is not 0: a byte b a vertex, the value there being `(b / 255)^2 * value_max`: small values
-      are the ones to tell apart. Each as the difference to the vertex before, modulo 256.
+    - The coordinates: all x, then all y, then all z. A coordinate is `origin + step * q` with q in 0 ... `LEVELS`. q is
+      stored as the difference from the previous vertex modulo 2^16, in -2^15 ... 2^15 - 1, zigzag coded (0, -1, 1, -2,
+      ... as 0, 1, 2, 3, ...): all low bytes, then all high bytes.
+    - The corners of all faces. Vertices are numbered in the order in which faces use them. A corner is stored as
+      `next - vertex`, where `next` is the smallest number that is not used yet, so that a new vertex is 0: all lowest
+      bytes first, as above; 2 bytes for up to 2^16 vertices, else 4.
+    - If `value_max` is not 0: one byte b per vertex for the value `(b / 255)^2 * value_max`, since small values must be
+      told apart; stored as the difference from the previous vertex modulo 256.
 
     Attributes:
-        faces: 0: these are points.
+        vertices: number of vertices.
+        faces: number of faces; 0 for points.
+        origin: lowest corner of the bounding box.
+        step: quantisation step.
+        value_max: largest value; 0 without values.
+        content: see above.
     """
 
     vertices: int
@@ -44,7 +50,7 @@ class Packed:
 
 
 def pack(vertices: np.ndarray, faces: np.ndarray, values: np.ndarray | None = None) -> Packed:
-    """Vertices (v, 3), faces (f, 3) or none of them, and a value >= 0 of each vertex."""
+    """Pack vertices (v, 3), faces (f, 3), f = 0 for points, and values (v,) >= 0."""
     low = vertices.min(axis=0)
     step = float(np.ptp(vertices, axis=0).max()) / LEVELS or 1.0
     order, faces = _numbered(vertices, faces)
@@ -63,7 +69,11 @@ def pack(vertices: np.ndarray, faces: np.ndarray, values: np.ndarray | None = No
 
 
 def _numbered(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Neighbours one after another: the order of the vertices that faces use, and the faces in their new numbers."""
+    """Order vertices and faces along a space-filling curve, so that differences are small.
+
+    Returns:
+        the old indices of the vertices in their new order, and the faces with new indices.
+    """
     if not len(faces):
         return spatial_order(np.asarray(vertices, np.float32)), faces
     faces = faces[spatial_order(vertices[faces].mean(axis=1).astype(np.float32))]
@@ -75,21 +85,21 @@ def _numbered(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def _zigzag(numbers: np.ndarray) -> np.ndarray:
-    """Of numbers modulo 2^16: small ones, of either sign, have a high byte of 0."""
+    """Zigzag code of numbers modulo 2^16: small numbers of both signs have a high byte of 0."""
     near = (numbers + 0x8000) % 0x10000 - 0x8000
     return np.where(near < 0, -2 * near - 1, 2 * near)
 
 
 def _planes(numbers: np.ndarray, count: int) -> bytes:
-    """The lowest byte of every number, then the next one of every number, and so on."""
+    """The lowest byte of every number, then the second byte of every number, and so on."""
     return numbers.astype("<u4").view(np.uint8).reshape(-1, 4)[:, :count].T.tobytes()
 
 
 def for_view(mesh: trimesh.Trimesh, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices (v, 3) float64 and about `count` faces (f, 3) that look like the mesh, of its frame.
+    """Vertices (v, 3) float64 and about `count` faces (f, 3) that approximate a mesh.
 
-    Doubled faces go. Where there are more faces, edges are collapsed (quadric error, Garland & Heckbert 1997); where
-    there are fewer, long edges are split.
+    Duplicate faces are removed. If there are more than `count` faces, edges are collapsed (quadric error, Garland and
+    Heckbert, 1997); if there are fewer, long edges are split.
     """
     import fast_simplification
 
@@ -99,13 +109,13 @@ def for_view(mesh: trimesh.Trimesh, count: int) -> tuple[np.ndarray, np.ndarray]
     centre, scale = vertices.mean(axis=0), float(np.ptp(vertices, axis=0).max()) or 1.0
     scaled = ((vertices - centre) / scale).astype(np.float32)
     fewer, left = fast_simplification.simplify(scaled, faces.astype(np.int32), target_count=count)[:2]
-    if not len(left):  # of loose faces
+    if not len(left):  # the mesh consists of loose faces
         return vertices, faces
     return np.asarray(fewer, np.float64) * scale + centre, np.asarray(left, np.int64)
 
 
 def _merged(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices joined that would have the same coordinates when packed; no face without an area or twice."""
+    """Merge vertices with equal packed coordinates; remove degenerate and duplicate faces."""
     used = vertices[np.unique(faces)]
     step = float(np.ptp(used, axis=0).max()) / LEVELS or 1.0
     cells = np.round((vertices - used.min(axis=0)) / step).astype(np.int64)
@@ -118,7 +128,7 @@ def _merged(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _split(vertices: np.ndarray, faces: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Faces with an edge longer than EDGE cut into four, as often as there is room."""
+    """Split faces with an edge longer than EDGE into four, repeatedly, while there are at most `count` faces."""
     while True:
         corners = vertices[faces]
         long = np.linalg.norm(corners - np.roll(corners, -1, axis=1), axis=2).max(axis=1) > EDGE

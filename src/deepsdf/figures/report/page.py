@@ -1,4 +1,4 @@
-"""The page itself: a template, styles, scripts and data in one HTML file that asks nothing of the network."""
+"""The HTML page: template, styles, scripts and data in one file that makes no network requests."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 SCRIPTS = ("base.js", "charts.js", "gallery.js", "mesh.js", "viewer.js")
-"""Of assets, in this order one script."""
+"""Files of assets that are concatenated, in this order, to the page's script."""
 
 _ESCAPED = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
 def render_page(content: Mapping[str, Any]) -> str:
-    """The HTML of a report. Every text in `content` is escaped where it is put.
+    """The HTML of a report. Every text of `content` is escaped.
 
-    A policy in the page's head forbids the browser every request and every script but the page's own two.
+    The Content-Security-Policy of the page blocks all requests and all scripts except the two of the page.
     """
     three, script, style = asset("three.min.js"), _script(), asset("style.css")
     policy = (
@@ -31,16 +31,16 @@ def render_page(content: Mapping[str, Any]) -> str:
     )
     return _template().render(
         content, policy=policy, three=Markup(three), script=Markup(script), style=Markup(style)
-    )  # ours, and without markup of their own: a test holds that
+    )  # files of this package, without markup; a test checks that
 
 
 def asset(name: str) -> str:
-    """A file of the page's own."""
+    """Text of a file of the folder assets."""
     return (resources.files("deepsdf.figures.report") / "assets" / name).read_text(encoding="utf-8")
 
 
 def json_block(value: object) -> Markup:
-    """JSON that can stand inside a script element: no text in it ends the element."""
+    """JSON for a script element: escaped so that no text in it can end the element."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return Markup("".join(_ESCAPED.get(sign, sign) for sign in text))
 
@@ -66,7 +66,7 @@ def _template() -> Any:
 
 
 def figure(value: float | None, factor: float = 1.0, decimals: int = 4) -> str:
-    """A number as a table prints it; a dash for none."""
+    """A number for a table; a dash for None."""
     return "–" if value is None else f"{value * factor:.{decimals}f}"
 
 

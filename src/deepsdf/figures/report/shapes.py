@@ -1,4 +1,4 @@
-"""What a report shows of one shape: pictures, and meshes for the 3D view."""
+"""Pictures of one shape for a report, and its meshes for the 3D view."""
 
 from __future__ import annotations
 
@@ -19,17 +19,19 @@ from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
 from deepsdf.kernels.launch import limited_threads
 from deepsdf.library.scores import missing_reconstruction
 from deepsdf.library.truth import true_surface
+from deepsdf.rendering.camera import PictureOptions
 from deepsdf.rendering.render import error_picture, render_mesh, render_points
 from deepsdf.splits import ShapeName
 from deepsdf.workspace import DataSource, Experiment
 
 FEWEST_FACES = 300
-"""A mesh that has room for no more than this is not worth a view."""
+"""Faces below which meshes are not shown: fewer do not look like the shape."""
 
 POINTS_SHOWN = 8_000
+"""Surface samples shown if the true mesh is missing: closed to the eye at 320 pixels."""
 
-_SIZES = (1.0, 0.7, 0.5, 0.35)  # of a picture, where there is not room for all of it
-_QUALITY = 80  # of WebP
+_SIZES = (1.0, 0.7, 0.5, 0.35)  # factors tried to fit pictures into half the budget; each halves the pixels
+_QUALITY = 80  # of WebP; Pillow's default
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,11 @@ class Drawing:
     """How shapes are drawn.
 
     Attributes:
-        epoch: whose reconstructions.
-        size: pixels a side.
-        faces: of each mesh of the 3D view, about, at most; 0: none.
-        error_max: where error colours end, unit frame.
-        budget: characters that a shape's pictures and meshes may take in the page, as base64.
+        epoch: of the reconstructions.
+        size: pixels per side of a picture.
+        faces: approximate number of faces of each mesh, at most; 0: no meshes.
+        error_max: end of the error scale, unit frame.
+        budget: characters of base64 for the pictures and meshes of one shape, at most.
     """
 
     epoch: int
@@ -53,13 +55,14 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Drawn:
-    """What was drawn of a shape; what could not be is not there, and `notes` say why.
+    """Pictures and meshes of one shape. What cannot be drawn is missing, and `notes` say why.
 
     Attributes:
         pictures: WebP files: "truth", "reconstruction", "error".
-        meshes: "truth" and "reconstruction", unit frame; their values are distances to the other one.
-        faces: of the meshes themselves.
-        complete: everything is there.
+        meshes: "truth" and "reconstruction", unit frame; their values are distances to the other mesh.
+        faces: number of faces of the original meshes.
+        notes: what is missing or replaced, and why.
+        complete: truth and reconstruction could be read.
     """
 
     pictures: Mapping[str, bytes] = field(default_factory=dict)
@@ -74,8 +77,8 @@ class _Side:
     """A surface of the unit frame: a mesh, or only points (n, 3) of it.
 
     Attributes:
-        distance: of points (n, 3) to it, (n,).
-        nearest: of points (n, 3), points (n, 3) on it.
+        distance: maps points (n, 3) to their distances (n,) to the surface.
+        nearest: maps points (n, 3) to the nearest points (n, 3) of the surface.
     """
 
     distance: Callable[[np.ndarray], np.ndarray]
@@ -98,8 +101,8 @@ class _Side:
 
 
 def draw(experiment: Experiment, data: DataSource, shape: ShapeName, drawing: Drawing) -> Drawn:
-    """Pictures and meshes of one shape, as far as its files are there and whole."""
-    with limited_threads(1):  # workers share the cores already
+    """Pictures and meshes of one shape, from the files that exist and can be read."""
+    with limited_threads(1):  # the workers share the cores
         truth, notes = _truth(data, shape)
         complete = truth is not None
         reconstruction = None
@@ -107,7 +110,7 @@ def draw(experiment: Experiment, data: DataSource, shape: ShapeName, drawing: Dr
         if reason is None:
             try:
                 mesh = load_mesh(experiment.reconstructed_mesh_path(drawing.epoch, shape))
-                reconstruction = _Side.of_mesh(MeshSDF(mesh, sign="winding", device="cpu"))  # its faces as stored
+                reconstruction = _Side.of_mesh(MeshSDF(mesh, sign="winding", device="cpu"))  # all faces, as stored
             except DeepSDFError as error:
                 reason = f"the reconstruction cannot be drawn: {error}"
         if reason is not None:
@@ -117,13 +120,13 @@ def draw(experiment: Experiment, data: DataSource, shape: ShapeName, drawing: Dr
         sides = {"truth": truth, "reconstruction": reconstruction}
         meshes = _meshes({name: side for name, side in sides.items() if side}, drawing.faces, room)
         if drawing.faces and (truth or reconstruction) and not meshes:
-            notes.append("there was no room for a 3D view")
+            notes.append("no 3D view: the size limit of the report leaves no room for it")
         own = {name: len(side.mesh.faces) for name, side in sides.items() if side and side.mesh is not None}
     return Drawn(pictures, meshes, own, tuple(notes), complete)
 
 
 def _truth(data: DataSource, shape: ShapeName) -> tuple[_Side | None, list[str]]:
-    """The surface that `evaluate` measures against; and why it is not the mesh, if so."""
+    """The reference of `evaluate`, and notes if it is not the mesh."""
     try:
         normalization = data.load_normalization(shape)
         samples = normalization.apply(data.load_surface(shape))
@@ -132,7 +135,7 @@ def _truth(data: DataSource, shape: ShapeName) -> tuple[_Side | None, list[str]]
     try:
         return _Side.of_mesh(true_surface(data, shape, normalization, samples)), []
     except DeepSDFError as error:
-        return _Side.of_points(samples), [f"the truth is shown by its surface samples: {error}"]
+        return _Side.of_points(samples), [f"surface samples are shown in place of the true mesh: {error}"]
 
 
 def _pictures(truth: _Side | None, reconstruction: _Side | None, drawing: Drawing) -> dict[str, Image.Image]:
@@ -140,21 +143,26 @@ def _pictures(truth: _Side | None, reconstruction: _Side | None, drawing: Drawin
     drawn = {name: _picture(side, drawing.size) for name, side in found.items()}
     if truth and reconstruction and reconstruction.mesh is not None:
         drawn["error"] = error_picture(
-            reconstruction.mesh, truth.distance, maximum=drawing.error_max, legend=False,
-            size=drawing.size, bound=FRAME, device="cpu",
-        )  # fmt: skip
+            reconstruction.mesh,
+            truth.distance,
+            PictureOptions(size=drawing.size, bound=FRAME),
+            maximum=drawing.error_max,
+            legend=False,
+            device="cpu",
+        )
     return {name: Image.fromarray(picture) for name, picture in drawn.items()}
 
 
 def _picture(side: _Side, size: int) -> np.ndarray:
+    picture = PictureOptions(size=size, bound=FRAME)
     if side.mesh is not None:
-        return render_mesh(side.mesh, size=size, bound=FRAME, device="cpu")
+        return render_mesh(side.mesh, picture, device="cpu")
     assert side.points is not None
-    return render_points(side.points, size=size, bound=FRAME)
+    return render_points(side.points, picture)
 
 
 def _fitting(pictures: Mapping[str, Image.Image], budget: int) -> dict[str, bytes]:
-    """Pictures as WebP: whole, or smaller, or not at all, so that they take half the budget at most."""
+    """Pictures as WebP files that take at most half the budget: in full size, smaller, or none."""
     for scale in _SIZES:
         files = {name: webp(picture, scale) for name, picture in pictures.items()}
         if sum(_as_text(len(content)) for content in files.values()) <= budget // 2:
@@ -163,7 +171,7 @@ def _fitting(pictures: Mapping[str, Image.Image], budget: int) -> dict[str, byte
 
 
 def webp(picture: Image.Image, scale: float = 1.0) -> bytes:
-    """A picture's WebP file, smaller by a factor."""
+    """A picture as a WebP file, scaled by a factor."""
     size = tuple(max(1, round(side * scale)) for side in picture.size)
     file = io.BytesIO()
     picture.resize((size[0], size[1])).save(file, "WEBP", quality=_QUALITY, method=4)
@@ -171,7 +179,7 @@ def webp(picture: Image.Image, scale: float = 1.0) -> bytes:
 
 
 def _meshes(sides: Mapping[str, _Side], faces: int, room: int) -> dict[str, Packed]:
-    """Meshes of as many faces as there is room for; none of them where that is too few to see anything."""
+    """Meshes with the most faces that fit into `room` characters; none if these are fewer than `FEWEST_FACES`."""
     while sides and faces >= FEWEST_FACES:
         packed = {name: _packed(side, [other for other in sides.values() if other is not side], faces)
                   for name, side in sides.items()}  # fmt: skip
@@ -183,7 +191,7 @@ def _meshes(sides: Mapping[str, _Side], faces: int, room: int) -> dict[str, Pack
 
 
 def _packed(side: _Side, others: list[_Side], faces: int) -> Packed:
-    """A side for the view, and its distances to the other side, if there is one."""
+    """A side for the 3D view, with its distances to the other side, if there is one."""
     none = np.zeros((0, 3), np.int64)
     if side.mesh is not None:
         vertices, triangles = for_view(side.mesh, faces)
@@ -192,10 +200,11 @@ def _packed(side: _Side, others: list[_Side], faces: int) -> Packed:
         vertices, triangles = side.points[:: -(-2 * len(side.points) // faces)], none
     if not others:
         return pack(vertices, triangles)
-    # Of the surface itself: collapsed edges move vertices off it, by more than a good reconstruction is wrong.
+    # Measured from the nearest point of the full surface: collapsing edges moves vertices off it, by more than the
+    # error of a good reconstruction.
     return pack(vertices, triangles, others[0].distance(side.nearest(vertices)).astype(np.float64))
 
 
 def _as_text(size: int) -> int:
-    """Characters of so many bytes in base64."""
+    """Length of `size` bytes as base64."""
     return 4 * -(-size // 3)

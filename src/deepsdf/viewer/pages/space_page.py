@@ -14,7 +14,7 @@ from torch import Tensor
 from deepsdf.errors import DeepSDFError, InputError, NoSurfaceError
 from deepsdf.inference.space import ShapeSpace
 from deepsdf.metrics.surfaces import compare
-from deepsdf.rendering.camera import Axis
+from deepsdf.rendering.camera import Axis, PictureOptions
 from deepsdf.rendering.render import render_mesh
 from deepsdf.viewer.content.catalogue import COMPLETED, OWN, TRAINING, Catalogue, Entry, Known, data_of, known_of
 from deepsdf.viewer.content.exports import code_bytes, file_stem, mesh_bytes, png_bytes
@@ -359,7 +359,7 @@ class SpacePage:
             )
         except (TimeoutError, RuntimeError):  # a browser that cannot: our own renderer does
             assert drawn.mesh is not None
-            return render_mesh(drawn.mesh, size=1024, up=self.world.up, device="cpu")
+            return render_mesh(drawn.mesh, PictureOptions(size=1024, up=self.world.up), device="cpu")
 
     def close(self) -> None:
         """The visitor is gone."""

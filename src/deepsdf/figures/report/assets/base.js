@@ -1,10 +1,10 @@
-// What the other scripts share: the page's data, elements by name, colours, the theme.
+// Shared by the other scripts: the data of the page, DOM helpers, error colours, the theme.
 
 const content = JSON.parse(document.getElementById("content").textContent);
 const metrics = new Map(content.metrics.map((metric) => [metric.name, metric]));
 const byId = (id) => document.getElementById(id);
 
-// A new element. Texts become text nodes, never markup: names of shapes may hold anything.
+// A new element. Texts become text nodes, never markup, since names of shapes are not trusted.
 function make(tag, attributes = {}, ...children) {
     const svg = ["svg", "g", "path", "line", "rect", "text", "circle", "title"].includes(tag);
     const element = svg
@@ -20,7 +20,7 @@ function figure(name, value) {
     return value === undefined || value === null ? "–" : (value * metric.factor).toFixed(metric.decimals);
 }
 
-// Error colours, sRGB 0 to 255; `share` 1 is the end of the scale and what lies beyond.
+// Error colour, sRGB 0 to 255, at a share of the scale; clamped to 0 ... 1.
 function errorColour(share) {
     const at = Math.min(Math.max(share, 0), 1) * (content.error.colours.length - 1);
     const low = Math.floor(at);
@@ -33,13 +33,13 @@ for (const ramp of document.querySelectorAll(".ramp")) {
     ramp.style.background = `linear-gradient(to right, ${stops.join(",")})`;
 }
 
-// Told whenever the colours of the page have changed.
+// Called after every change of the colours.
 const themeListeners = [];
 
 function setUpTheme() {
     const root = document.documentElement;
     const buttons = [...document.querySelectorAll("[data-theme-choice]")];
-    // A page from disk may be denied a memory.
+    // Browsers may deny storage to pages opened from disk.
     const remembered = () => {
         try {
             return localStorage.getItem("deepsdf-theme");
@@ -56,7 +56,7 @@ function setUpTheme() {
         try {
             localStorage.setItem("deepsdf-theme", choice);
         } catch {
-            // then not
+            // the choice is not remembered
         }
         for (const listener of themeListeners) listener();
     };

@@ -1,4 +1,4 @@
-// Curves and a histogram as SVG, drawn as wide as there is room, with a readout under the pointer.
+// Curves and a histogram as SVG, in the width of their container, with a readout at the pointer.
 
 const MARGIN = { left: 58, right: 14, top: 10, bottom: 34 };
 
@@ -32,7 +32,7 @@ const short = (value) => {
     return String(Number(value.toPrecision(3)));
 };
 
-// Axes of a chart `width` wide: the SVG, and the places of values.
+// Axes of a chart: the SVG, and functions from values to positions in it.
 function axes(holder, height, x, y) {
     const width = Math.max(240, holder.clientWidth);
     const inner = { width: width - MARGIN.left - MARGIN.right, height: height - MARGIN.top - MARGIN.bottom };
@@ -101,15 +101,15 @@ function drawCurves(holder, chart) {
     });
 }
 
-// A line under the pointer and words beside the chart; `tell` says which.
-function readout(holder, frame, tell) {
+// A vertical line at the pointer and a text beside the chart; `textAt` maps a position x to both.
+function readout(holder, frame, textAt) {
     const words = make("p", { class: "readout", "aria-hidden": "true" });
     const cursor = make("line", { class: "cursor", y1: MARGIN.top, y2: frame.bottom, visibility: "hidden" });
     frame.svg.append(cursor);
     holder.append(words);
     frame.svg.addEventListener("pointermove", (event) => {
         const box = frame.svg.getBoundingClientRect();
-        const found = tell(((event.clientX - box.left) / box.width) * frame.width);
+        const found = textAt(((event.clientX - box.left) / box.width) * frame.width);
         if (!found) return;
         words.textContent = found.text;
         cursor.setAttribute("x1", found.x);
@@ -125,7 +125,7 @@ function readout(holder, frame, tell) {
 function drawHistogram(holder, metric, open) {
     const known = content.shapes.filter((shape) => typeof shape.values[metric.name] === "number");
     if (!known.length) {
-        holder.replaceChildren(make("p", { class: "hint" }, "No shape has this metric."));
+        holder.replaceChildren(make("p", { class: "hint" }, "This metric is defined for no shape."));
         return;
     }
     const value = (shape) => shape.values[metric.name] * metric.factor;
@@ -140,7 +140,7 @@ function drawHistogram(holder, metric, open) {
     for (const each of values) bins[Math.min(bins.length - 1, Math.floor((each - start) / step + 1e-9))] += 1;
     const end = start + bins.length * step;
     const most = Math.max(...bins);
-    const [below, above] = [-0.14 * most, 1.14 * most]; // room for the marks, and for the median's name
+    const [below, above] = [-0.14 * most, 1.14 * most]; // room for the marks and for the label of the median
     const frame = axes(
         holder,
         240,
@@ -189,7 +189,7 @@ function drawHistogram(holder, metric, open) {
         frame.svg.append(mark);
     }
     const left = content.shapes.length - known.length;
-    byId("histogram-left").textContent = left ? `${left} of ${content.shapes.length} shapes lack this figure.` : "";
+    byId("histogram-left").textContent = left ? `${left} of ${content.shapes.length} shapes have no value.` : "";
     holder.setAttribute("role", "img");
     holder.setAttribute(
         "aria-label",

@@ -1,6 +1,6 @@
-// The cards of the shapes: sorted, filtered, and the figure they are sorted by shown on each.
+// The cards of the shapes: sorting, filtering, and on each card the value by which they are sorted.
 
-// Shapes as they are shown, in order; told to the viewer, which steps through them.
+// Shapes in the order shown; the viewer steps through them.
 let shown = [];
 
 function setUpGallery(open) {
@@ -26,7 +26,7 @@ function setUpGallery(open) {
         return find.value.toLowerCase().split(/\s+/).every((word) => text.includes(word));
     };
 
-    // Worst first: shapes without the figure, as failed ones, are the worst.
+    // Worst first. Shapes without a value, such as failed ones, are worst.
     const compare = (a, b) => {
         const metric = metrics.get(sort.value);
         let before = a.name.localeCompare(b.name, undefined, { numeric: true });
@@ -72,7 +72,7 @@ function setUpGallery(open) {
     update();
 }
 
-// The figure that cards are sorted by stands out; where a card does not have it, it is added.
+// Highlight the value by which cards are sorted; add it to cards that do not show it.
 function emphasize(card, shape, metric) {
     const figures = card.querySelector(".figures");
     figures.querySelector(".added")?.remove();

@@ -1,4 +1,4 @@
-// Unpacks the meshes of the page; pipeline/report/packing.py packs them and says how.
+// Unpacks meshes; figures/report/packing.py packs them and documents the format.
 
 async function unpackMesh(block) {
     const { vertices, faces, origin, step, valueMax } = block.dataset;
@@ -8,7 +8,7 @@ async function unpackMesh(block) {
     const bytes = new Uint8Array(await new Response(stream).arrayBuffer());
     let at = 0;
 
-    // `number` values whose bytes lie in planes, the lowest first.
+    // `number` integers stored as byte planes, lowest bytes first.
     const planes = (number, width) => {
         const found = new Uint32Array(number);
         for (let plane = 0; plane < width; plane++) {

@@ -1,8 +1,8 @@
-// The 3D view of one shape in a dialog: truth, reconstruction, and how far each is from the other.
+// The 3D view of one shape in a dialog: truth, reconstruction, and the distance of each from the other.
 
-// As the pictures: a long lens, from the right and a little above.
+// The camera of rendering/camera.py: field of view in degrees, distance (MARGIN 1.1), and default direction.
 const LENS = 20;
-const AWAY = 1.1 / Math.sin((LENS / 2) * (Math.PI / 180));
+const DISTANCE = 1.1 / Math.sin((LENS / 2) * (Math.PI / 180));
 const HOME = { azimuth: 35, elevation: 20 };
 const CREASE = 38 * (Math.PI / 180);
 const CLAY = 0xa4bed8;
@@ -13,7 +13,7 @@ const linear = (channel) => {
     return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
 };
 
-// What is drawn in each mode: [side, coloured] of every part of the stage.
+// What each mode draws: [side, coloured] for every part of the stage.
 const MODES = {
     both: [["truth", false], ["reconstruction", false]],
     truth: [["truth", false]],
@@ -21,7 +21,6 @@ const MODES = {
     error: [["reconstruction", true]],
     missed: [["truth", true]],
 };
-const WORDS = { truth: "truth", reconstruction: "reconstruction" };
 
 class Stage {
     constructor(canvas) {
@@ -31,15 +30,15 @@ class Stage {
         this.camera = new THREE.PerspectiveCamera(LENS, 1, 0.1, 100);
         this.scene = new THREE.Scene();
         this.scene.add(new THREE.HemisphereLight(0xffffff, 0x6f6a62, 1.1), this.camera);
-        // They walk round with the camera, as the pictures' do.
+        // KEY_LIGHT and FILL_LIGHT of rendering/camera.py, which turn with the camera.
         for (const [strength, ...from] of [[2.3, -0.65, 0.95, 0.55], [0.7, 0.85, 0.25, 0.55]]) {
             const light = new THREE.DirectionalLight(0xffffff, strength);
             light.position.set(...from);
             this.camera.add(light, light.target);
         }
         this.controls = new THREE.OrbitControls(this.camera, canvas);
-        this.controls.minDistance = 0.2 * AWAY;
-        this.controls.maxDistance = 3 * AWAY;
+        this.controls.minDistance = 0.2 * DISTANCE;
+        this.controls.maxDistance = 3 * DISTANCE;
         this.controls.addEventListener("change", () => this.draw());
         this.sides = {};
         this.mode = "both";
@@ -49,13 +48,13 @@ class Stage {
 
     home() {
         this.controls.target.set(0, 0, 0);
-        const from = new THREE.Spherical(AWAY, (90 - HOME.elevation) * (Math.PI / 180), HOME.azimuth * (Math.PI / 180));
+        const from = new THREE.Spherical(DISTANCE, (90 - HOME.elevation) * (Math.PI / 180), HOME.azimuth * (Math.PI / 180));
         this.camera.position.setFromSpherical(from);
         this.controls.update();
         this.draw();
     }
 
-    // Walk round what is looked at, and towards it.
+    // Rotate the camera around its target, and change its distance by the factor `nearer`.
     move(right, up, nearer = 1) {
         const offset = this.camera.position.clone().sub(this.controls.target);
         const from = new THREE.Spherical().setFromVector3(offset);
@@ -96,7 +95,7 @@ class Stage {
         this.draw();
     }
 
-    // The stage's parts, in the canvas's pixels from its top left: [x, y, width, height].
+    // Parts of the stage in pixels from the top left of the canvas: [x, y, width, height].
     parts() {
         const { clientWidth: width, clientHeight: height } = this.canvas;
         if (MODES[this.mode].length === 1) return [[0, 0, width, height]];
@@ -121,7 +120,7 @@ class Stage {
         });
     }
 
-    // Make the camera and the scene those of a part.
+    // Set up the camera and the scene for one part.
     pose(part, width, height) {
         const [wanted, coloured] = MODES[this.mode][part];
         for (const [name, side] of Object.entries(this.sides)) {
@@ -136,7 +135,7 @@ class Stage {
         this.camera.updateProjectionMatrix();
     }
 
-    // The distance at a place of the canvas, or null.
+    // The distance shown at a position of the canvas, or null.
     probe(x, y) {
         const part = this.parts().findIndex(([left, top, w, h]) => x >= left && x < left + w && y >= top && y < top + h);
         const [wanted, coloured] = MODES[this.mode][part] ?? [];
@@ -162,7 +161,7 @@ function geometryOf({ positions, indices, values }) {
     for (let k = 0; values && k < values.length; k++) {
         colours.set(errorColour(values[k] / content.error.max).map(linear), 3 * k);
     }
-    // Without values the two surfaces are the same wherever it was looked at, or there is only one.
+    // There are no values if the surfaces are equal at all vertices, or if there is only one surface.
     if (values) {
         geometry.setAttribute("color", new THREE.BufferAttribute(colours, 3));
         geometry.setAttribute("distance", new THREE.BufferAttribute(values, 1));
@@ -200,7 +199,7 @@ function setUpViewer() {
     let stage = null;
     let current = null;
 
-    const say = (text) => {
+    const showMessage = (text) => {
         message.textContent = text;
     };
 
@@ -211,7 +210,7 @@ function setUpViewer() {
         byId("viewer-legend").classList.toggle("faded", !coloured);
         probe.hidden = true;
         document.querySelectorAll(".sides span").forEach((label, k) => {
-            label.textContent = parts.length > 1 ? WORDS[parts[k][0]] : "";
+            label.textContent = parts.length > 1 ? parts[k][0] : "";
         });
         canvas.setAttribute("aria-label", `3D view of ${current?.instance}: ${parts.map(([side]) => side).join(" and ")}`);
         if (!stage) return;
@@ -219,8 +218,8 @@ function setUpViewer() {
         stage.draw();
     };
 
-    // Modes whose sides are there; the one that was chosen stays if it can.
-    const offerModes = (sides) => {
+    // Enable the modes whose sides exist; keep the chosen mode if possible.
+    const enableModes = (sides) => {
         for (const radio of radios) {
             const parts = MODES[radio.value];
             radio.disabled = parts.some(([side, coloured]) => !sides[side] || (coloured && !sides[side].values));
@@ -229,7 +228,7 @@ function setUpViewer() {
         if (chosen) setMode(chosen.value);
     };
 
-    const tell = (shape) => {
+    const describe = (shape) => {
         byId("viewer-name").textContent = shape.instance;
         byId("viewer-class").textContent = shape.category;
         byId("viewer-reason").textContent = [shape.reason, shape.notes].filter(Boolean).join(" ");
@@ -240,7 +239,7 @@ function setUpViewer() {
         });
         byId("viewer-figures").replaceChildren(...rows);
         const viewable = shown.filter((each) => each.sides.length);
-        byId("viewer-place").textContent = `${viewable.indexOf(shape) + 1} / ${viewable.length}`;
+        byId("viewer-position").textContent = `${viewable.indexOf(shape) + 1} / ${viewable.length}`;
         for (const id of ["previous", "next"]) byId(id).disabled = viewable.length < 2;
     };
 
@@ -249,12 +248,12 @@ function setUpViewer() {
         if (!shape?.sides.length) return;
         current = shape;
         if (!dialog.open) dialog.showModal();
-        tell(shape);
-        say("Loading …");
+        describe(shape);
+        showMessage("Loading …");
         try {
             stage ??= new Stage(canvas);
         } catch {
-            say("This browser offers no WebGL, which the 3D view needs.");
+            showMessage("The 3D view needs WebGL, which this browser does not support.");
             for (const radio of radios) radio.disabled = true;
             return;
         }
@@ -263,11 +262,11 @@ function setUpViewer() {
             if (current !== shape) return;
             const sides = Object.fromEntries(shape.sides.map((side, k) => [side, meshes[k]]));
             stage.show(sides);
-            offerModes(sides);
+            enableModes(sides);
             stage.resize();
-            say("");
+            showMessage("");
         } catch (error) {
-            say(`This shape cannot be shown: ${error.message}`);
+            showMessage(`This shape cannot be shown: ${error.message}`);
         }
     };
 
@@ -283,7 +282,7 @@ function setUpViewer() {
     byId("close").addEventListener("click", () => dialog.close());
     byId("home").addEventListener("click", () => stage?.home());
     dialog.addEventListener("click", (event) => {
-        if (event.target === dialog) dialog.close(); // beside it
+        if (event.target === dialog) dialog.close(); // a click outside the dialog
     });
     dialog.addEventListener("close", () => {
         current = null;
