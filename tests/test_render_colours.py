@@ -135,7 +135,7 @@ def test_colours_as_people_write_them():
 def test_what_is_no_colour(text: str):
     with pytest.raises(InputError) as told:
         parse_colour(text)
-    assert str(told.value) == f"{text!r} is not a colour; say 164,190,216 (0 to 255), #a4bed8 or a name as teal"
+    assert str(told.value) == f"{text!r} is not a colour; expected R,G,B (0 to 255), #a4bed8 or a CSS name such as teal"
 
 
 def from_shifted_ball(points: np.ndarray) -> np.ndarray:
