@@ -15,6 +15,8 @@ from deepsdf.errors import InputError
 from deepsdf.rendering import film as render_film
 from deepsdf.rendering.render import save_film
 
+NEEDS_FFMPEG = "needs imageio-ffmpeg: pip install deepsdf[video]"
+
 
 def moving_square(count: int, height: int = 48, width: int = 64) -> list[np.ndarray]:
     frames = np.full((count, height, width, 3), (255, 250, 245), np.uint8)
@@ -80,7 +82,7 @@ def test_still_parts_of_a_gif_do_not_flicker(tmp_path: Path):
 
 def decoded(path: Path, height: int, width: int) -> tuple[str, np.ndarray]:
     """What ffmpeg tells of a film, and its frames."""
-    ffmpeg = pytest.importorskip("imageio_ffmpeg").get_ffmpeg_exe()
+    ffmpeg = pytest.importorskip("imageio_ffmpeg", reason=NEEDS_FFMPEG).get_ffmpeg_exe()
     command = [ffmpeg, "-i", path, "-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
     done = subprocess.run(command, capture_output=True, check=True)
     return done.stderr.decode(), np.frombuffer(done.stdout, np.uint8).reshape(-1, height, width, 3)
@@ -88,7 +90,7 @@ def decoded(path: Path, height: int, width: int) -> tuple[str, np.ndarray]:
 
 @pytest.mark.parametrize(("height", "width"), [(48, 64), (47, 65)])
 def test_an_mp4(tmp_path: Path, height: int, width: int):
-    pytest.importorskip("imageio_ffmpeg", reason="no ffmpeg: pip install imageio-ffmpeg")
+    pytest.importorskip("imageio_ffmpeg", reason=NEEDS_FFMPEG)
     frames = moving_square(6, height, width)
     save_film(tmp_path / "film.mp4", iter(frames), fps=12)
     assert [entry.name for entry in tmp_path.iterdir()] == ["film.mp4"]
@@ -114,7 +116,7 @@ def breaks_after(frames: list[np.ndarray]) -> Iterator[np.ndarray]:
 @pytest.mark.parametrize("suffix", [".gif", ".mp4"])
 def test_a_film_is_whole_or_not_there(tmp_path: Path, suffix: str):
     if suffix == ".mp4":
-        pytest.importorskip("imageio_ffmpeg", reason="no ffmpeg: pip install imageio-ffmpeg")
+        pytest.importorskip("imageio_ffmpeg", reason=NEEDS_FFMPEG)
     path = tmp_path / f"film{suffix}"
     with pytest.raises(Broken):
         save_film(path, breaks_after(moving_square(3)))

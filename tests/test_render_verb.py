@@ -212,7 +212,7 @@ def test_an_interpolation_is_a_strip_or_goes_there_and_back(place: Path) -> None
 
 
 def test_an_mp4(place: Path) -> None:
-    ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="no ffmpeg: pip install imageio-ffmpeg")
+    ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="needs imageio-ffmpeg: pip install deepsdf[video]")
     run("render", CUBE, TALL, "-o", place / "two.mp4", "--turntable", 4, "--slice", "z", *SMALL)
     frames, seconds = ffmpeg.count_frames_and_secs(str(place / "two.mp4"))
     assert (frames, seconds) == (4, pytest.approx(0.2))

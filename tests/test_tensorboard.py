@@ -6,21 +6,27 @@ import io
 import struct
 import sys
 from collections import defaultdict
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers import World, run
 from PIL import Image
-from tensorboardX.proto.event_pb2 import Event
 
 from deepsdf.training.logs import TrainingLogs
 
 pytest_plugins = ("helpers",)
 
+needs_tensorboard = pytest.mark.skipif(
+    find_spec("tensorboardX") is None, reason="needs tensorboardX: pip install deepsdf[tensorboard]"
+)
+
 
 def events(folder: Path) -> dict[str, dict[int, object]]:
     """Values by tag and epoch, later files over earlier ones."""
+    from tensorboardX.proto.event_pb2 import Event
+
     found: dict[str, dict[int, object]] = defaultdict(dict)
     for path in sorted(folder.iterdir()):
         content = path.read_bytes()
@@ -35,6 +41,7 @@ def events(folder: Path) -> dict[str, dict[int, object]]:
     return found
 
 
+@needs_tensorboard
 def test_scalars_are_the_log_and_pictures_show_shapes(world: World) -> None:
     world.specs(NumEpochs=6, SnapshotFrequency=6, LogFrequency=3)
     run("train", "-e", "exp", "--overwrite", "--tensorboard", "--device", "cpu")
@@ -51,6 +58,7 @@ def test_scalars_are_the_log_and_pictures_show_shapes(world: World) -> None:
     assert set(told["training_shapes"]) == {3, 6}, "at the first checkpoint and at the last"
 
 
+@needs_tensorboard
 def test_a_trained_space_is_seen_in_its_picture(world: World) -> None:
     world.specs(NumEpochs=201)
     run("train", "-e", "exp", "--continue", "latest", "--tensorboard", "--device", "cpu")
