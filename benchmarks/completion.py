@@ -26,7 +26,7 @@ from deepsdf import CompletionOptions, Scan, ShapeSpace
 from deepsdf.geometry.scanning.depth_camera import DepthCamera
 from deepsdf.geometry.scanning.scan import render_depth
 from deepsdf.geometry.sdf.sampling import sample_surface
-from deepsdf.library.truth import true_mesh
+from deepsdf.library.truth import true_shape
 from deepsdf.metrics.surfaces import chamfer
 from deepsdf.pipeline.evaluate_completion import FIELD_OF_VIEW, view_of, viewpoint
 from deepsdf.splits import ShapeName, read_split
@@ -198,7 +198,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     space, data = ShapeSpace.load(given.experiment), DataSource.open(given.data)
-    shapes = [(shape, true_mesh(data, shape)) for shape in read_split(given.split)[: given.shapes]]
+    shapes = [(shape, true_shape(data, shape).mesh) for shape in read_split(given.split)[: given.shapes]]
     given.out.mkdir(parents=True, exist_ok=True)
     measures: dict[str, Callable[..., Iterator[dict[str, Any]]]] = {
         "curves": curves, "pose": poses, "views": views, "speed": speed,

@@ -22,7 +22,7 @@ import trimesh
 from deepsdf import Fit, FitOptions, ShapeSpace
 from deepsdf.errors import NoSurfaceError
 from deepsdf.geometry.sdf.sampling import SDFSamples, sample_surface
-from deepsdf.library.truth import true_mesh
+from deepsdf.library.truth import true_shape
 from deepsdf.metrics.surfaces import chamfer
 from deepsdf.network.objective import clamped_l1
 from deepsdf.splits import ShapeName, read_split
@@ -86,7 +86,7 @@ def rows_of(
         code = fit.codes[k]
         row = Row(
             str(shape), optimizer, seed, full_loss(space, code, samples),
-            distance(space, code, true_mesh(data, shape), resolution),
+            distance(space, code, true_shape(data, shape).mesh, resolution),
             int(fit.steps[k]), fit.reasons[k], float(fit.uncertainty[k]),
             spent[0] / len(named), spent[1] / len(named), "; ".join(fit.warnings[k]),
         )  # fmt: skip

@@ -224,7 +224,7 @@ def test_another_mesh_than_was_sampled_is_not_the_truth(reconstructed: World) ->
     (reconstructed.root / "meshes/egg/wide.obj").write_text("no mesh")
     measured(reconstructed)
     changed, broken = table(written(reconstructed))
-    assert "is not the surface that was sampled (they lie 0." in changed["reason"]
+    assert "is not the surface that was sampled (distance 0." in changed["reason"]
     assert "wide.obj: " in broken["reason"]
     assert changed["volumetric_iou"] == broken["volumetric_iou"] == ""
 

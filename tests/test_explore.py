@@ -16,7 +16,7 @@ from deepsdf.errors import InputError, NoSurfaceError
 from deepsdf.geometry.meshes import load_mesh
 from deepsdf.geometry.sdf.sampling import SDFSamples, sample_surface
 from deepsdf.inference.space import Shape, ShapeSpace
-from deepsdf.library.names import find_code, find_or_fit, known_shapes
+from deepsdf.library.names import find_code, find_or_encode, known_shapes
 from deepsdf.library.neighbours import TrainingSurfaces
 from deepsdf.pipeline.interpolate import interpolate
 from deepsdf.pipeline.sample import sample
@@ -64,7 +64,7 @@ def test_names_and_code_files(reconstructed: World) -> None:
     with pytest.raises(InputError) as error:
         find_code(experiment, space, "sofa")
     assert "no shape 'sofa' has a code in" in str(error.value)
-    for known in ("cube", "tall", "or give a code file (.pth)"):
+    for known in ("cube", "tall", "or pass a code file (.pth)"):
         assert known in str(error.value)
 
 
@@ -83,7 +83,9 @@ def test_a_name_of_several_shapes(world: World) -> None:
     both = [ShapeName("toys", "box", "one"), ShapeName("toys", "egg", "one")]
     write_split("train.json", [*both, *TRAIN[2:]])
     space = ShapeSpace.load(world.experiment, device="cpu")
-    with pytest.raises(InputError, match=r"^'one' is the name of toys/box/one, toys/egg/one; give dataset/class/inst"):
+    with pytest.raises(
+        InputError, match=r"^'one' is ambiguous: toys/box/one, toys/egg/one; use dataset/class/instance"
+    ):
         find_code(world.experiment, space, "one")
     assert torch.equal(find_code(world.experiment, space, "toys/egg/one"), space.codes[1])
 
@@ -93,7 +95,7 @@ def test_a_training_split_that_names_more_than_was_trained(reconstructed: World)
     write_split("train.json", [*TRAIN, ShapeName("toys", "box", "late")])
     space = ShapeSpace.load(reconstructed.experiment, device="cpu")
     for name in ("late", "round"):
-        with pytest.raises(InputError, match=r"train\.json names 5 shapes, but the checkpoint holds 4 codes"):
+        with pytest.raises(InputError, match=r"train\.json has 5 shapes, but the checkpoint has 4 codes"):
             find_code(reconstructed.experiment, space, name)
     find_code(reconstructed.experiment, space, "tall")  # a reconstructed one
 
@@ -171,7 +173,7 @@ def test_a_doubtful_fit_on_the_way_is_said(world: World, caplog: pytest.LogCaptu
     points = np.random.default_rng(0).uniform(-0.7, 0.7, (400, 3))
     noise = SDFSamples.of(points, np.random.default_rng(1).normal(0, 0.1, 400))
     noise.save(world.root / "noise.npz")
-    find_or_fit(world.experiment, ShapeSpace.load(world.experiment, device="cpu"), "noise.npz")
+    find_or_encode(world.experiment, ShapeSpace.load(world.experiment, device="cpu"), "noise.npz")
     assert "noise.npz: " in caplog.text
 
 
@@ -181,10 +183,10 @@ def test_files_are_fitted_on_the_way(world: World) -> None:
     trained = space.shape(TRAIN.index(ShapeName("toys", "box", "flat")))
     points = np.random.default_rng(0).uniform(-0.7, 0.7, (2000, 3)).astype(np.float32)
     for name in ("meshes/box/flat.obj", "data/SdfSamples/toys/box/flat.npz"):
-        found = space.shape(find_or_fit(world.experiment, space, name))
+        found = space.shape(find_or_encode(world.experiment, space, name))
         assert np.abs(found.sdf(points) - trained.sdf(points)).mean() < 0.03, name
-    with pytest.raises(InputError, match=r"there is no file gone\.obj; give a mesh, a scan, a code file"):
-        find_or_fit(world.experiment, space, "gone.obj")
+    with pytest.raises(InputError, match=r"there is no file gone\.obj; pass a mesh, a scan, a code file"):
+        find_or_encode(world.experiment, space, "gone.obj")
 
 
 def test_known_shapes_are_the_trained_and_the_reconstructed(reconstructed: World) -> None:

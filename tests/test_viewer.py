@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,9 +28,12 @@ from deepsdf.errors import InputError
 from deepsdf.geometry.fields import Field
 from deepsdf.geometry.isosurface.options import Meshing
 from deepsdf.geometry.meshes import load_mesh
+from deepsdf.geometry.scanning.scan import Scan
+from deepsdf.inference.encode import EncodeOptions, encode
 from deepsdf.inference.space import ShapeSpace
 from deepsdf.journal import write_together
 from deepsdf.metrics.fields import sdf_error
+from deepsdf.progress import Progress
 from deepsdf.splits import ShapeName
 from deepsdf.viewer.content.catalogue import (
     COMPLETED,
@@ -45,7 +49,7 @@ from deepsdf.viewer.content.exports import code_bytes, file_stem, mesh_bytes, pn
 from deepsdf.viewer.content.follow import Follower
 from deepsdf.viewer.content.looks import of_path, shapes_of
 from deepsdf.viewer.content.place import Directions, Place, between, blend, corner_weights
-from deepsdf.viewer.content.uploads import fit_file
+from deepsdf.viewer.content.uploads import encode_upload
 from deepsdf.viewer.opening import open_page
 from deepsdf.viewer.pages.widgets import notes, table, title, words
 from deepsdf.viewer.scene.layers import cut, faded_slice
@@ -397,19 +401,26 @@ def obj(mesh: trimesh.Trimesh) -> bytes:
     return str(mesh.export(file_type="obj")).encode()
 
 
-def test_a_mesh_is_sampled_and_fitted(space: ShapeSpace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deepsdf.viewer.content.uploads.SAMPLES", 8000)
-    told: list[tuple[str, float]] = []
+def test_a_mesh_is_sampled_and_fitted(space: ShapeSpace) -> None:
+    events: list[Progress] = []
     cube = trimesh.creation.box((6, 6, 6)).apply_translation((30, 0, 1))
-    found = fit_file(space, "C:\\x\\my cube.obj", obj(cube), progress=lambda text, share: told.append((text, share)))
-    assert found.label == "my cube"
-    assert not found.scanned
+    upload = encode_upload(
+        space, "C:\\x\\my cube.obj", obj(cube), EncodeOptions(samples=8000), on_progress=events.append
+    )
+    assert upload.label == "my cube"
+    found = upload.encoding
+    assert found.kind == "mesh"
     assert found.samples is not None
-    assert found.truth is not None
-    np.testing.assert_allclose(found.truth.bounds, np.array([[-1] * 3, [1] * 3]) / np.sqrt(3) / 1.03, atol=1e-6)
-    shares = [share for _, share in told]
+    assert len(found.samples) == 8000
+    assert found.mesh is not None
+    assert found.to_unit is not None
+    np.testing.assert_allclose(found.mesh.bounds, np.array([[-1] * 3, [1] * 3]) / np.sqrt(3) / 1.03, atol=1e-6)
+    np.testing.assert_allclose(trimesh.transform_points(cube.vertices, found.to_unit), found.mesh.vertices, atol=1e-12)
+    assert [task for task, _ in groupby(event.task for event in events)] == ["reading", "sampling", "fitting"]
+    shares = [event.done / event.total for event in events if event.task == "fitting"]
     assert shares == sorted(shares)
-    assert shares[-1] == pytest.approx(1)
+    assert shares[-1] == 1
+    assert upload.summary.startswith("fitted to 8 000 samples; mean error 0.")
     # A cube of that size is none of the toys; no training shape is as near.
     codes = [found.code, *space.codes]
     errors = [sdf_error(space.shape(code), found.samples).clamped_l1 for code in codes]
@@ -420,24 +431,46 @@ def test_points_are_a_scan_and_completed(space: ShapeSpace) -> None:
     points = draw(ball(0.5), 4000).points
     points = 0.5 * points[points[:, 2] > 0.1] / np.linalg.norm(points[points[:, 2] > 0.1], axis=1, keepdims=True)
     lines = "\n".join(" ".join(map(str, point)) for point in points)
-    found = fit_file(space, "half.xyz", lines.encode())
-    assert found.scanned
-    assert found.scan is not None
+    upload = encode_upload(space, "half.xyz", lines.encode(), EncodeOptions(pose="none"))
+    found = upload.encoding
+    assert found.kind == "scan"
+    assert upload.scan_points is not None
+    np.testing.assert_allclose(np.linalg.norm(upload.scan_points, axis=1), 0.5, atol=1e-6)
     radius = np.linalg.norm(space.shape(found.code).mesh(40).vertices, axis=1)
     assert radius.mean() == pytest.approx(0.5, abs=0.04)
-    with pytest.raises(InputError, match="points, which have no inside"):
-        fit_file(space, "half.xyz", lines.encode(), treat="whole shape")
+    with pytest.raises(InputError, match=r"^half\.xyz holds surface points, from which inside and outside cannot"):
+        encode_upload(space, "half.xyz", lines.encode(), EncodeOptions(treat="whole"))
+
+
+def test_the_pose_of_a_scan_is_estimated_unless_it_is_given(space: ShapeSpace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Points inside the unit sphere are not taken for points of the unit frame."""
+    poses: list[str] = []
+    complete = ShapeSpace.complete
+
+    def recorded(self: ShapeSpace, scan: Scan, **options: Any) -> Any:
+        poses.append(options["pose"])
+        return complete(self, scan, **{**options, "pose": "none"})
+
+    monkeypatch.setattr(ShapeSpace, "complete", recorded)
+    points = draw(ball(0.5), 4000).points
+    scan = Scan.from_points(0.5 * points / np.linalg.norm(points, axis=1, keepdims=True))
+    encode(space, scan)
+    encode(space, scan, EncodeOptions(pose="none"))
+    assert poses == ["similarity", "none"]
 
 
 def test_samples_and_codes_are_taken_as_they_are(space: ShapeSpace, tmp_path: Path) -> None:
     shape, field = next(iter(FIELDS.items()))
     content = draw(field, 4000).save(tmp_path / "samples.npz").read_bytes()
-    found = fit_file(space, "b0.npz", content)
+    found = encode_upload(space, "b0.npz", content).encoding
+    assert found.kind == "samples"
     error = np.abs(space.shape(found.code).sdf(found.samples.points) - found.samples.distances)  # pyright: ignore
     near = np.abs(found.samples.distances) < 0.1  # pyright: ignore
     assert error[near].mean() < 0.02, shape
-    found = fit_file(space, "code.pth", code_bytes(space.codes[5]))
-    torch.testing.assert_close(found.code, space.codes[5])
+    upload = encode_upload(space, "code.pth", code_bytes(space.codes[5]))
+    assert upload.encoding.kind == "code"
+    assert upload.summary == "code read from the file"
+    assert torch.equal(upload.encoding.code, space.codes[5])
 
 
 class Evil:
@@ -448,14 +481,14 @@ class Evil:
 def test_broken_and_hostile_files_are_refused(space: ShapeSpace, tmp_path: Path) -> None:
     np.savez(tmp_path / "evil.npz", pos=np.array([Evil()], object), neg=np.zeros((1, 4)))
     for name, content, message in (
-        ("../../../etc/passwd", b"x", "cannot be read; drop in one of"),
-        ("a.exe", b"x", "cannot be read; drop in one of"),
+        ("../../../etc/passwd", b"x", "has no known file type; use one of"),
+        ("a.exe", b"x", "has no known file type; use one of"),
         ("empty.ply", b"", "0 bytes"),
         ("broken.ply", b"ply\nnonsense", r"^broken\.ply: cannot be read"),
         ("../up.obj", b"v 1 2", r"^up\.obj: "),
         ("evil.pth", pickle.dumps(Evil()), r"^evil\.pth is not a code"),
         ("short.pth", code_bytes(torch.zeros(3)), "a code of length 4"),
-        ("nan.pth", code_bytes(torch.full((4,), torch.nan)), "not finite"),
+        ("nan.pth", code_bytes(torch.full((4,), torch.nan)), "numbers that are NaN or infinite"),
         ("evil.npz", (tmp_path / "evil.npz").read_bytes(), r"^evil\.npz: .*allow_pickle"),
         ("list.npy", b"\x93NUMPY", "cannot be read"),
         (
@@ -465,13 +498,21 @@ def test_broken_and_hostile_files_are_refused(space: ShapeSpace, tmp_path: Path)
         ),
     ):
         with pytest.raises(InputError, match=message) as caught:
-            fit_file(space, name, content)
+            encode_upload(space, name, content)
         assert "deepsdf-view-" not in str(caught.value), "where it was kept is nobody's business"
 
 
 def test_a_fit_that_nobody_wants_any_more_stops(space: ShapeSpace) -> None:
+    tasks: list[str] = []
+
+    def cancel(event: Progress) -> None:
+        tasks.append(event.task)
+        if event.done:
+            raise Cancelled
+
     with pytest.raises(Cancelled):
-        fit_file(space, "cube.obj", obj(trimesh.creation.box()), wanted=lambda: False)
+        encode_upload(space, "cube.obj", obj(trimesh.creation.box()), EncodeOptions(samples=2000), on_progress=cancel)
+    assert tasks.count("fitting") == 2  # before the first step and after it
 
 
 def test_what_is_saved_loads_again(tmp_path: Path, space: ShapeSpace) -> None:

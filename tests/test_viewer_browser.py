@@ -21,6 +21,7 @@ from test_viewer import obj, rewrite
 
 from deepsdf.checkpoints import load_code
 from deepsdf.geometry.meshes import load_mesh
+from deepsdf.inference.encode import EncodeOptions
 from deepsdf.viewer.content.catalogue import catalogue_of
 from deepsdf.viewer.content.exports import code_bytes, png_bytes
 from deepsdf.viewer.content.follow import Follower
@@ -63,14 +64,13 @@ def world(trained: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Iter
     shutil.copytree(trained.root, root)
     experiment = Experiment.open(root)
     follower = Follower(experiment, device="cpu")
-    yield World(follower, catalogue_of(experiment, follower.space), finest=64)
+    yield World(follower, catalogue_of(experiment, follower.space), finest=64, encoding=EncodeOptions(samples=8000))
     follower.close()
 
 
 @pytest.fixture(scope="module")
 def server(world: World) -> Iterator[Server]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("deepsdf.viewer.content.uploads.SAMPLES", 8000)
         patch.setattr("deepsdf.viewer.pages.space_page.FINEST", ("64",))  # the toys are no finer
         server = Server(lambda client: SpacePage(client, world), port=free_port())
         yield server
@@ -280,7 +280,7 @@ def test_a_broken_file_gives_a_message_and_the_page_goes_on(visitor: Visitor) ->
     visitor.drop("../../<img src=x onerror=alert(1)>.ply", b"ply\nnonsense")
     playwright.expect(visitor.tab.get_by_text("cannot be read as ply")).to_be_visible()
     visitor.drop("notes.txt", b"words")
-    playwright.expect(visitor.tab.get_by_text("drop in one of")).to_be_visible()
+    playwright.expect(visitor.tab.get_by_text("has no known file type; use one of")).to_be_visible()
     assert difference(before, visitor.settled()) < SAME
     visitor.tab.get_by_role("button", name="›").click()
     visitor.until(lambda: visitor.page.choice.value == "b1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from deepsdf.errors import DeepSDFError, InputError
 from deepsdf.geometry.meshes import load_mesh
 from deepsdf.geometry.sdf.sampling import SDFSamples
 from deepsdf.library.scores import Score
-from deepsdf.library.sources import find_mesh
+from deepsdf.library.truth import true_shape
 from deepsdf.rendering.camera import PictureOptions
 from deepsdf.rendering.colours import slice_image
 from deepsdf.rendering.render import render_mesh, render_points
@@ -37,17 +38,13 @@ def unit_picture(mesh: trimesh.Trimesh, size: int = 320) -> np.ndarray:
 
 def truth_picture(data: DataSource, shape: ShapeName, size: int = 320) -> np.ndarray | None:
     """Picture of a shape's mesh, or of its surface samples if the mesh is missing, or None if both are missing."""
+    with suppress(InputError):  # the mesh is missing or broken: draw its samples
+        return unit_picture(true_shape(data, shape).mesh, size)
     try:
-        normalization = data.load_normalization(shape)
-        source = data.meshes_of(shape.dataset)
-        try:
-            if source is not None:
-                return unit_picture(normalization.apply_mesh(load_mesh(find_mesh(source, shape))), size)
-        except InputError:
-            pass  # the mesh was moved; draw its samples
-        return render_points(normalization.apply(data.load_surface(shape)), PictureOptions(size=size, bound=FRAME))
+        points = data.load_normalization(shape).apply(data.load_surface(shape))
     except DeepSDFError:
         return None
+    return render_points(points, PictureOptions(size=size, bound=FRAME))
 
 
 def scores_picture(

@@ -1,4 +1,4 @@
-"""Shapes of a trained space by name: what a user may call one, and its code."""
+"""Look-up of shapes and their codes by name."""
 
 from __future__ import annotations
 
@@ -11,13 +11,8 @@ import trimesh
 from torch import Tensor
 
 from deepsdf.checkpoints import load_code
-from deepsdf.errors import InputError, NoFacesError, NoSurfaceError
-from deepsdf.geometry.formats import MESH_FORMATS
-from deepsdf.geometry.meshes import Normalization, load_mesh
-from deepsdf.geometry.scanning.files import load_scan, scan_suffixes
-from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
-from deepsdf.geometry.sdf.sampling import SDFSamples, sample_sdf
-from deepsdf.inference.fit.options import FitOptions
+from deepsdf.errors import InputError, NoSurfaceError
+from deepsdf.inference.encode import EncodeOptions, encodable_suffixes, encode, read_code
 from deepsdf.inference.space import Shape, ShapeSpace
 from deepsdf.progress import ProgressCounter
 from deepsdf.splits import ShapeName, read_split, shapes_in
@@ -25,40 +20,42 @@ from deepsdf.workspace import Experiment
 
 logger = logging.getLogger(__name__)
 
-FITTED_SAMPLES = 100_000
-"""Of a mesh that is fitted on the way."""
 
+class KnownShape(NamedTuple):
+    """A shape that has a code.
 
-class Known(NamedTuple):
-    """A shape that has a code."""
+    Attributes:
+        code: (L,).
+        trained: it is a training shape; otherwise it was reconstructed.
+    """
 
     shape: ShapeName
     code: Tensor
     trained: bool
 
 
-def known_shapes(experiment: Experiment, space: ShapeSpace) -> list[Known]:
-    """The training shapes, row by row, and after them the reconstructed ones that are none of those.
+def known_shapes(experiment: Experiment, space: ShapeSpace) -> list[KnownShape]:
+    """Training shapes in the order of their codes, followed by reconstructed shapes that are not training shapes.
 
-    Training shapes without a split that fits have names made of their rows; those that could not be trained on
+    Training shapes are named by their rows if the split does not match the codes. Shapes that could not be trained
     (codes of zeros) are left out.
     """
     names = training_names(experiment, space)
     trained = [
-        Known(name, code, True)
+        KnownShape(name, code, True)
         for name, code, is_trained in zip(names, space.codes, space.is_trained.tolist(), strict=True)
         if is_trained
     ]
     files = reconstructed_files(experiment, space)
     return trained + [
-        Known(shape, load_code(path, space.code_length).to(space.device), False)
+        KnownShape(shape, load_code(path, space.code_length).to(space.device), False)
         for shape, path in files.items()
         if shape not in names
     ]
 
 
 def training_names(experiment: Experiment, space: ShapeSpace) -> list[ShapeName]:
-    """One a row of the training codes."""
+    """Names of the training shapes, one for each row of the training codes."""
     training = _training(experiment)
     if len(training) == len(space.codes):
         return training
@@ -66,93 +63,73 @@ def training_names(experiment: Experiment, space: ShapeSpace) -> list[ShapeName]
 
 
 def find_code(experiment: Experiment, space: ShapeSpace, name: str) -> Tensor:
-    """A code by a shape's name, reconstructed or of the training split, or from a code file.
+    """The code (L,) of a reconstructed or training shape, or of a code file (.pth).
 
-    A name is the instance alone, class/instance or dataset/class/instance.
-
+    Args:
+        name: `instance`, `class/instance` or `dataset/class/instance`, or the path of a code file.
     Raises:
-        InputError: no such shape, several of that name, or a training split that does not fit the codes.
+        InputError: no such shape, an ambiguous name, or a training split that does not match the codes.
     """
     if name.endswith(".pth"):
-        code = load_code(name, space.code_length)
-        if not bool(code.isfinite().all()):
-            raise InputError(f"{name} holds a code with numbers that are NaN or infinite")
-        return code
+        return read_code(name, space.code_length)
     found = reconstructed_files(experiment, space)
     matches: dict[ShapeName, Tensor] = {
-        shape: load_code(path, space.code_length) for shape, path in found.items() if _is(shape, name)
+        shape: load_code(path, space.code_length) for shape, path in found.items() if _matches(shape, name)
     }
     training = _training(experiment)
-    rows = {shape: row for row, shape in enumerate(training) if _is(shape, name)}
+    rows = {shape: row for row, shape in enumerate(training) if _matches(shape, name)}
     if rows and len(training) != len(space.codes):
         raise InputError(
-            f"{experiment.specs.train_split} names {len(training)} shapes, but the checkpoint holds "
-            f"{len(space.codes)} codes; it is not the split that was trained on"
+            f"{experiment.specs.train_split} has {len(training)} shapes, but the checkpoint has {len(space.codes)} "
+            "codes; it is not the split that was used for training"
         )
     matches |= {shape: space.codes[row] for shape, row in rows.items()}
     if len(matches) > 1:
-        raise InputError(f"{name!r} is the name of {', '.join(map(str, matches))}; give dataset/class/instance")
+        raise InputError(f"{name!r} is ambiguous: {', '.join(map(str, matches))}; use dataset/class/instance")
     if not matches:
         known = sorted({*found, *training})
-        some = ", ".join(shape.instance for shape in known[:6]) + (", ..." if len(known) > 6 else "")
+        listed = ", ".join(shape.instance for shape in known[:6]) + (", ..." if len(known) > 6 else "")
         raise InputError(
-            f"no shape {name!r} has a code in {experiment.root} (checkpoint {space.epoch}); "
-            f"known are {some or 'none'}, or give a code file (.pth)"
+            f"no shape {name!r} has a code in {experiment.root} (checkpoint {space.epoch}); known shapes: "
+            f"{listed or 'none'}; or pass a code file (.pth)"
         )
     return next(iter(matches.values()))
 
 
-def find_or_fit(experiment: Experiment, space: ShapeSpace, name: str, *, seed: int = 0) -> Tensor:
-    """As `find_code`, or from a file that is fitted on the way.
+def find_or_encode(
+    experiment: Experiment, space: ShapeSpace, name: str, options: EncodeOptions = EncodeOptions()
+) -> Tensor:
+    """The code (L,) of a shape by name (see `find_code`), or of a file (see `encode`), on the space's device.
 
-    A mesh (normalised by its own bounding box), or an .npz of SDF samples (unit frame), is fitted; a point cloud or
-    depth map is completed, its pose and scale found as well. What is doubtful about that is logged as a warning.
+    Warnings of the fit are logged.
 
     Raises:
-        InputError: as `find_code`; a file that cannot be read.
+        InputError: as `find_code` and `encode`; no such file.
     """
-    path, suffix = Path(name), Path(name).suffix.lower()
-    if suffix not in (*scan_suffixes(), ".npz"):
+    path = Path(name)
+    if path.suffix.lower() not in encodable_suffixes() or path.suffix == ".pth":
         return find_code(experiment, space, name).to(space.device)
     if not path.is_file():
-        raise InputError(f"there is no file {name}; give a mesh, a scan, a code file (.pth) or a shape's name")
-    if suffix == ".npz":
-        return _fitted(space, path, SDFSamples.load(path), seed)
-    if suffix in MESH_FORMATS:
-        try:
-            mesh = load_mesh(path)
-        except NoFacesError:
-            pass  # a point cloud
-        else:
-            field = MeshSDF(Normalization.fit(mesh).apply_mesh(mesh), device=str(space.device))
-            return _fitted(space, path, sample_sdf(field, count=FITTED_SAMPLES, seed=seed), seed)
-    from deepsdf.inference.complete.completion import badly_explained
-    from deepsdf.inference.complete.options import CompletionOptions
-
-    found = space.complete(load_scan(path, seed=seed), CompletionOptions(pose="similarity", seed=seed))
-    if reason := badly_explained(found):
-        logger.warning("%s: %s", path, reason)
-    return found.code
-
-
-def _fitted(space: ShapeSpace, path: Path, samples: SDFSamples, seed: int) -> Tensor:
-    fit = space.fit(samples, FitOptions(seed=seed))
-    for warning in fit.warnings[0]:
+        raise InputError(f"there is no file {name}; pass a mesh, a scan, a code file (.pth) or the name of a shape")
+    encoding = encode(space, path, options)
+    for warning in encoding.warnings:
         logger.warning("%s: %s", path, warning)
-    return fit.codes[0]
+    return encoding.code
 
 
 def short_name(name: str) -> str:
-    """Of what the user called a shape: for files and labels."""
+    """A shape's name or path as a label and file name: without folders and known suffixes."""
     path = Path(name)
-    return path.stem if path.suffix.lower() in (*scan_suffixes(), ".npz", ".pth") else path.name
+    return path.stem if path.suffix.lower() in encodable_suffixes() else path.name
 
 
-def meshed(shapes: Sequence[Shape], resolution: int, progress: ProgressCounter) -> list[trimesh.Trimesh | None]:
-    """Their surfaces, None where there is none.
+def mesh_shapes(shapes: Sequence[Shape], resolution: int, progress: ProgressCounter) -> list[trimesh.Trimesh | None]:
+    """Surfaces of shapes, unit frame; None for shapes without a surface.
 
+    Args:
+        progress: is advanced after each shape.
     Raises:
-        NoSurfaceError: there is none anywhere.
+        NoSurfaceError: none of the shapes has a surface.
     """
     found: list[trimesh.Trimesh | None] = []
     for shape in shapes:
@@ -166,15 +143,15 @@ def meshed(shapes: Sequence[Shape], resolution: int, progress: ProgressCounter) 
     return found
 
 
+def reconstructed_files(experiment: Experiment, space: ShapeSpace) -> dict[ShapeName, Path]:
+    """Code files of reconstructed shapes of the space's checkpoint, sorted by name."""
+    return shapes_in(experiment.reconstructed_codes_folder(space.epoch), ".pth")
+
+
 def _training(experiment: Experiment) -> list[ShapeName]:
     split = Path(experiment.specs.train_split)
     return read_split(split) if split.is_file() else []
 
 
-def reconstructed_files(experiment: Experiment, space: ShapeSpace) -> dict[ShapeName, Path]:
-    """The code files of reconstructed shapes, sorted by name."""
-    return shapes_in(experiment.reconstructed_codes_folder(space.epoch), ".pth")
-
-
-def _is(shape: ShapeName, name: str) -> bool:
+def _matches(shape: ShapeName, name: str) -> bool:
     return name in (shape.instance, f"{shape.category}/{shape.instance}", str(shape))

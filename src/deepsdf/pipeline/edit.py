@@ -18,8 +18,9 @@ from deepsdf.geometry.meshes import save_mesh
 from deepsdf.geometry.point_clouds import load_points
 from deepsdf.inference.edit.constraints import AXES, Box, Constraint, Size, Through, check, extent
 from deepsdf.inference.edit.editing import Edit
+from deepsdf.inference.encode import EncodeOptions
 from deepsdf.inference.space import Shape, ShapeSpace
-from deepsdf.library.names import find_or_fit
+from deepsdf.library.names import find_or_encode
 from deepsdf.rendering.camera import CLAY, Colour, PictureOptions
 from deepsdf.rendering.render import grid_image, render_mesh, save_image
 from deepsdf.workspace import Experiment
@@ -55,7 +56,7 @@ def edit(
     (.png). Where the result is in doubt, mesh and code are written only `anyway`; the picture always is.
 
     Args:
-        name: see `explore.find_or_fit`.
+        name: see `library.names.find_or_encode`.
         seed: of the fit of a file.
     Raises:
         InputError: no such shape, or constraints that cannot be.
@@ -66,7 +67,7 @@ def edit(
         raise InputError(f"{out}: the edited mesh is written there; end the name in {', '.join(written_suffixes())}")
     check_folder(out.parent)
     space = ShapeSpace.load(experiment, checkpoint, device)
-    start = space.shape(find_or_fit(experiment, space, name, seed=seed))
+    start = space.shape(find_or_encode(experiment, space, name, EncodeOptions(seed=seed)))
     constraints = [wish(start) if callable(wish) else wish for wish in wishes]
     try:
         check(constraints)

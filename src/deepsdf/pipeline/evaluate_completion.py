@@ -16,11 +16,10 @@ from deepsdf.errors import DeepSDFError, InputError
 from deepsdf.files import csv_text, write_text
 from deepsdf.geometry.scanning.depth_camera import DepthCamera
 from deepsdf.geometry.scanning.scan import Scan, scan
-from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
 from deepsdf.inference.complete.completion import Completion, nearest_training_shape
 from deepsdf.inference.complete.options import CompletionOptions
 from deepsdf.inference.space import ShapeSpace
-from deepsdf.library.truth import true_mesh
+from deepsdf.library.truth import true_shape
 from deepsdf.metrics.pair import MetricOptions
 from deepsdf.metrics.registry import METRICS
 from deepsdf.metrics.summary import statistics
@@ -119,12 +118,13 @@ def evaluate_completion(
     for shape in shapes:
         reason = None
         try:
-            truth = true_mesh(data, shape)
+            true = true_shape(data, shape)
+            truth = true.mesh
             seen = view_of(truth, viewpoint(shape, seed), noise=noise, seed=seed)
             if not background:
                 seen = replace(seen, empty=seen.empty[:0])
             found, meshes = _by_all_methods(space, seen, resolution, seed)
-            reference = MeshSDF(truth, device="cpu")
+            reference = true.surface
             options = MetricOptions(points=points, emd_points=emd_points, volume_points=0, seed=seed)
             scores = {method: compare(reference, mesh, options, device="cpu") for method, mesh in meshes.items()}
             rows += [CompletionRow(shape, method, score.values) for method, score in scores.items()]

@@ -14,9 +14,10 @@ from deepsdf.figures.pictures import strip_picture, unit_picture
 from deepsdf.files import check_folder
 from deepsdf.geometry.isosurface.options import Meshing
 from deepsdf.geometry.meshes import save_mesh
+from deepsdf.inference.encode import EncodeOptions
 from deepsdf.inference.paths import Path as Way
 from deepsdf.inference.space import Shape, ShapeSpace
-from deepsdf.library.names import find_or_fit, meshed
+from deepsdf.library.names import find_or_encode, mesh_shapes
 from deepsdf.progress import OnProgress, ProgressCounter
 from deepsdf.rendering.film import check_film, save_film
 from deepsdf.workspace import Experiment
@@ -45,7 +46,7 @@ def interpolate(
     """Mesh the shapes from each of several to the next, into `folder`, and draw them in a strip.
 
     Args:
-        names: see `explore.find_or_fit`.
+        names: see `library.names.find_or_encode`.
         path: see `deepsdf.inference.paths`.
         steps: shapes from each name to the next, ends included.
         film: "gif" or "mp4": loop.gif or loop.mp4 goes there and back, by `frames` shapes from each name to the next.
@@ -67,11 +68,11 @@ def interpolate(
         if frames < 2:
             raise InputError(f"frames is {frames}; a film goes from one shape to another in at least 2")
     space = ShapeSpace.load(experiment, checkpoint, device)
-    codes = [find_or_fit(experiment, space, name, seed=seed) for name in names]
+    codes = [find_or_encode(experiment, space, name, EncodeOptions(seed=seed)) for name in names]
     shapes = _way(space, codes, steps, path)
     between = [] if loop is None else _way(space, codes, frames, path)
     progress = ProgressCounter(len(shapes) + len(between), on_progress)
-    meshes = meshed(shapes, resolution, progress)
+    meshes = mesh_shapes(shapes, resolution, progress)
     for number, mesh in enumerate(meshes):
         if mesh is not None:
             save_mesh(mesh, folder / f"step_{number:02d}.ply")

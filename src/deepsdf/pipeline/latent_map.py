@@ -19,7 +19,7 @@ from deepsdf.figures.plots import check_figure, save_figure
 from deepsdf.files import csv_text, write_text
 from deepsdf.geometry.isosurface.options import Meshing
 from deepsdf.inference.space import ShapeSpace
-from deepsdf.library.names import Known, known_shapes
+from deepsdf.library.names import KnownShape, known_shapes
 from deepsdf.progress import OnProgress, ProgressCounter
 from deepsdf.rendering.camera import PictureOptions
 from deepsdf.rendering.render import render_mesh
@@ -137,7 +137,7 @@ class Colouring:
         return not isinstance(self.values[0], str)
 
 
-def colouring(experiment: Experiment, shapes: Sequence[Known], colour_by: str, checkpoint: str | int) -> Colouring:
+def colouring(experiment: Experiment, shapes: Sequence[KnownShape], colour_by: str, checkpoint: str | int) -> Colouring:
     """By "class", "set", "error" (the chamfer distances of `deepsdf evaluate`), or FILE.csv:COLUMN.
 
     A csv's first column names shapes, as dataset/class/instance, class/instance or instance.
@@ -160,7 +160,7 @@ def colouring(experiment: Experiment, shapes: Sequence[Known], colour_by: str, c
     return _column(Path(name), column, shapes)
 
 
-def _column(path: Path, column: str, shapes: Sequence[Known]) -> Colouring:
+def _column(path: Path, column: str, shapes: Sequence[KnownShape]) -> Colouring:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             header, *rows = [[cell.strip() for cell in row] for row in csv.reader(file)] or [[]]
@@ -268,7 +268,7 @@ def latent_map(
     return out
 
 
-def _thumbnail(space: ShapeSpace, one: Known) -> np.ndarray | None:
+def _thumbnail(space: ShapeSpace, one: KnownShape) -> np.ndarray | None:
     try:
         mesh = space.shape(one.code).mesh(Meshing(resolution=RESOLUTION, vertices="linear"))
     except NoSurfaceError:
@@ -276,7 +276,7 @@ def _thumbnail(space: ShapeSpace, one: Known) -> np.ndarray | None:
     return render_mesh(mesh, PictureOptions(size=RENDERED, bound=FRAME * 0.9, ground=False, background=None))
 
 
-def _write_csv(path: Path, shapes: Sequence[Known], places: np.ndarray, colours: Colouring) -> None:
+def _write_csv(path: Path, shapes: Sequence[KnownShape], places: np.ndarray, colours: Colouring) -> None:
     lines: list[list[Any]] = [["shape", "set", "x", "y", colours.title]]
     for one, (x, y), value in zip(shapes, places, colours.values, strict=True):
         told = "" if value != value else value  # NaN
@@ -286,7 +286,7 @@ def _write_csv(path: Path, shapes: Sequence[Known], places: np.ndarray, colours:
 
 def _figure(
     places: np.ndarray,
-    shapes: Sequence[Known],
+    shapes: Sequence[KnownShape],
     colours: Colouring,
     shown: np.ndarray,
     pictures: Sequence[np.ndarray | None],

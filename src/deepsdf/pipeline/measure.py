@@ -17,7 +17,7 @@ from deepsdf.geometry.sdf.sampling import SDFSamples, sample_surface
 from deepsdf.inference.space import ShapeSpace
 from deepsdf.kernels.launch import limited_threads
 from deepsdf.library.scores import Score
-from deepsdf.library.truth import true_surface
+from deepsdf.library.truth import true_shape
 from deepsdf.metrics.fields import FieldPair, field_pair
 from deepsdf.metrics.pair import PAPER_POINTS, MetricOptions
 from deepsdf.metrics.registry import METRICS
@@ -94,7 +94,7 @@ def _every(
     notes = []
     unit_samples = normalization.apply(samples)
     try:
-        reference = true_surface(data, score.shape, normalization, unit_samples)
+        reference = true_shape(data, score.shape, samples=unit_samples).surface
     except DeepSDFError as error:
         reference = unit_samples
         notes.append(f"compared with its surface samples: {error}")

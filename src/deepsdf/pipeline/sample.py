@@ -16,7 +16,7 @@ from deepsdf.files import check_folder, csv_text, write_text
 from deepsdf.geometry.meshes import save_mesh
 from deepsdf.geometry.sdf.sampling import sample_surface
 from deepsdf.inference.space import Shape, ShapeSpace
-from deepsdf.library.names import meshed, training_names
+from deepsdf.library.names import mesh_shapes, training_names
 from deepsdf.library.neighbours import Neighbour, TrainingSurfaces
 from deepsdf.metrics.generated_sets import ShapeDistance, generation_metrics
 from deepsdf.progress import OnProgress, ProgressCounter
@@ -128,7 +128,7 @@ def sample(
     rows, pictures, empty = [], [], []
     for prior, shapes in drawn.items():
         place = folder if len(drawn) == 1 else folder / prior
-        meshes = meshed(shapes, resolution, progress)
+        meshes = mesh_shapes(shapes, resolution, progress)
         empty += [f"{prior} {number}" for number, mesh in enumerate(meshes) if mesh is None]
         surfaces = [None if mesh is None else sample_surface(mesh, training.points, seed=seed) for mesh in meshes]
         near = []

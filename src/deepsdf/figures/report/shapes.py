@@ -18,7 +18,7 @@ from deepsdf.geometry.meshes import load_mesh
 from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
 from deepsdf.kernels.launch import limited_threads
 from deepsdf.library.scores import missing_reconstruction
-from deepsdf.library.truth import true_surface
+from deepsdf.library.truth import true_shape
 from deepsdf.rendering.camera import PictureOptions
 from deepsdf.rendering.render import error_picture, render_mesh, render_points
 from deepsdf.splits import ShapeName
@@ -133,7 +133,7 @@ def _truth(data: DataSource, shape: ShapeName) -> tuple[_Side | None, list[str]]
     except DeepSDFError as error:
         return None, [f"the truth cannot be drawn: {error}"]
     try:
-        return _Side.of_mesh(true_surface(data, shape, normalization, samples)), []
+        return _Side.of_mesh(true_shape(data, shape, samples=samples).surface), []
     except DeepSDFError as error:
         return _Side.of_points(samples), [f"surface samples are shown in place of the true mesh: {error}"]
 

@@ -13,13 +13,13 @@ import torch
 import trimesh
 from torch import Tensor
 
-from deepsdf.checkpoints import load_code
 from deepsdf.errors import DeepSDFError, InputError
 from deepsdf.files import read_json
 from deepsdf.geometry.sdf.sampling import SDFSamples
+from deepsdf.inference.encode import read_code
 from deepsdf.inference.space import ShapeSpace
 from deepsdf.library.names import reconstructed_files
-from deepsdf.library.truth import true_mesh
+from deepsdf.library.truth import true_shape
 from deepsdf.splits import ShapeName, read_split
 from deepsdf.workspace import DataSource, Experiment
 
@@ -157,17 +157,13 @@ def _reconstructed(experiment: Experiment, space: ShapeSpace) -> list[Entry]:
     paths = reconstructed_files(experiment, space)
     labels = labels_of(paths)
     return [
-        Entry(RECONSTRUCTED, labels[shape], lambda space, path=path: read_code(path, space), shape)
+        Entry(RECONSTRUCTED, labels[shape], lambda space, path=path: _read(path, space), shape)
         for shape, path in paths.items()
     ]
 
 
-def read_code(path: Path, space: ShapeSpace) -> Tensor:
-    """A code file's code, on the space's device. Raises InputError: broken, of another length, or not finite."""
-    code = load_code(path, space.code_length)
-    if not torch.isfinite(code).all():
-        raise InputError(f"{path} holds a code that is not finite")
-    return code.to(space.device)
+def _read(path: Path, space: ShapeSpace) -> Tensor:
+    return read_code(path, space.code_length).to(space.device)
 
 
 def _completion(path: Path, space: ShapeSpace) -> Entry | None:
@@ -192,7 +188,7 @@ def _of_length(code: Tensor, space: ShapeSpace, path: Path) -> Tensor:
 
 def _file(path: Path, space: ShapeSpace) -> Entry:
     if path.suffix == ".pth":
-        code = read_code(path, space)
+        code = _read(path, space)
         return Entry(COMPLETED, path.stem, lambda space: _of_length(code, space, path))
     entry = _completion(path, space) if path.suffix == ".json" else None
     if entry is None:
@@ -219,7 +215,7 @@ def known_of(entry: Entry, data: DataSource | None) -> Known:
         return Known(entry.truth, None, entry.samples, entry.scan)
     shape, truth, points, samples = entry.shape, None, None, None
     try:
-        truth = true_mesh(data, shape)
+        truth = true_shape(data, shape).mesh
     except (DeepSDFError, OSError):
         try:
             points = data.load_normalization(shape).apply(data.load_surface(shape))

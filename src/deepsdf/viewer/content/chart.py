@@ -129,7 +129,7 @@ def coloured(experiment: Experiment, entries: Sequence[Entry], by: str, checkpoi
     if by == "set":
         return Colouring("set", [entry.kind for entry in entries])
     nobody = ShapeName("", "", "")
-    named = [explore.Known(entry.shape or nobody, None, True) for entry in entries]  # pyright: ignore[reportArgumentType]
+    named = [explore.KnownShape(entry.shape or nobody, None, True) for entry in entries]  # pyright: ignore[reportArgumentType]
     if ".csv:" in by:
         by = str(experiment.root / by)
     return colouring(experiment, named, by, checkpoint)

@@ -20,7 +20,7 @@ from deepsdf.geometry.scanning.files import load_scan, scan_suffixes
 from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
 from deepsdf.geometry.sdf.sampling import SDFSamples
 from deepsdf.library.quality import Quality, QualityFile
-from deepsdf.library.truth import true_mesh
+from deepsdf.library.truth import true_shape
 from deepsdf.splits import ShapeName, shapes_in
 from deepsdf.viewer.pages.widgets import many
 from deepsdf.workspace import DataSource
@@ -141,7 +141,7 @@ def of_shape(data: DataSource, shape: ShapeName, verdict: Quality | None) -> Loo
     mesh = points = samples = None
     facts: list[tuple[str, str]] = []
     try:
-        mesh = true_mesh(data, shape)
+        mesh = true_shape(data, shape).mesh
         facts.append(("Triangles of the mesh", many(len(mesh.faces))))
     except (DeepSDFError, OSError) as error:
         facts.append(("Mesh", str(error)))

@@ -5,22 +5,24 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from deepsdf.errors import DeepSDFError, InputError, NoSurfaceError
+from deepsdf.inference.encode import EncodeOptions, Treat
 from deepsdf.inference.space import ShapeSpace
 from deepsdf.metrics.surfaces import compare
+from deepsdf.progress import Progress
 from deepsdf.rendering.camera import Axis, PictureOptions
 from deepsdf.rendering.render import render_mesh
 from deepsdf.viewer.content.catalogue import COMPLETED, OWN, TRAINING, Catalogue, Entry, Known, data_of, known_of
 from deepsdf.viewer.content.exports import code_bytes, file_stem, mesh_bytes, png_bytes
 from deepsdf.viewer.content.follow import Follower
 from deepsdf.viewer.content.place import Place
-from deepsdf.viewer.content.uploads import fit_file, upload_suffixes
+from deepsdf.viewer.content.uploads import encode_upload, upload_suffixes
 from deepsdf.viewer.pages.controls import Between, Blend, Sliders
 from deepsdf.viewer.pages.facts import Facts
 from deepsdf.viewer.pages.widgets import by_hand, guarded, many, notes, on_click, tell, title, words
@@ -30,6 +32,7 @@ from deepsdf.viewer.scene.pad import Pad
 from deepsdf.viewer.scene.redraw import COARSE, FINE, MIDDLE, Cancelled, Drawn, Jobs, Redraw, mesh_of
 from deepsdf.viewer.scene.stage import Stage
 
+TREATMENTS: dict[str, Treat] = {"auto": "auto", "whole shape": "whole", "partial scan": "partial"}
 RANDOM = "a random shape"
 FINEST = ("128", "256", "512")
 PICTURE_WAIT = 20.0
@@ -44,6 +47,7 @@ class World:
     catalogue: Catalogue
     up: Axis = "y"
     finest: int = FINE
+    encoding: EncodeOptions = field(default_factory=EncodeOptions)
 
 
 class SpacePage:
@@ -115,12 +119,13 @@ class SpacePage:
         client, gui = self.client, self.client.gui
         with gui.add_folder("Add a shape of your own"):
             gui.add_html(notes(f"A mesh, a point cloud, SDF samples or a code: {', '.join(upload_suffixes())}"))
-            self.treat = gui.add_dropdown("It is a", ("auto", "whole shape", "partial scan"), initial_value="auto")
+            self.treat = gui.add_dropdown("Treat as", tuple(TREATMENTS), initial_value="auto")
             self.pose = gui.add_dropdown(
-                "Scan's pose",
-                ("auto", "none", "yaw", "rigid", "similarity"),
-                initial_value="auto",
-                hint="What of its place is not known: none of it, its turn, turn and place, or its scale, too",
+                "Pose of a scan",
+                ("similarity", "rigid", "yaw", "none"),
+                initial_value="similarity",
+                hint="What is estimated besides the shape: rotation, translation and scale (similarity), rotation and "
+                "translation (rigid), rotation about the up axis and translation (yaw); none: it is in the unit frame",
             )
             self.upload = gui.add_upload_button("Choose a file ...")
             self.progress = gui.add_progress_bar(0.0, visible=False)
@@ -304,30 +309,31 @@ class SpacePage:
         space = self.place.space
         self.progress.visible = True
 
-        def tell_progress(text: str, share: float) -> None:
-            if self.jobs.closed:
+        def show_progress(event: Progress) -> None:
+            if self.jobs.closed or not wanted():
                 raise Cancelled
-            self.progress.value = 100.0 * min(max(share, 0.0), 1.0)
-            self.doing.content = notes(words(f"{name[:60]}: {text}"))
+            self.progress.value = 100.0 * event.done / max(event.total, 1)
+            self.doing.content = notes(words(f"{name[:60]}: {event.task}"))
 
         try:
-            fitted = fit_file(
-                space, name, content, treat=self.treat.value, pose=self.pose.value, up=self.world.up,
-                progress=tell_progress, wanted=wanted,
-            )  # fmt: skip
+            options = replace(
+                self.world.encoding, treat=TREATMENTS[self.treat.value], pose=self.pose.value, up=self.world.up
+            )
+            upload = encode_upload(space, name, content, options, on_progress=show_progress)
         finally:
             if not self.jobs.closed:
                 self.progress.visible, self.doing.content = False, ""
-        self.doing.content = notes(words(f"{fitted.label}: {fitted.how}"))
-        kind = COMPLETED if fitted.scanned else OWN
-        code = fitted.code
+        summary = "; ".join((upload.summary, *upload.encoding.warnings))
+        self.doing.content = notes(words(f"{upload.label}: {summary}"))
+        kind = COMPLETED if upload.encoding.kind == "scan" else OWN
+        code = upload.encoding.code
         made = Entry(
             kind,
-            fitted.label,
+            upload.label,
             lambda space: code.to(space.device),
-            truth=fitted.truth,
-            samples=fitted.samples,
-            scan=fitted.scan,
+            truth=upload.encoding.mesh,
+            samples=upload.encoding.samples,
+            scan=upload.scan_points,
         )
         entry = self.catalogue.add(made)
         self.kind.options = tuple(self.catalogue.kinds())
@@ -336,7 +342,7 @@ class SpacePage:
         self.blend.offer(names)
         self.map.again()
         self.pick(kind, entry.label)
-        tell(self.client, "In the space now", f"{entry.label}: {fitted.how}", wrong=False)
+        tell(self.client, "In the space now", f"{entry.label}: {summary}", wrong=False)
 
     def save(self, kind: str) -> None:
         """Send what is shown to the browser, as a file."""
