@@ -83,11 +83,14 @@ def test_order_and_unequal_numbers() -> None:
 def test_wrong_input() -> None:
     good = places(0, 1)
     for wrong, message in (
-        ([], "a set of shapes to compare is empty"),
-        ([np.zeros((0, 3))], r"shape 0 is \(0, 3\) numbers; points \(n, 3\) were expected"),
-        ([*good, np.full((4, 3), np.nan)], "shape 2 has points that are NaN or infinite"),
+        ([], "^cannot compare an empty set of shapes; expected at least one shape in each set$"),
+        ([np.zeros((0, 3))], r"^shape 0 has points of shape \(0, 3\); expected \(n, 3\) with n > 0$"),
+        (
+            [*good, np.full((4, 3), np.nan)],
+            r"^shape 2 has points that are NaN or infinite; expected finite points \(n, 3\)$",
+        ),
     ):
         with pytest.raises(InputError, match=message):
             generation_metrics(wrong, good)
-    with pytest.raises(InputError, match="distance is 'cosine'; it may be 'chamfer' or 'emd'"):
+    with pytest.raises(InputError, match=r"^distance is 'cosine'; expected 'chamfer' or 'emd'$"):
         generation_metrics(good, good, distance="cosine")  # pyright: ignore[reportArgumentType]

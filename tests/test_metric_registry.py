@@ -90,7 +90,7 @@ def test_registrations_that_are_wrong() -> None:
         toy(of_field=lambda pair: pair.clamp)
     with pytest.raises(ValueError, match=r"^metric 'toy_reach': give exactly one of of_surfaces and of_field$"):
         toy(of_surfaces=None)
-    with pytest.raises(ValueError, match=r"^metric 'toy_reach': factor is 7; expected one of \[1.0, 1000.0, "):
+    with pytest.raises(ValueError, match=r"^metric 'toy_reach': factor is 7; expected one of \[1\.0, 1000\.0\]$"):
         toy(factor=7)
 
 

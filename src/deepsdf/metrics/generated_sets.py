@@ -1,9 +1,9 @@
-"""How well a set of generated shapes stands for a set of real ones: coverage, minimum matching distance, 1-NN accuracy.
+"""Metrics of a set of generated shapes against a set of real ones: coverage, minimum matching distance, 1-NN accuracy.
 
-Shapes are points drawn evenly by area from their surfaces, all in one frame. The distance D of two of them is one of
+Shapes are given as points drawn uniformly by area from their surfaces, all in one frame. The distance D of two shapes is
 
-    "chamfer"   mean_x min_y |x - y|² + mean_y min_x |x - y|², squared length, as `metrics.chamfer`
-    "emd"       mean length of the pairs of the best bijection, as `assignment.assign`
+    "chamfer"   mean_x min_y |x - y|² + mean_y min_x |x - y|², squared length, see `surfaces.chamfer`
+    "emd"       mean length of the pairs of the best bijection, see `transport.assign`
 
 Sources: Achlioptas et al., Learning Representations and Generative Models for 3D Point Clouds, ICML 2018 (coverage,
 minimum matching distance); Lopez-Paz and Oquab, Revisiting Classifier Two-Sample Tests, ICLR 2017, and Yang et al.,
@@ -20,6 +20,7 @@ import numpy as np
 from scipy.spatial import KDTree
 
 from deepsdf.errors import InputError
+from deepsdf.metrics.sides import checked_points
 from deepsdf.metrics.transport import assign
 
 ShapeDistance = Literal["chamfer", "emd"]
@@ -27,18 +28,18 @@ ShapeDistance = Literal["chamfer", "emd"]
 
 @dataclass(frozen=True)
 class GenerationMetrics:
-    """Of a set G of generated shapes and a set R of references.
+    """Metrics of a set G of generated shapes and a set R of references.
 
     Attributes:
-        coverage: share of the R that are the nearest reference of some G. Higher is better; it does not ask whether
-            they are near. A set of real shapes does not reach 1, either.
-        minimum_matching_distance: mean over R of min over G of D. Lower is better; a few G can be bad unpunished.
-        one_nn_accuracy: share of G and R together whose nearest other shape is of the own set, over equally many of
-            both. ½ is best: the two cannot be told apart. 1: they lie apart. Below ½: each G lies beside an R, in the
-            end as a copy of it.
-        generated, references: how many.
-        compared: of each set, for `one_nn_accuracy`: the first of the larger one.
-        distance: which D.
+        coverage: share of R that is the nearest reference of some shape of G. Higher is better. It ignores how near they
+            are, and a set of real shapes does not reach 1 either.
+        minimum_matching_distance: mean over R of min over G of D. Lower is better. It ignores bad shapes in G if others
+            are good.
+        one_nn_accuracy: share of G and R whose nearest other shape belongs to the same set, for equally many of both.
+            ½ is best: the sets are indistinguishable. 1: they are separate. Below ½: shapes of G are near copies of R.
+        generated, references: number of shapes.
+        compared: number of shapes of each set used for `one_nn_accuracy`: the first ones of the larger set.
+        distance: "chamfer" or "emd".
     """
 
     coverage: float
@@ -57,7 +58,7 @@ class GenerationMetrics:
 def generation_metrics(
     generated: Sequence[np.ndarray], references: Sequence[np.ndarray], *, distance: ShapeDistance = "chamfer"
 ) -> GenerationMetrics:
-    """The metrics of shapes given as surface points (n, 3); "emd" needs as many points of each.
+    """Metrics of shapes given as surface points (n, 3); "emd" needs the same n for all.
 
     Raises:
         InputError: an empty set, points that are not finite (n, 3), or an unknown distance.
@@ -78,7 +79,7 @@ def generation_metrics(
 
 
 def one_nn_accuracy(own: np.ndarray, between: np.ndarray, theirs: np.ndarray) -> float:
-    """Share of 2 n shapes whose nearest other shape is of the own set; of ties between the sets half counts.
+    """Share of 2 n shapes whose nearest other shape belongs to the same set; ties between the sets count half.
 
     Args:
         own, between, theirs: (n, n) distances within the first set, from it to the second, within the second.
@@ -94,18 +95,18 @@ def one_nn_accuracy(own: np.ndarray, between: np.ndarray, theirs: np.ndarray) ->
 def shape_distances(
     first: Sequence[np.ndarray], second: Sequence[np.ndarray] | None = None, *, distance: ShapeDistance = "chamfer"
 ) -> np.ndarray:
-    """D of every two shapes, (n, m); with one set (n, n), 0 on the diagonal.
+    """D of all pairs of shapes (n, m); with one set (n, n), 0 on the diagonal.
 
     Raises:
-        InputError: as `generation_metrics`.
+        InputError: see `generation_metrics`.
     """
     if distance not in get_args(ShapeDistance):
-        raise InputError(f"distance is {distance!r}; it may be 'chamfer' or 'emd'")
+        raise InputError(f"distance is {distance!r}; expected 'chamfer' or 'emd'")
     measure = _chamfer if distance == "chamfer" else _earth_mover
     one = [_Cloud(points, number) for number, points in enumerate(first)]
     other = one if second is None else [_Cloud(points, number) for number, points in enumerate(second)]
     if not one or not other:
-        raise InputError("a set of shapes to compare is empty")
+        raise InputError("cannot compare an empty set of shapes; expected at least one shape in each set")
     found = np.zeros((len(one), len(other)))
     for i, a in enumerate(one):
         for j, b in enumerate(other):
@@ -117,14 +118,10 @@ def shape_distances(
 
 
 class _Cloud:
-    """Points of a surface and their tree."""
+    """Points of a surface and their search tree."""
 
     def __init__(self, points: np.ndarray, number: int) -> None:
-        self.points = np.asarray(points, np.float64)
-        if self.points.ndim != 2 or self.points.shape[1:] != (3,) or not len(self.points):
-            raise InputError(f"shape {number} is {self.points.shape} numbers; points (n, 3) were expected, n > 0")
-        if not np.isfinite(self.points).all():
-            raise InputError(f"shape {number} has points that are NaN or infinite")
+        self.points = checked_points(points, f"shape {number}")
         self.tree = KDTree(self.points)
 
 

@@ -86,7 +86,7 @@ class Metric:
         return (min if self.direction == "lower" else max)(figures, default=None)
 
 
-_FACTORS = {1.0: "", 1e3: " × 10³", 1e6: " × 10⁶"}
+_FACTORS = {1.0: "", 1e3: " × 10³"}
 
 _ALL = (
     Metric(
