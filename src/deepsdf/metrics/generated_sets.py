@@ -1,6 +1,6 @@
 """Metrics of a set of generated shapes against a set of real ones: coverage, minimum matching distance, 1-NN accuracy.
 
-Shapes are given as points drawn uniformly by area from their surfaces, all in one frame. The distance D of two shapes is
+Shapes are given as points drawn uniformly by area from their surfaces, all in one frame. Their distance D is
 
     "chamfer"   mean_x min_y |x - y|² + mean_y min_x |x - y|², squared length, see `surfaces.chamfer`
     "emd"       mean length of the pairs of the best bijection, see `transport.assign`
@@ -31,8 +31,8 @@ class GenerationMetrics:
     """Metrics of a set G of generated shapes and a set R of references.
 
     Attributes:
-        coverage: share of R that is the nearest reference of some shape of G. Higher is better. It ignores how near they
-            are, and a set of real shapes does not reach 1 either.
+        coverage: share of R that is the nearest reference of some shape of G. Higher is better. It ignores how near
+            they are, and a set of real shapes does not reach 1 either.
         minimum_matching_distance: mean over R of min over G of D. Lower is better. It ignores bad shapes in G if others
             are good.
         one_nn_accuracy: share of G and R whose nearest other shape belongs to the same set, for equally many of both.
