@@ -27,7 +27,7 @@ HOSTILE = [
     ShapeName("toys", "<script>document.title='pwned'<", "<img src=x onerror=alert(1)>"),
     ShapeName("toys", '"><b onmouseover="alert(1)', "<!--<script>"),
 ]
-"""None of them has samples; they stand in the split and so on the page."""
+"""Shapes without samples; they are in the split and therefore on the page."""
 
 SHAPES = [*EXTENTS, *HOSTILE]
 
@@ -72,7 +72,7 @@ def made(options: ReportOptions = ReportOptions(), **settings: Any) -> tuple[Rep
 
 
 def small_pictures(patch: pytest.MonkeyPatch) -> None:
-    """Drawing them takes most of a report's time."""
+    """Smaller pictures: drawing them takes most of the time of a report."""
     patch.setattr("deepsdf.figures.report.SIZE", 64)
 
 
@@ -86,7 +86,7 @@ def page_once() -> Path:
 
 
 def unpack(mesh: Packed) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Vertices (v, 3), faces (f, 3) and values (v,) as the page's script finds them, by the words of `Packed`."""
+    """Vertices (v, 3), faces (f, 3) and values (v,), unpacked by the specification in `Packed`."""
     import zlib
 
     content = zlib.decompress(mesh.content)

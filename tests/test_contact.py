@@ -42,7 +42,7 @@ def test_a_picture_shows_the_shape_and_its_inside(tmp_path: Path) -> None:
     assert abs((field[..., 2] > field[..., 0] + 5).mean() - 0.25) < 0.05
 
 
-def test_doubtful_shapes_come_first_and_pages_that_are_no_more_go(tmp_path: Path) -> None:
+def test_doubtful_shapes_come_first_and_old_pages_are_removed(tmp_path: Path) -> None:
     data = DataSource(tmp_path)
     qualities = {name(k): Quality(str(name(k)), "ok", "closed") for k in range(COLUMNS * ROWS)}
     qualities[name(90)] = Quality("d/c/090", "doubtful", "a hole", uncertain=0.02)

@@ -66,7 +66,7 @@ def mesh_of(world: World, shape: ShapeName) -> Path:
 # The original's chamfer
 
 
-def test_the_numbers_are_those_of_compare(reconstructed: World) -> None:
+def test_scores_equal_those_of_compare(reconstructed: World) -> None:
     result = chamfers(reconstructed)
     assert [score.shape for score in result.scores] == TEST
     for score in result.scores:
@@ -81,7 +81,7 @@ def test_the_numbers_are_those_of_compare(reconstructed: World) -> None:
 
 
 def test_a_perfect_reconstruction_is_at_the_sampling_floor(reconstructed: World) -> None:
-    """Whatever the mesh frame's place and size."""
+    """For any position and size of the mesh frame."""
     for shape in TEST:
         normalization = reconstructed.data.load_normalization(shape)
         normalization.apply_mesh(toy(shape)).export(mesh_of(reconstructed, shape))
@@ -94,7 +94,7 @@ def test_a_perfect_reconstruction_is_at_the_sampling_floor(reconstructed: World)
     assert result.values("f_score_half_percent").min() == 1
 
 
-def test_chamfer_csv_is_the_originals(reconstructed: World) -> None:
+def test_chamfer_csv_has_the_format_of_the_original(reconstructed: World) -> None:
     result = chamfers(reconstructed)
     path = written(reconstructed, "chamfer.csv")
     lines = [f"{score.shape}, {score.mesh_frame}\n" for score in result.scores]
@@ -135,7 +135,7 @@ def test_the_checkpoint_names_the_folder_and_the_epoch_the_meshes(reconstructed:
 # metrics.csv
 
 
-def test_the_metrics_are_those_of_compare_and_of_the_field(reconstructed: World) -> None:
+def test_metrics_equal_those_of_compare_and_of_the_field(reconstructed: World) -> None:
     """Every cell, to the last digit."""
     result = measured(reconstructed, seed=3)
     space = ShapeSpace.load(reconstructed.experiment, device="cpu")
@@ -166,7 +166,7 @@ def test_the_columns_are_those_of_the_file_format(reconstructed: World) -> None:
 
 
 def test_a_missing_and_a_damaged_reconstruction_are_failures(reconstructed: World) -> None:
-    """Each has its row, in the split's order; the rest is measured as ever."""
+    """Each has its row, in the order of the split; the other shapes are measured."""
     whole = {row["shape"]: row for row in (measured(reconstructed), table(written(reconstructed)))[1]}
     absent = ShapeName("toys", "egg", "absent")
     reconstructed.data.surface_path(TALL).rename(reconstructed.data.surface_path(TALL).with_name("absent.ply"))
@@ -196,8 +196,8 @@ def test_missing_truth_is_a_failure(reconstructed: World) -> None:
     assert "there are no surface points at data/SurfaceSamples/toys/box/tall.ply" in result.stderr
 
 
-def test_without_the_true_mesh_its_surface_samples_stand_for_it(reconstructed: World) -> None:
-    """What needs a mesh is an empty cell then."""
+def test_surface_samples_replace_a_missing_true_mesh(reconstructed: World) -> None:
+    """Metrics that need a mesh are empty cells."""
     (reconstructed.root / "meshes").rename(reconstructed.root / "moved")
     result = measured(reconstructed)
     for row in table(written(reconstructed)):
@@ -218,7 +218,7 @@ def test_without_the_true_mesh_its_surface_samples_stand_for_it(reconstructed: W
     assert set(iou.values()) == {None}
 
 
-def test_another_mesh_than_was_sampled_is_not_the_truth(reconstructed: World) -> None:
+def test_a_changed_mesh_is_not_used_as_the_truth(reconstructed: World) -> None:
     """Changed since, or thickened: the samples are what the reconstruction was made for."""
     toy(TALL).apply_scale(1.1).export(reconstructed.root / "meshes/box/tall.obj")
     (reconstructed.root / "meshes/egg/wide.obj").write_text("no mesh")
@@ -258,7 +258,7 @@ def test_without_code_or_samples_there_is_no_sdf_error(reconstructed: World) -> 
     assert wide["reason"].startswith("no SDF error: data/SdfSamples/toys/egg/wide.npz: no such file")
 
 
-def test_the_field_is_asked_on_so_many_samples_at_most(reconstructed: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_sdf_samples_is_limited(reconstructed: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "SDF_SAMPLES", 400)
     some = measure._some(reconstructed.data.load_samples(TALL), seed=1)
     assert len(some) == 400
@@ -272,7 +272,7 @@ def test_the_field_is_asked_on_so_many_samples_at_most(reconstructed: World, mon
     assert measure._some(few, seed=1) is few
 
 
-def test_a_metric_that_fails_leaves_the_originals_score(reconstructed: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chamfer_csv_is_written_even_if_a_metric_fails(reconstructed: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise InputError("no, thank you")
 
@@ -283,7 +283,7 @@ def test_a_metric_that_fails_leaves_the_originals_score(reconstructed: World, mo
     assert [row["status"] for row in table(written(reconstructed))] == ["failed"] * 2
 
 
-def test_a_shape_that_is_named_twice_has_two_rows(reconstructed: World) -> None:
+def test_a_shape_listed_twice_has_two_rows(reconstructed: World) -> None:
     (reconstructed.root / "test.json").write_text(json.dumps({"toys": {"box": ["tall", "tall"]}}))
     assert len(measured(reconstructed).scores) == 2
     assert len(table(written(reconstructed))) == 2
@@ -296,15 +296,13 @@ def test_a_shape_that_is_named_twice_has_two_rows(reconstructed: World) -> None:
         ({"checkpoint": 7}, "exp has no checkpoint '7'; there are 100, 200, latest"),
     ],
 )
-def test_settings_that_are_none(reconstructed: World, options: dict[str, Any], message: str) -> None:
+def test_invalid_settings(reconstructed: World, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         measured(reconstructed, **options)
     assert not (reconstructed.root / "exp/Evaluation").exists()
 
 
-def test_the_same_seed_writes_the_same_bytes_whatever_the_workers(
-    reconstructed: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_depend_on_the_seed_and_not_on_the_workers(reconstructed: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def files() -> list[bytes]:
         return [written(reconstructed, name).read_bytes() for name in ("chamfer.csv", "metrics.csv", "summary.json")]
 
@@ -324,7 +322,7 @@ def test_the_same_seed_writes_the_same_bytes_whatever_the_workers(
 # summary.json
 
 
-def test_the_summary_is_numpys_of_the_table(reconstructed: World) -> None:
+def test_the_summary_equals_numpy_on_the_table(reconstructed: World) -> None:
     measured(reconstructed, seed=2)
     about = json.loads(written(reconstructed, "summary.json").read_text())
     rows = table(written(reconstructed))
@@ -437,7 +435,7 @@ def test_two_experiments_side_by_side(reconstructed: World) -> None:
 
 
 def test_two_experiments_of_which_one_lacks_a_shape(reconstructed: World) -> None:
-    """The figures over all shapes of each are shown, and those that compare, over the shapes both have."""
+    """One table over all shapes of each experiment, and one over the shapes that both have."""
     perfect(reconstructed, "better", WIDE)
     mesh_of(reconstructed, TALL).unlink()
     result = run(*FULL, "-e", "better", status=1)
@@ -473,7 +471,7 @@ def test_the_table_is_not_cut_in_a_narrow_terminal(reconstructed: World, monkeyp
 
 
 def test_the_picture_needs_no_meshes(reconstructed: World) -> None:
-    """Where the source is gone, the surface samples stand for the truth."""
+    """Surface samples replace missing meshes."""
     (reconstructed.root / "meshes").rename(reconstructed.root / "moved")
     run(*FULL[:-1])
     assert is_picture(reconstructed.root / "exp/Evaluation/latest/comparison.png")

@@ -16,7 +16,7 @@ def places(*at: float) -> list[np.ndarray]:
     return [np.tile([x, 0.0, 0.0], (5, 1)) for x in at]
 
 
-def test_distances_are_those_of_the_metrics() -> None:
+def test_distances_equal_those_of_the_metrics() -> None:
     rng = np.random.default_rng(0)
     a, b = ([rng.normal(size=(40, 3)) for _ in range(count)] for count in (2, 3))
     for name, measure in (
@@ -53,7 +53,7 @@ def test_a_collapsed_generator_covers_one_reference() -> None:
     assert found.minimum_matching_distance == pytest.approx(2 * (0 + 1 + 4 + 9) / 4)
 
 
-def test_one_distribution_cannot_be_told_from_itself() -> None:
+def test_a_distribution_is_indistinguishable_from_itself() -> None:
     """Positions on a line instead of shapes: the mean over many draws is ½ (Lopez-Paz and Oquab)."""
     rng = np.random.default_rng(0)
     found = []
@@ -64,7 +64,7 @@ def test_one_distribution_cannot_be_told_from_itself() -> None:
 
 
 def test_ties_count_half() -> None:
-    """0 and 2 against 1 and 1: the generated are as near to a reference only; the references have one another."""
+    """0 and 2 against 1 and 1: generated shapes tie at best, references have each other."""
     a, b = np.array([[0.0], [2.0]]), np.array([[1.0], [1.0]])
     assert one_nn_accuracy(np.abs(a - a.T), np.abs(a - b.T), np.abs(b - b.T)) == 0.5
     same = np.zeros((3, 3))

@@ -79,7 +79,7 @@ def clouds() -> tuple[np.ndarray, np.ndarray]:
 # chamfer distance
 
 
-def test_chamfer_is_the_brute_force_one(clouds: tuple[np.ndarray, np.ndarray]) -> None:
+def test_chamfer_equals_brute_force(clouds: tuple[np.ndarray, np.ndarray]) -> None:
     found = chamfer(*clouds)
     to_reference, to_surface = brute(*clouds)
     assert found.to_reference == pytest.approx(to_reference, rel=1e-12)
@@ -95,14 +95,14 @@ def test_shifted_lattice_is_twice_the_shift_squared() -> None:
     assert chamfer(lattice, lattice).chamfer == 0
 
 
-def test_the_two_ways_are_named_rightly() -> None:
+def test_both_directions_have_the_right_names() -> None:
     near, both = np.zeros((1, 3)), np.array([[0.0, 0, 0], [3.0, 0, 0]])
     # Every point of `near` is in `both`; one of `both` is 3 from `near`.
     assert chamfer(both, near) == Chamfer(4.5, 0.0, 4.5, (2, 1))
     assert chamfer(near, both) == Chamfer(4.5, 4.5, 0.0, (1, 2))
 
 
-def test_chamfer_of_meshes_is_that_of_their_samples() -> None:
+def test_chamfer_of_meshes_equals_that_of_their_samples() -> None:
     """One generator draws the reference first, then the surface; given points are not drawn again."""
     one, other, rng = box(1, 1.5, 2), icosphere(), np.random.default_rng(5)
     expected = chamfer(sample_surface(one, 3000, seed=rng), sample_surface(other, 3000, seed=rng))
@@ -121,7 +121,7 @@ def test_a_seed_draws_the_same_points_in_every_version() -> None:
 
 
 def test_a_mesh_against_itself() -> None:
-    """The chamfer distance is at the sampling floor; what is measured to the surface is perfect."""
+    """The chamfer distance is at the sampling floor; metrics to the surface are perfect."""
     for mesh in (icosphere(), box(1.0, 0.5, 2.0)):
         found = compare(mesh, mesh, MetricOptions(emd_points=0))
         assert found.chamfer == pytest.approx(2 * mesh.area / (math.pi * PAPER_POINTS), rel=0.04)
@@ -172,7 +172,7 @@ def test_parallel_planes() -> None:
 
 
 def test_half_a_plane() -> None:
-    """One way is perfect, the other sees what is missing."""
+    """One direction is perfect, the other measures the missing half."""
     half = plane().copy().apply_scale((0.5, 1, 1))
     found = compare(plane(), half, FAST)
     assert found.mesh_accuracy < 1e-6
@@ -186,7 +186,7 @@ def test_half_a_plane() -> None:
 
 
 @pytest.mark.parametrize("angle", [0.3, 1.0])
-def test_the_cosine_is_that_of_the_normals_whichever_way_they_point(angle: float) -> None:
+def test_the_cosine_ignores_the_sign_of_the_normals(angle: float) -> None:
     tilted = plane().copy().apply_transform(trimesh.transformations.rotation_matrix(angle, (1, 0, 0)))
     for mesh in (tilted, trimesh.Trimesh(tilted.vertices, tilted.faces[:, ::-1], process=False)):
         found = compare(plane(), mesh, FAST)
@@ -229,7 +229,7 @@ def test_iou_of_boxes(other: trimesh.Trimesh, expected: float) -> None:
 
 
 def test_earth_movers_distance_of_a_shift_is_the_shift(clouds: tuple[np.ndarray, np.ndarray]) -> None:
-    """No bijection moves the middle by less."""
+    """A lower bound: every bijection moves the mean by the shift."""
     shift = np.array([0.3, -0.4, 1.2])
     found = compare(clouds[0], clouds[0] + shift, MetricOptions(emd_points=100))
     assert found.earth_mover_distance == pytest.approx(1.3, rel=1e-12)
@@ -237,7 +237,7 @@ def test_earth_movers_distance_of_a_shift_is_the_shift(clouds: tuple[np.ndarray,
 
 
 def test_earth_movers_distance_of_concentric_spheres() -> None:
-    """At least the gap, as |x| has slope 1; and above it by what the samples' randomness costs."""
+    """At least the gap, since |x| has slope 1; random samples add less than a tenth."""
     gap = compare(icosphere(), icosphere(2.0), MetricOptions(points=500)).earth_mover_distance
     assert gap is not None
     assert 1 <= gap < 1.1
@@ -246,12 +246,12 @@ def test_earth_movers_distance_of_concentric_spheres() -> None:
 # against other implementations
 
 
-def test_hausdorff_is_scipys(clouds: tuple[np.ndarray, np.ndarray]) -> None:
+def test_hausdorff_equals_scipy(clouds: tuple[np.ndarray, np.ndarray]) -> None:
     expected = max(directed_hausdorff(*clouds)[0], directed_hausdorff(*clouds[::-1])[0])
     assert compare(*clouds).hausdorff == pytest.approx(expected, rel=1e-12)
 
 
-def test_between_samples_is_brute_force(clouds: tuple[np.ndarray, np.ndarray]) -> None:
+def test_distances_between_samples_equal_brute_force(clouds: tuple[np.ndarray, np.ndarray]) -> None:
     found = compare(*clouds, MetricOptions(completion_delta=0.4, f_score_side=25))
     distances = cdist(*clouds)
     to_reference, to_surface = np.sort(distances.min(axis=0)), np.sort(distances.min(axis=1))
@@ -265,7 +265,7 @@ def test_between_samples_is_brute_force(clouds: tuple[np.ndarray, np.ndarray]) -
         assert getattr(found, f"f_score_{score}_percent") == pytest.approx(expected, rel=1e-12)
 
 
-def test_to_the_surface_is_trimeshs_closest_point() -> None:
+def test_distances_to_the_surface_equal_trimesh_closest_point() -> None:
     mesh, points = trimesh.creation.annulus(0.4, 1.0, 0.5, sections=16), on_sphere(300, 0.9, seed=2)
     distances = np.sort(closest_point_naive(mesh, points)[1])
     found = compare(mesh, points, FAST)
@@ -277,7 +277,7 @@ def test_to_the_surface_is_trimeshs_closest_point() -> None:
     assert found.distances_to_surface == "to the surface"
 
 
-def test_the_whole_set_by_trimesh() -> None:
+def test_metrics_of_two_meshes_equal_trimesh() -> None:
     """Hausdorff, L1 and cosines of two meshes, from the same points by another library's closest faces."""
     one, other = box(1.0, 1.2, 0.8), icosphere(0.7, 1)
     rng = np.random.default_rng(0)
@@ -306,7 +306,7 @@ def cosines(points: np.ndarray, own: trimesh.Trimesh, goal: trimesh.Trimesh) -> 
     return np.where(tied, cosine, 2).min(axis=1).mean(), np.where(tied, cosine, -1).max(axis=1).mean()
 
 
-def test_iou_is_that_of_exact_booleans() -> None:
+def test_iou_equals_exact_booleans() -> None:
     torus = trimesh.creation.torus(0.6, 0.25)
     for other in (icosphere(0.7, 3), moved(torus, (0.1, 0, 0.05)), box(1, 1, 0.3)):
         both = trimesh.boolean.intersection([torus, other]).volume
@@ -315,7 +315,7 @@ def test_iou_is_that_of_exact_booleans() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 7])
-def test_assignment_is_the_best_of_all_permutations(count: int) -> None:
+def test_assignment_equals_the_best_permutation(count: int) -> None:
     rng = np.random.default_rng(count)
     first, second = rng.normal(size=(2, count, 3))
     best = min(
@@ -326,7 +326,7 @@ def test_assignment_is_the_best_of_all_permutations(count: int) -> None:
 
 
 @pytest.mark.parametrize("limit", [0, EXACT_LIMIT])
-def test_on_a_line_it_is_scipys_wasserstein_distance(limit: int) -> None:
+def test_on_a_line_it_equals_scipy_wasserstein_distance(limit: int) -> None:
     rng = np.random.default_rng(1)
     one, other = rng.normal(size=900), rng.exponential(2, 900)
     along = np.array([2.0, -1.0, 2.0]) / 3
@@ -338,7 +338,7 @@ def test_on_a_line_it_is_scipys_wasserstein_distance(limit: int) -> None:
 
 
 @pytest.mark.skipif(not hasattr(scipy.stats, "wasserstein_distance_nd"), reason="SciPy before 1.13")
-def test_in_space_it_is_scipys_wasserstein_distance() -> None:
+def test_in_space_it_equals_scipy_wasserstein_distance() -> None:
     first, second = np.random.default_rng(3).normal(size=(2, 30, 3))
     expected = scipy.stats.wasserstein_distance_nd(first, second)
     assert assign(first, second).distance == pytest.approx(expected, rel=1e-9)
@@ -356,7 +356,7 @@ def test_in_space_it_is_scipys_wasserstein_distance() -> None:
         (np.zeros((1200, 3)), np.ones((1200, 3)), 1 + 1e-12),
     ],
 )
-def test_the_approximation_is_a_little_above_the_optimum(first: np.ndarray, second: np.ndarray, within: float) -> None:
+def test_the_approximation_is_slightly_above_the_optimum(first: np.ndarray, second: np.ndarray, within: float) -> None:
     found = assign(first, second, exact_limit=0)
     assert found.method == "approximate"
     np.testing.assert_array_equal(np.sort(found.partner), np.arange(1200))
@@ -367,7 +367,7 @@ def test_the_approximation_is_a_little_above_the_optimum(first: np.ndarray, seco
     assert assign(first, second, exact_limit=0, seed=1).distance <= best * within
 
 
-def test_the_approximation_is_named() -> None:
+def test_the_method_of_the_approximation_is_reported() -> None:
     found = compare(on_sphere(2500, 1, 0), on_sphere(2500, 1.5, 1), MetricOptions(emd_points=2500))
     assert (found.emd_method, found.emd_points) == ("approximate", 2500)
     assert 0.5 <= (found.earth_mover_distance or 0) < 0.54
@@ -376,7 +376,7 @@ def test_the_approximation_is_named() -> None:
 # laws
 
 
-def test_swapping_the_sides_swaps_the_ways(clouds: tuple[np.ndarray, np.ndarray]) -> None:
+def test_swapping_the_sides_swaps_the_directions(clouds: tuple[np.ndarray, np.ndarray]) -> None:
     one, other = (
         compare(*pair, MetricOptions(f_score_side=20, emd_points=150)).as_dict() for pair in (clouds, clouds[::-1])
     )
@@ -394,7 +394,7 @@ def test_swapping_the_sides_swaps_the_ways(clouds: tuple[np.ndarray, np.ndarray]
             assert one[name] == pytest.approx(other[swapped], rel=1e-12), name
 
 
-def test_swapping_meshes_changes_no_more_than_the_draws() -> None:
+def test_swapping_meshes_changes_only_the_random_points() -> None:
     pair = box(1.0, 1.5, 2.0), icosphere()
     one, other = compare(*pair, MetricOptions(points=10_000)), compare(*pair[::-1], MetricOptions(points=10_000))
     for name in ("chamfer", "chamfer_l1", "earth_mover_distance", "hausdorff_95"):
@@ -405,7 +405,7 @@ def test_swapping_meshes_changes_no_more_than_the_draws() -> None:
 
 
 def test_rigid_motion_changes_nothing() -> None:
-    """The draws depend on the seed and the areas' shares alone, so only rounding is left; the IoU's box turns."""
+    """Points depend only on the seed and the shares of the areas, so only rounding differs; the IoU's box turns."""
     pair = icosphere(), box(1.0, 1.5, 2.0)
     before = compare(*pair, MetricOptions(points=3000, f_score_side=3))
     after = compare(
@@ -420,7 +420,7 @@ def test_rigid_motion_changes_nothing() -> None:
 
 
 def test_units() -> None:
-    """Lengths grow with the frame, squared lengths with its square, shares and cosines not at all."""
+    """Lengths scale with the frame, squared lengths with its square; ratios do not change."""
     pair = icosphere(), box(1.0, 1.5, 2.0)
     before = compare(*pair, MetricOptions(points=3000, completion_delta=0.2))
     after = compare(*(mesh.copy().apply_scale(3.0) for mesh in pair), MetricOptions(points=3000, completion_delta=0.6))
@@ -432,7 +432,7 @@ def test_units() -> None:
     assert 0 < before.mesh_completion < 1
 
 
-def test_points_alone_between_samples(clouds: tuple[np.ndarray, np.ndarray]) -> None:
+def test_point_sets_are_compared_between_samples(clouds: tuple[np.ndarray, np.ndarray]) -> None:
     found = compare(clouds[0].astype(np.float32), clouds[1].tolist())
     assert (found.reference_points, found.surface_points, found.emd_points) == (300, 200, 200)
     assert found.cosine_to_reference is found.cosine_to_surface is found.volumetric_iou is None
@@ -441,7 +441,7 @@ def test_points_alone_between_samples(clouds: tuple[np.ndarray, np.ndarray]) -> 
     assert compare(*clouds).chamfer == chamfer(*clouds).chamfer
 
 
-def test_same_seed_same_numbers() -> None:
+def test_the_seed_determines_all_values() -> None:
     pair = icosphere(), icosphere(0.8)
     settings = {"points": 500, "volume_points": 500}
     assert compare(*pair, MetricOptions(seed=3, **settings)) == compare(*pair, MetricOptions(seed=3, **settings))
@@ -476,8 +476,8 @@ def test_metrics_are_attributes() -> None:
 # dirty meshes
 
 
-def test_of_a_mesh_all_faces_count_of_a_field_the_outer_surface() -> None:
-    """A ball inside a box: buried in the one, there in the other."""
+def test_all_faces_of_a_mesh_count_but_only_the_outer_surface_of_a_field() -> None:
+    """A ball inside a box: it counts for the mesh, and is buried for the field."""
     stuffed = trimesh.util.concatenate([box(2, 2, 2), icosphere(0.4, 3)])
     seen = compare(MeshSDF(stuffed), box(2, 2, 2), FAST)
     assert seen.mesh_completion == 1
@@ -487,7 +487,7 @@ def test_of_a_mesh_all_faces_count_of_a_field_the_outer_surface() -> None:
     assert stored.hausdorff == pytest.approx(1 - 0.4 / math.sqrt(3), abs=0.01)  # from the ball's far diagonal
 
 
-def test_where_parts_overlap_a_field_has_no_corners_inside() -> None:
+def test_vertices_inside_overlapping_parts_do_not_count() -> None:
     block, bar = box(2, 2, 2), moved(box(0.4, 0.4, 3), (0, 0, 1))
     union = trimesh.boolean.union([block, bar])
     found = compare(MeshSDF(trimesh.util.concatenate([block, bar])), union, FAST)
@@ -503,7 +503,7 @@ def test_a_small_hole_is_closed() -> None:
     assert found.volumetric_iou == pytest.approx(1 / 1.07, abs=0.004)
 
 
-def test_the_inside_is_that_of_the_repaired_mesh() -> None:
+def test_iou_uses_the_repaired_mesh() -> None:
     """Doubled, inside out, with a missing face: the same solid."""
     clean, small = box(1, 1, 1).subdivide(), {"points": 1, "emd_points": 0}
     doubled = trimesh.util.concatenate([clean, trimesh.Trimesh(clean.vertices, clean.faces[:, ::-1])])
@@ -515,7 +515,7 @@ def test_the_inside_is_that_of_the_repaired_mesh() -> None:
         assert compare(MeshSDF(mesh), clean, MetricOptions(**small)).volumetric_iou == pytest.approx(1, abs=0.003)
 
 
-def test_no_inside_no_iou() -> None:
+def test_without_an_inside_there_is_no_iou() -> None:
     ball, small = icosphere(0.5, 2), {"points": 10, "emd_points": 0}
     with_sheet = trimesh.util.concatenate([ball, moved(plane(), (2, 2, 2))])
     bowl = icosphere(0.5, 3).copy()
@@ -559,7 +559,7 @@ def test_sdf_error_of_a_sphere_of_another_size() -> None:
     assert list(found.as_dict()) == ["clamped_l1", "wrong_signs", "clamp", "samples"]
 
 
-def test_samples_on_the_surface_have_no_sign_and_a_zero_is_none() -> None:
+def test_samples_on_the_surface_have_no_sign_and_zero_is_a_wrong_sign() -> None:
     truth = SDFSamples(np.array([[1.0, 0, 0, 0.5]]), np.array([[0.5, 0, 0, 0.0], [0, 0, 0, -0.5]]))
     assert sdf_error(lambda points: np.full(len(points), 0.5), truth).wrong_signs == 0.5
     assert sdf_error(lambda points: np.zeros(len(points)), truth).wrong_signs == 1

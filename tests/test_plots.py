@@ -62,7 +62,7 @@ def test_the_format_follows_the_suffix(world: World) -> None:
     assert [path.name for path in (world.root / "out").iterdir()] == ["loss.svg"]
 
 
-def test_no_log_and_a_broken_one(world: World) -> None:
+def test_missing_and_broken_log(world: World) -> None:
     path = world.experiment.logs_path
     content = path.read_bytes()
     path.write_bytes(content[:200])
@@ -78,27 +78,27 @@ def test_no_log_and_a_broken_one(world: World) -> None:
         plot_logs(world.experiment, "gradient")
 
 
-def test_an_unfinished_figure_leaves_nothing(tmp_path: Path, world: World) -> None:
+def test_an_interrupted_figure_leaves_no_file(tmp_path: Path, world: World) -> None:
     figure = plot_logs(world.experiment)
     with pytest.raises(InputError):
         save_figure(figure, tmp_path / "a.nope")
     assert not list(tmp_path.glob("*a*nope"))
 
 
-def test_samples_are_drawn_where_they_are(tmp_path: Path) -> None:
+def test_samples_are_drawn_at_their_positions(tmp_path: Path) -> None:
     """A ball: its slices are round, negative inside."""
     rng = np.random.default_rng(0)
     points = rng.uniform(-1, 1, (40_000, 3))
     SDFSamples.of(points, np.linalg.norm(points, axis=1) - 0.5).save(tmp_path / "ball.npz")
-    told = samples_picture(tmp_path / "ball.npz", tmp_path / "ball.png", size=128)
+    sentence = samples_picture(tmp_path / "ball.npz", tmp_path / "ball.png", size=128)
     outside = int((np.linalg.norm(points, axis=1) > 0.5).sum())
-    assert told == f"{outside} samples outside, {40_000 - outside} inside"
+    assert sentence == f"{outside} samples outside, {40_000 - outside} inside"
     assert is_picture(tmp_path / "ball.png")
     with Image.open(tmp_path / "ball.png") as image:
         assert image.width > 4 * 128
 
 
-def test_samples_of_one_side_alone(tmp_path: Path) -> None:
+def test_samples_of_one_side(tmp_path: Path) -> None:
     rows = np.random.default_rng(0).uniform(0.1, 1, (100, 4)).astype(np.float32)
     for name, samples in (("out", SDFSamples(rows, rows[:0])), ("in", SDFSamples(rows[:0], -rows))):
         samples.save(tmp_path / f"{name}.npz")

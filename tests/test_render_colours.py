@@ -1,4 +1,4 @@
-"""What colours of pictures mean: errors, legends, and how a person names a colour."""
+"""Colours of errors and signed distances, legends, and parsing of colours."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_greater_errors_are_darker():
     assert light[-1] < 35
 
 
-def test_errors_beyond_the_ends_and_unknown_ones():
+def test_errors_beyond_the_ends_and_nan():
     shown = error_colours(np.array([-1, 0, 2, 5, np.inf, np.nan]), 2.0)
     assert shown.dtype == np.uint8
     assert (shown[0] == shown[1]).all()
@@ -46,7 +46,7 @@ def test_the_unit_of_length_does_not_matter():
 
 
 @pytest.mark.parametrize("maximum", [0.0, -1.0, np.inf, np.nan])
-def test_a_maximum_that_cannot_be(maximum: float):
+def test_invalid_maximum(maximum: float):
     with pytest.raises(
         InputError, match=f"^the end of the error scale is {maximum}; expected a positive finite length$"
     ):
@@ -93,7 +93,7 @@ def test_ticks(low: float, high: float, labels: list[str], power: int):
     assert [float(label.replace("−", "-")) * 10.0**power for label in shown] == pytest.approx(values)
 
 
-def test_a_legend_s_bar_is_its_scale():
+def test_the_bar_of_a_legend_is_its_scale():
     bar = legend(2.0, height=300)
     assert bar.shape[0] == 300
     column = bar[:, 3].astype(int)
@@ -105,7 +105,7 @@ def test_a_legend_s_bar_is_its_scale():
     assert np.abs(column[top : bottom + 1] - expected).max() <= 1
 
 
-def test_a_legend_says_that_there_is_more_and_can_be_transparent():
+def test_a_legend_marks_larger_values_and_can_be_transparent():
     plain, more = legend(2.0, height=200), legend(2.0, height=200, over=True)
     assert plain.shape != more.shape or (plain != more).any()
     assert np.array_equal(plain[:, :15], more[:, :15])
@@ -123,7 +123,7 @@ def test_a_legend_says_that_there_is_more_and_can_be_transparent():
             legend(**wrong)
 
 
-def test_colours_as_people_write_them():
+def test_parse_colour():
     assert parse_colour("clay") == CLAY
     assert parse_colour(" Teal ") == (0, 128, 128)
     for text in ("164,190,216", "164, 190, 216", "#a4bed8", "rgb(164,190,216)"):
@@ -132,10 +132,12 @@ def test_colours_as_people_write_them():
 
 
 @pytest.mark.parametrize("text", ["", "tael", "1,2", "1,2,3,4", "256,0,0", "-1,0,0", "#12", "0.5,0.5,0.5"])
-def test_what_is_no_colour(text: str):
-    with pytest.raises(InputError) as told:
+def test_parse_colour_errors(text: str):
+    with pytest.raises(InputError) as caught:
         parse_colour(text)
-    assert str(told.value) == f"{text!r} is not a colour; expected R,G,B (0 to 255), #a4bed8 or a CSS name such as teal"
+    assert (
+        str(caught.value) == f"{text!r} is not a colour; expected R,G,B (0 to 255), #a4bed8 or a CSS name such as teal"
+    )
 
 
 def from_shifted_ball(points: np.ndarray) -> np.ndarray:
@@ -150,7 +152,7 @@ def test_errors_of_points_and_of_vertices_agree_on_a_fine_mesh():
     assert len(np.unique(by_vertex.reshape(-1, 3), axis=0)) > 500
 
 
-def test_errors_within_a_face_are_seen():
+def test_errors_within_a_face_are_visible():
     """The middle of a box's face is nearer to its centre than any vertex."""
     box = trimesh.creation.box((1, 1, 1))
     view = PictureOptions(size=65, azimuth=0, elevation=0, ground=False)
@@ -161,7 +163,7 @@ def test_errors_within_a_face_are_seen():
     assert abs(flat[32, 32] - flat[18, 18]) < 30
 
 
-def test_the_errors_scale_is_chosen_by_the_errors_and_drawn_beside():
+def test_the_error_scale_is_chosen_from_the_errors_and_drawn_on_the_right():
     ball = trimesh.creation.icosphere(3)
     distances = from_shifted_ball(ball.vertices)
     chosen = error_picture(ball, distances, PictureOptions(size=96))

@@ -1,4 +1,4 @@
-"""Films: what a reader of the file finds, and that it is whole or not there."""
+"""Films: their frames and timing when read back, and that no partial file is left."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def gif_durations(path: Path) -> list[int]:
 
 
 @pytest.mark.parametrize(("fps", "duration"), [(20, 50), (10, 100), (30, 30), (1, 1000), (100, 20)])
-def test_a_gif_of_few_colours_is_exact_and_goes_round_for_ever(tmp_path: Path, fps: float, duration: int):
+def test_a_gif_of_few_colours_is_exact_and_loops(tmp_path: Path, fps: float, duration: int):
     frames = moving_square(5)
     save_film(tmp_path / "new" / "film.gif", iter(frames), fps=fps)
     path = tmp_path / "new" / "film.gif"
@@ -47,13 +47,13 @@ def test_a_gif_of_few_colours_is_exact_and_goes_round_for_ever(tmp_path: Path, f
         assert (film.size, film.info["loop"]) == ((64, 48), 0)
 
 
-def test_frames_that_stand_still_take_their_time(tmp_path: Path):
+def test_repeated_frames_keep_their_duration(tmp_path: Path):
     a, b = moving_square(2)
     save_film(tmp_path / "film.gif", [a, a, a, b], fps=10)
     assert sum(gif_durations(tmp_path / "film.gif")) == 400
 
 
-def test_a_gif_of_many_colours_is_near_and_its_paper_exact(tmp_path: Path):
+def test_a_gif_of_many_colours_is_close_and_its_background_exact(tmp_path: Path):
     across, down = np.meshgrid(np.arange(96), np.arange(96))
     frames = []
     for k in range(3):
@@ -81,7 +81,7 @@ def test_still_parts_of_a_gif_do_not_flicker(tmp_path: Path):
 
 
 def decoded(path: Path, height: int, width: int) -> tuple[str, np.ndarray]:
-    """What ffmpeg tells of a film, and its frames."""
+    """Output of ffmpeg on a film, and its frames."""
     ffmpeg = pytest.importorskip("imageio_ffmpeg", reason=NEEDS_FFMPEG).get_ffmpeg_exe()
     command = [ffmpeg, "-i", path, "-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
     done = subprocess.run(command, capture_output=True, check=True)
@@ -94,11 +94,11 @@ def test_an_mp4(tmp_path: Path, height: int, width: int):
     frames = moving_square(6, height, width)
     save_film(tmp_path / "film.mp4", iter(frames), fps=12)
     assert [entry.name for entry in tmp_path.iterdir()] == ["film.mp4"]
-    told, shown = decoded(tmp_path / "film.mp4", height + height % 2, width + width % 2)
+    report, shown = decoded(tmp_path / "film.mp4", height + height % 2, width + width % 2)
     assert re.search(
-        rf"Video: h264.* yuv420p\(tv, bt709.* {width + width % 2}x{height + height % 2}[, ].* 12 fps", told
+        rf"Video: h264.* yuv420p\(tv, bt709.* {width + width % 2}x{height + height % 2}[, ].* 12 fps", report
     )
-    assert "Duration: 00:00:00.50" in told
+    assert "Duration: 00:00:00.50" in report
     assert len(shown) == 6
     for frame, original in zip(shown, frames, strict=True):
         assert np.abs(frame[:height, :width].astype(int) - original).mean() < 3
@@ -114,7 +114,7 @@ def breaks_after(frames: list[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".mp4"])
-def test_a_film_is_whole_or_not_there(tmp_path: Path, suffix: str):
+def test_a_failed_film_leaves_no_partial_file(tmp_path: Path, suffix: str):
     if suffix == ".mp4":
         pytest.importorskip("imageio_ffmpeg", reason=NEEDS_FFMPEG)
     path = tmp_path / f"film{suffix}"
@@ -129,7 +129,7 @@ def test_a_film_is_whole_or_not_there(tmp_path: Path, suffix: str):
     assert path.read_bytes() == b"an older film"
 
 
-def test_errors_say_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_error_messages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     frames = moving_square(2)
     with pytest.raises(InputError, match=r"film\.avi: unknown film format; expected \.gif or \.mp4$"):
         save_film(tmp_path / "film.avi", frames)

@@ -1,4 +1,4 @@
-"""`deepsdf render` as a user types it: what the files show, and what is refused."""
+"""`deepsdf render` on the command line: what the files show, and error messages."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def pixels(path: Path) -> np.ndarray:
 
 
 def film(path: Path) -> tuple[list[np.ndarray], list[int]]:
-    """Frames, and how many ms each lasts."""
+    """Frames, and their durations in ms."""
     with Image.open(path) as opened:
         shown = [(np.asarray(frame.convert("RGB")), frame.info["duration"]) for frame in ImageSequence.Iterator(opened)]
     return [frame for frame, _ in shown], [duration for _, duration in shown]
@@ -56,7 +56,7 @@ def film(path: Path) -> tuple[list[np.ndarray], list[int]]:
 # Pictures
 
 
-def test_a_mesh_looks_as_from_the_library(place: Path) -> None:
+def test_a_mesh_is_drawn_by_render_mesh(place: Path) -> None:
     result = run("render", CUBE, "-o", place / "new" / "cube.png", *SMALL)
     assert result.stdout == f"Wrote {place / 'new' / 'cube.png'}\n"
     assert [path.name for path in (place / "new").iterdir()] == ["cube.png"]
@@ -65,7 +65,7 @@ def test_a_mesh_looks_as_from_the_library(place: Path) -> None:
     assert np.array_equal(shown, render_mesh(load_mesh(Path(CUBE)), PictureOptions(size=SIZE), device="cpu"))
 
 
-def test_the_view_is_as_told(place: Path) -> None:
+def test_options_of_the_picture(place: Path) -> None:
     view = ("--azimuth", -20, "--elevation", 5, "--up", "z", "--color", "teal", "--no-ground", "--bound", 60)
     run("render", TALL, "-o", place / "a.png", *view, "--background", "10,20,30", *SMALL)
     options = PictureOptions(
@@ -131,7 +131,7 @@ def trained() -> list[Path]:
 @pytest.mark.parametrize("plane", ["z", "x=0.3"])
 @pytest.mark.parametrize("given", [ROUND, "data/SdfSamples/toys/egg/round.npz"])
 def test_a_slice_of_a_ball(place: Path, plane: str, given: str) -> None:
-    """Beside the ball is its signed distance, as the closed form has it."""
+    """The slice beside the ball shows its signed distance in closed form."""
     run("render", given, "-o", place / "slice.png", "--slice", plane, "--size", 128, "--device", "cpu")
     shown = pixels(place / "slice.png")
     mesh = load_mesh(Path(ROUND))
@@ -151,7 +151,7 @@ def test_a_slice_of_a_ball(place: Path, plane: str, given: str) -> None:
     assert (np.median(dark) + 0.5) / 64 == pytest.approx(middle, abs=0.03)
 
 
-def test_a_slice_s_line_is_on_the_mesh_too(place: Path) -> None:
+def test_the_line_of_a_slice_is_drawn_on_the_mesh(place: Path) -> None:
     run("render", ROUND, "-o", place / "slice.png", "--slice", "y=0.2", *SMALL)
     mesh = load_mesh(Path(ROUND))
     unit = Normalization.fit(mesh).apply_mesh(mesh)
@@ -159,7 +159,7 @@ def test_a_slice_s_line_is_on_the_mesh_too(place: Path) -> None:
     assert np.array_equal(pixels(place / "slice.png")[-8 - SIZE : -8, 8 : 8 + SIZE], expected)
 
 
-def test_errors_of_a_mesh_look_as_from_the_library(place: Path) -> None:
+def test_errors_of_a_mesh_are_drawn_by_error_picture(place: Path) -> None:
     mesh, truth = load_mesh(Path(TALL)), load_mesh(Path(CUBE))
     distance = MeshSDF(truth, device="cpu").distance
     small, common = PictureOptions(size=SIZE), {"title": "distance (file's unit)", "device": "cpu"}
@@ -170,7 +170,7 @@ def test_errors_of_a_mesh_look_as_from_the_library(place: Path) -> None:
 
 
 def test_errors_of_a_shape_are_in_the_unit_frame(place: Path) -> None:
-    """The truth, far from it in its file, is moved there: the errors of a trained shape are small."""
+    """The truth is far away in its file and is moved to the unit frame: the errors of a trained shape are small."""
     run(*SHAPES, "round", "-o", place / "error.png", "--error", ROUND, "--error-max", 0.3)
     run(*SHAPES, "round", "-o", place / "other.png", "--error", CUBE, "--error-max", 0.3)
     small, great = (pixels(place / name)[:, :SIZE].astype(int).sum(axis=2) for name in ("error.png", "other.png"))
@@ -196,7 +196,7 @@ def test_a_turntable_turns_once(place: Path) -> None:
     assert not np.array_equal(frames[0], frames[1])
 
 
-def test_an_interpolation_is_a_strip_or_goes_there_and_back(place: Path) -> None:
+def test_an_interpolation_is_a_strip_or_a_film_forth_and_back(place: Path) -> None:
     run(*SHAPES, "cube", "round", "flat", "-o", place / "strip.png", "--interpolate", 3)
     strip = pixels(place / "strip.png")
     assert 5 * SIZE < strip.shape[1] < 6 * SIZE
@@ -222,7 +222,7 @@ def test_an_mp4(place: Path) -> None:
 
 
 def test_a_shape_without_a_surface_leaves_its_place_empty(place: Path) -> None:
-    """A code far from all that were learned."""
+    """A code far from all training codes."""
     save_code(place / "none.pth", torch.full((4,), 100.0))
     result = run(*SHAPES, place / "none.pth", "cube", "-o", place / "two.png", status=1)
     assert "error: without a surface, so their places are empty: none" in result.stderr
@@ -296,14 +296,14 @@ def spoiled(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 @pytest.mark.parametrize(("typed", "message"), WRONG)
-def test_wrong_input_is_refused_and_nothing_written(
+def test_wrong_input_is_an_error_and_nothing_is_written(
     spoiled: World, monkeypatch: pytest.MonkeyPatch, typed: tuple[object, ...], message: str
 ) -> None:
     monkeypatch.chdir(spoiled.root)
     before = spoiled.hashes()
     result = run("render", *typed, status=2)
-    told = " ".join(result.stderr.replace("│", " ").split())
-    assert message in told
-    assert "Traceback" not in told
+    printed = " ".join(result.stderr.replace("│", " ").split())
+    assert message in printed
+    assert "Traceback" not in printed
     assert result.stdout == ""
     assert spoiled.hashes() == before

@@ -1,4 +1,4 @@
-"""Pictures: what they must show, by the camera's closed form, and what must not change them."""
+"""Pictures: what they show, compared with the closed form of the camera, and what must not change them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WHITE = np.array([255, 255, 255])
 
 
 def disc_radius(radius: float, bound: float, size: int) -> float:
-    """Pixels that a ball at the middle of the picture spans from its centre: the cone of its tangents."""
+    """Radius in pixels of a ball at the centre of the picture: its cone of tangents."""
     distance = MARGIN * bound / np.sin(FIELD_OF_VIEW / 2)
     return size / 2 * np.tan(np.arcsin(radius / distance)) / np.tan(FIELD_OF_VIEW / 2)
 
@@ -28,21 +28,21 @@ def covered(picture: np.ndarray) -> np.ndarray:
 
 
 def middle(mask: np.ndarray) -> tuple[float, float]:
-    """(right, above) of the covered pixels' mean, in pixels from the picture's centre."""
+    """Mean position (right, up) of the covered pixels, in pixels from the centre of the picture."""
     rows, columns = np.nonzero(mask)
     return columns.mean() + 0.5 - mask.shape[1] / 2, mask.shape[0] / 2 - rows.mean() - 0.5
 
 
 @pytest.fixture(scope="module")
 def cup() -> trimesh.Trimesh:
-    """Hard edges, a hollow, no symmetry: a box less a ball's worth, made of loose parts."""
+    """A box and a ball that intersects it: hard edges, loose parts, no symmetry."""
     box = trimesh.creation.box((1.0, 0.7, 0.5))
     ball = trimesh.creation.icosphere(3, 0.4).apply_translation((0.3, 0.5, 0.2))
     return trimesh.util.concatenate([box, ball])
 
 
 @pytest.mark.parametrize(("radius", "bound"), [(1.0, None), (0.5, 1.0), (2.0, 3.0)])
-def test_a_sphere_is_a_disc_of_the_camera_s_radius(radius: float, bound: float | None):
+def test_a_sphere_is_a_disc_of_the_expected_radius(radius: float, bound: float | None):
     size = 200
     sphere = trimesh.creation.icosphere(5, radius)
     picture = render_mesh(sphere, PictureOptions(size=size, azimuth=50, elevation=30, bound=bound, ground=False))
@@ -54,7 +54,7 @@ def test_a_sphere_is_a_disc_of_the_camera_s_radius(radius: float, bound: float |
     assert not mask[distance > expected + 1.0].any()
 
 
-def test_balls_of_points_are_discs_of_the_camera_s_radius():
+def test_points_are_discs_of_the_expected_radius():
     size = 200
     picture = render_points(np.zeros((1, 3)), PictureOptions(bound=1.0, size=size, ground=False), radius=0.6)
     rows, columns = np.indices((size, size)) + 0.5 - size / 2
@@ -102,7 +102,7 @@ def test_near_points_hide_far_ones():
     assert back[2] < 10
 
 
-def test_same_picture_twice(cup: trimesh.Trimesh):
+def test_pictures_are_deterministic(cup: trimesh.Trimesh):
     assert np.array_equal(render_mesh(cup, PictureOptions(size=96)), render_mesh(cup, PictureOptions(size=96)))
     points = np.random.default_rng(0).normal(size=(500, 3))
     assert np.array_equal(
@@ -123,7 +123,7 @@ def test_face_orientation_does_not_matter(cup: trimesh.Trimesh):
     assert np.abs(render_mesh(doubled, PictureOptions(size=96)) - picture).mean() < 0.05
 
 
-def test_loose_faces_look_like_joined_ones():
+def test_faces_with_separate_vertices_look_like_joined_ones():
     ball = trimesh.creation.icosphere(2)
     loose = trimesh.Trimesh(ball.triangles.reshape(-1, 3), np.arange(len(ball.faces) * 3).reshape(-1, 3), process=False)
     difference = render_mesh(loose, PictureOptions(size=96)).astype(int) - render_mesh(ball, PictureOptions(size=96))
@@ -205,7 +205,7 @@ def test_slice_zero_line_and_sides():
     [("x", (0, 0, -1), (0, 1, 0)), ("y", (1, 0, 0), (0, 0, -1)), ("z", (1, 0, 0), (0, 1, 0))],
 )
 def test_slice_orientation(axis, right, above):
-    """A ball on the right edge's middle, then on the upper edge's: it must be blue there."""
+    """A ball at the middle of the right edge, then of the upper edge, is blue there."""
     for direction, (row, column) in ((right, (32, 60)), (above, (3, 32))):
         centre = np.array(direction) * 0.9
         picture = slice_image(lambda p, c=centre: np.linalg.norm(p - c, axis=1) - 0.3, axis=axis, size=64)
@@ -246,7 +246,7 @@ def test_png_round_trip(tmp_path: Path):
     assert [entry.name for entry in path.parent.iterdir()] == ["picture.png"]
 
 
-def test_errors_say_what_is_wrong(tmp_path: Path, cup: trimesh.Trimesh):
+def test_error_messages(tmp_path: Path, cup: trimesh.Trimesh):
     with pytest.raises(MeshError, match=r"^cannot draw a mesh without faces; it has 0 vertices$"):
         render_mesh(trimesh.Trimesh())
     broken = trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [0, np.nan, 0]], [[0, 1, 2]], process=False)
@@ -281,7 +281,7 @@ def test_errors_say_what_is_wrong(tmp_path: Path, cup: trimesh.Trimesh):
 
 
 def ball_seen(camera: Camera, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Points (size, size, 3) of the unit ball that pixels see, NaN beside it; and how much the ball faces the eye."""
+    """Points (size, size, 3) of the unit ball seen by each pixel, NaN outside; and the cosine to the view direction."""
     across = (np.arange(size) + 0.5 - size / 2) * camera.pixel(size)
     right, above, forward = camera.axes
     rays = across[None, :, None] * right - across[:, None, None] * above + forward
@@ -294,7 +294,7 @@ def ball_seen(camera: Camera, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize(("axis", "offset"), [("x", 0.2), ("y", -0.4), ("z", 0.5)])
-def test_a_cut_s_line_lies_on_its_plane(axis: Axis, offset: float):
+def test_the_line_of_a_cut_lies_on_its_plane(axis: Axis, offset: float):
     size = 256
     ball = trimesh.creation.icosphere(6)
     view = {"size": size, "azimuth": 40, "elevation": 30, "up": "z", "ground": False}
@@ -314,7 +314,7 @@ def test_a_cut_s_line_lies_on_its_plane(axis: Axis, offset: float):
 
 @pytest.mark.parametrize("up", ["x", "y", "z"])
 @pytest.mark.parametrize("bound", [None, 2.5])
-def test_the_camera_s_frame_is_left_as_it_was_entered(up: Axis, bound: float | None):
+def test_back_is_the_inverse_of_place(up: Axis, bound: float | None):
     points = np.random.default_rng(0).normal(3, 10, (50, 3))
     camera = Camera.fit(points, PictureOptions(azimuth=20, elevation=40, up=up, bound=bound))
     assert camera.back(camera.place(points)) == pytest.approx(points, abs=1e-9)
@@ -324,7 +324,7 @@ def test_the_camera_s_frame_is_left_as_it_was_entered(up: Axis, bound: float | N
     assert (np.argsort(high) == np.argsort(points[:, "xyz".index(up)])).all()
 
 
-def test_lines_of_equal_distance_end_with_the_colours():
+def test_isolines_end_with_the_colours():
     size, clamp = 400, 0.2
     row = slice_image(lambda p: np.linalg.norm(p, axis=1) - 0.5, size=size, clamp=clamp)[size // 2].astype(int)
     light = row[size // 2 :].sum(axis=1)

@@ -59,7 +59,7 @@ class Page(HTMLParser):
         return [attrs for attrs in found if all(attrs.get(name) == value for name, value in attributes.items())]
 
     def content(self) -> dict[str, Any]:
-        """What the page's scripts are told."""
+        """Values that the page's scripts receive."""
         scripts = [text for tag, text in self.texts if tag == "script" and text.startswith('{"metrics"')]
         return json.loads(scripts[0])
 
@@ -98,7 +98,7 @@ def card(text: str, instance: str) -> str:
 # What is on it
 
 
-def test_every_shape_has_a_card_worst_first_and_failures_before(page: Page) -> None:
+def test_every_shape_has_a_card_failures_first_then_worst_first(page: Page) -> None:
     shapes = page.content()["shapes"]
     assert {shape["name"] for shape in shapes} == {str(shape) for shape in SHAPES}
     assert [shape["status"] for shape in shapes] == ["failed"] * 2 + ["ok"] * 6
@@ -109,7 +109,7 @@ def test_every_shape_has_a_card_worst_first_and_failures_before(page: Page) -> N
     ]
 
 
-def test_the_figures_are_those_of_the_evaluation(evaluated: World) -> None:
+def test_values_equal_those_of_the_evaluation(evaluated: World) -> None:
     _, text = made()
     shapes = {shape["name"]: shape for shape in Page(text).content()["shapes"]}
     for row in rows_of(evaluated):
@@ -145,7 +145,7 @@ def test_every_shape_that_can_be_shown_has_its_pictures_and_meshes(page: Page) -
     assert {block["id"] for block in blocks} == wanted
 
 
-def test_settings_verdicts_and_curves_are_there(text: str, page: Page) -> None:
+def test_settings_verdicts_and_curves_are_shown(text: str, page: Page) -> None:
     said = {data.strip() for tag, data in page.texts if tag in ("dt", "dd")}
     assert {"NetworkSpecs › dims", "[32, 32, 32]", "LearningRateSchedule 2 › Factor", "emd_points", "50"} <= said
     assert '<th scope="row">training</th><td>4</td>' in text
@@ -158,8 +158,8 @@ def test_settings_verdicts_and_curves_are_there(text: str, page: Page) -> None:
     assert "200" in said  # epochs
 
 
-def test_equal_pages_whatever_the_workers(evaluated: World) -> None:
-    """The files of an evaluation decide every byte."""
+def test_pages_do_not_depend_on_the_number_of_workers(evaluated: World) -> None:
+    """Every byte is determined by the files of the evaluation."""
     alone, text = made()
     several, again = made(workers=2, out="again.html")
     assert again == text
@@ -169,7 +169,7 @@ def test_equal_pages_whatever_the_workers(evaluated: World) -> None:
 # Hostile content
 
 
-def test_texts_are_texts(text: str, page: Page) -> None:
+def test_hostile_names_are_escaped(text: str, page: Page) -> None:
     for shape in HOSTILE:
         assert shape.instance not in text
         assert shape.category not in text
@@ -189,7 +189,7 @@ def test_json_never_ends_its_element() -> None:
         json_block(float("nan"))
 
 
-def test_the_policy_allows_the_pages_own_code_alone(page: Page) -> None:
+def test_the_policy_allows_only_the_scripts_of_the_page(page: Page) -> None:
     (policy,) = [each["content"] for each in page.all("meta") if each.get("http-equiv") == "Content-Security-Policy"]
     rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
     assert rules["default-src"] == "'none'"
@@ -210,7 +210,7 @@ def test_the_policy_allows_the_pages_own_code_alone(page: Page) -> None:
         assert not [name for name in attributes if name.startswith("on")]
 
 
-def test_nothing_on_the_page_asks_the_network(page: Page) -> None:
+def test_the_page_makes_no_network_requests(page: Page) -> None:
     for _, attributes in page.elements:
         for name in ("src", "href", "srcset", "action", "poster"):
             assert attributes.get(name, "#").startswith(("#", "data:image/webp;base64,"))
@@ -227,7 +227,7 @@ def test_code_cannot_end_its_element(name: str) -> None:
     assert "\r" not in code
 
 
-def test_three_comes_with_its_licence() -> None:
+def test_three_js_includes_its_licence() -> None:
     assert asset("three.LICENSE").strip() in asset("three.min.js")
     assert "three@0.187.0" in asset("three.entry.js")
     assert asset("three.min.js").startswith("/*! three.js 0.187.0")
@@ -236,7 +236,7 @@ def test_three_comes_with_its_licence() -> None:
 # Parts that are missing
 
 
-def test_a_reconstruction_that_is_gone_or_broken_is_a_card(evaluated: World) -> None:
+def test_a_missing_or_broken_reconstruction_has_a_card(evaluated: World) -> None:
     mesh_of(evaluated, TALL).unlink()
     mesh_of(evaluated, WIDE).write_bytes(b"ply\nnothing")
     done, text = made()
@@ -251,7 +251,7 @@ def test_a_reconstruction_that_is_gone_or_broken_is_a_card(evaluated: World) -> 
     assert "there is no reconstruction at" in card(text, "tall")
 
 
-def test_a_truth_that_moved_is_shown_by_its_samples(evaluated: World) -> None:
+def test_samples_replace_a_missing_true_mesh(evaluated: World) -> None:
     (evaluated.root / "meshes").rename("elsewhere")
     done, text = made()
     assert not done.failures
@@ -313,7 +313,7 @@ def test_doubtful_shapes_come_first_with_their_picture(evaluated: World) -> None
     assert "doubtful data" in card(text, "wide")
 
 
-def test_a_checkpoint_that_went_on_is_told(evaluated: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_changed_checkpoint_gives_a_notice(evaluated: World, caplog: pytest.LogCaptureFixture) -> None:
     summary = evaluated.root / "exp/Evaluation/latest/summary.json"
     summary.write_text(summary.read_text().replace('"epoch": 200', '"epoch": 100'))
     with caplog.at_level(logging.WARNING, "deepsdf"):
@@ -354,7 +354,7 @@ def test_no_evaluation(evaluated: World) -> None:
         ("toys/box/tall,ok,,few" + "," * (len(METRICS) - 1), "row 1: could not convert string to float: 'few'"),
     ],
 )
-def test_a_table_that_is_none(tmp_path: Path, line: str, words: str) -> None:
+def test_invalid_metrics_csv(tmp_path: Path, line: str, words: str) -> None:
     path = tmp_path / "metrics.csv"
     header = ",".join(["shape", "status", "reason", *METRICS]) + "\n"
     path.write_text(line if line.startswith("shape") else header + line)
@@ -363,7 +363,7 @@ def test_a_table_that_is_none(tmp_path: Path, line: str, words: str) -> None:
     assert str(caught.value).startswith(f"{path} is not a metrics.csv as `deepsdf evaluate` writes it")
 
 
-def test_a_table_in_another_encoding(tmp_path: Path) -> None:
+def test_metrics_csv_in_another_encoding(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match=r"is not a metrics\.csv as `deepsdf evaluate` writes it: "):
         read_metrics_csv(tmp_path / "metrics.csv")
@@ -378,7 +378,7 @@ def test_rows_are_read_as_they_were_written(evaluated: World) -> None:
         assert all(float(text[name]) == value for name, value in row.metrics.items())
 
 
-def test_a_summary_that_is_none(evaluated: World) -> None:
+def test_invalid_summary(evaluated: World) -> None:
     path = evaluated.root / "exp/Evaluation/latest/summary.json"
     path.write_text("[]")
     with pytest.raises(InputError) as caught:
@@ -388,7 +388,7 @@ def test_a_summary_that_is_none(evaluated: World) -> None:
     assert str(caught.value) == f"{file} {form}; run `{EVALUATE}` to create it"
 
 
-def test_a_data_source_that_is_gone(evaluated: World) -> None:
+def test_missing_data_source(evaluated: World) -> None:
     (evaluated.root / "data").rename("moved")
     with pytest.raises(InputError, match=r"^cannot open the data source of exp/specs\.json: .*; pass --data$"):
         report(Experiment.open("exp"))
@@ -429,14 +429,14 @@ def test_a_split_chooses_the_shapes(evaluated: World) -> None:
 
 
 @pytest.mark.parametrize("max_mb", [0.83, 0.9, 1.2])
-def test_the_page_is_as_small_as_asked_for(evaluated: World, max_mb: float) -> None:
+def test_the_size_limit_is_met(evaluated: World, max_mb: float) -> None:
     done, text = made(ReportOptions(max_mb=max_mb))
     assert done.size <= max_mb * 1e6
     assert not done.failures
     assert text.count('width="64"') == 3 * 6
 
 
-def test_a_page_that_cannot_be_so_small(evaluated: World) -> None:
+def test_a_size_limit_that_cannot_be_met(evaluated: World) -> None:
     with pytest.raises(InputError) as caught:
         made(ReportOptions(max_mb=0.5))
     needed = re.fullmatch(
@@ -449,7 +449,7 @@ def test_a_page_that_cannot_be_so_small(evaluated: World) -> None:
     assert made(ReportOptions(max_mb=float(needed[1])))[0].size <= float(needed[1]) * 1e6
 
 
-def test_fewer_faces_and_none(evaluated: World) -> None:
+def test_number_of_faces(evaluated: World) -> None:
     blocks = Page(made(ReportOptions(faces=500))[1]).all("script", type="application/octet-stream")
     assert len(blocks) == 12
     assert max(int(block["data-faces"]) for block in blocks) <= 500
@@ -462,7 +462,7 @@ def test_fewer_faces_and_none(evaluated: World) -> None:
     )  # words and their title; for the scripts
 
 
-def test_error_colours_end_where_told(evaluated: World) -> None:
+def test_end_of_the_error_scale(evaluated: World) -> None:
     assert Page(made(ReportOptions(error_max=0.123))[1]).content()["error"]["max"] == 0.123
     rows = read_metrics_csv("exp/Evaluation/latest/metrics.csv")
     known = [row.metrics["hausdorff_95"] for row in rows if row.metrics]
@@ -502,7 +502,7 @@ def test_a_curve_is_short_and_keeps_its_extremes() -> None:
     assert curve(np.zeros(0)) == {"x": [], "y": [], "low": [], "high": []}
 
 
-def test_settings_are_laid_flat() -> None:
+def test_nested_settings_are_flattened() -> None:
     content = {"a": {"b": [1, 2], "c": {}}, "d": [{"e": "x"}, {"e": None}], "f": True}
     assert flat(content) == [("a › b", "[1, 2]"), ("a › c", "{}"), ("d 1 › e", "x"), ("d 2 › e", "null"), ("f", "true")]
 

@@ -33,7 +33,7 @@ def browser() -> Iterator[Any]:
 
 
 class Visit:
-    """A page, what it complained of, and what it asked for."""
+    """A page, its console errors, and its network requests."""
 
     def __init__(self, browser: Any, **options: Any) -> None:
         self.context = browser.new_context(**{"viewport": DESK, "reduced_motion": "reduce", **options})
@@ -70,13 +70,13 @@ def page(visit: Visit) -> Any:
     return visit.open()
 
 
-def told(page: Any) -> list[dict[str, Any]]:
-    """The shapes, as the page knows them."""
+def shapes_of(page: Any) -> list[dict[str, Any]]:
+    """The shapes in the data of the page."""
     return json.loads(page.locator("#content").text_content())["shapes"]
 
 
 def shown(page: Any) -> list[str]:
-    """Names on the cards that are to be seen, in order."""
+    """Names on the visible cards, in order."""
     return page.locator(".card:visible h3").evaluate_all("all => all.map(each => each.textContent.trim())")
 
 
@@ -85,12 +85,12 @@ def pixels(target: Any) -> np.ndarray:
 
 
 def view(canvas: Any) -> np.ndarray:
-    """What the 3D view shows, without the ring of a canvas that has the keyboard."""
+    """Picture of the 3D view, without the focus ring."""
     return pixels(canvas)[10:-10, 10:-10]
 
 
 def open_shape(page: Any, name: str) -> Any:
-    """Click a shape's pictures; the canvas, once the shape is drawn."""
+    """Click the pictures of a shape and return the canvas after the shape is drawn."""
     page.locator(".card", has=page.get_by_role("button", name=name, exact=True)).locator(".pictures").click()
     page.locator("#viewer").wait_for(state="visible")
     playwright.expect(page.locator("#viewer-message")).to_have_text("")
@@ -105,7 +105,7 @@ def difference(a: np.ndarray, b: np.ndarray) -> float:
 # The page
 
 
-def test_it_opens_from_disk_in_silence(page: Any) -> None:
+def test_it_opens_from_disk_without_errors(page: Any) -> None:
     playwright.expect(page).to_have_title("exp · deepsdf report")  # a hostile name did not get to change it
     assert page.locator("h1").text_content().endswith("/exp")
     pictures = page.locator(".card img")
@@ -117,7 +117,7 @@ def test_it_opens_from_disk_in_silence(page: Any) -> None:
 
 
 def test_every_metric_sorts_both_ways(page: Any) -> None:
-    shapes = told(page)
+    shapes = shapes_of(page)
     for metric in METRICS.values():
         page.get_by_label("Sort by").select_option(metric.heading)
         sign = 1 if metric.direction == "lower" else -1
@@ -181,7 +181,7 @@ def test_charts_are_drawn_and_read_out(page: Any) -> None:
 # The 3D view
 
 
-def test_the_view_shows_turns_and_comes_home(page: Any) -> None:
+def test_the_view_shows_rotates_and_resets(page: Any) -> None:
     canvas = open_shape(page, "tall")
     page.get_by_label("Truth", exact=True).check()
     home = view(canvas)
@@ -227,7 +227,7 @@ def test_the_view_shows_each_side_and_its_errors(page: Any) -> None:
     page.mouse.move(box["x"] + 5, box["y"] + 5)
     playwright.expect(page.locator("#probe")).to_be_hidden()
     figures = page.locator("#viewer-figures dd").all_text_contents()
-    (shape,) = [each for each in told(page) if each["instance"] == "wide"]
+    (shape,) = [each for each in shapes_of(page) if each["instance"] == "wide"]
     assert figures[0] == f"{1000 * shape['values']['chamfer']:.3f}"
     assert len(figures) == len(METRICS)
 
@@ -267,7 +267,7 @@ def test_touch_turns_and_the_phone_has_room(browser: Any) -> None:
     visit.close()
 
 
-def test_without_webgl_it_says_so(browser: Any) -> None:
+def test_without_webgl_there_is_a_message(browser: Any) -> None:
     visit = Visit(browser)
     visit.page.add_init_script("HTMLCanvasElement.prototype.getContext = () => null")
     page = visit.open()
@@ -347,7 +347,7 @@ NAMELESS = """
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_texts_stand_out_and_everything_has_a_name(browser: Any, scheme: str) -> None:
+def test_contrast_and_accessible_names(browser: Any, scheme: str) -> None:
     visit = Visit(browser, color_scheme=scheme)
     page = visit.open()
     assert page.evaluate(CONTRASTS) == []
@@ -386,8 +386,8 @@ def test_without_scripts_it_is_still_a_page(browser: Any) -> None:
     visit.close()
 
 
-def test_the_policy_is_kept(browser: Any) -> None:
-    """Whatever code got onto the page: it could send nothing away."""
+def test_the_policy_blocks_requests(browser: Any) -> None:
+    """Even injected code could not send data."""
     visit = Visit(browser)
     page = visit.open()
     asked = page.evaluate("fetch('https://example.org/').then(() => 'let through', (error) => String(error))")

@@ -1,4 +1,4 @@
-"""Meshes as a page carries them."""
+"""Packed meshes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SPHERE = trimesh.creation.icosphere(4, radius=0.8)
 
 
 def same(found: np.ndarray, back: np.ndarray, vertices: np.ndarray, faces: np.ndarray) -> float:
-    """How far the vertices went; the faces, and the side that is outside, must be the same."""
+    """Largest displacement of the vertices; asserts equal faces and orientation."""
     which = KDTree(vertices).query(found)[1]
     assert len(set(which)) == len(found)
 
@@ -46,7 +46,7 @@ def test_values_come_back_within_half_a_level() -> None:
     assert np.abs(levels - values[nearest])[small].max() <= values.max() * (2 * half * 0.1 + half**2) * 1.001
 
 
-def test_values_that_are_all_zero_take_no_room() -> None:
+def test_values_that_are_all_zero_are_not_stored() -> None:
     packed = pack(np.asarray(SPHERE.vertices), np.asarray(SPHERE.faces), np.zeros(len(SPHERE.vertices)))
     assert packed.value_max == 0
     assert packed == pack(np.asarray(SPHERE.vertices), np.asarray(SPHERE.faces))
@@ -82,7 +82,7 @@ def test_points_alone() -> None:
 
 
 def test_a_mesh_is_packed_tightly() -> None:
-    """Some 5 bytes a face; as floats and integers it would be 18."""
+    """About 5 bytes per face; as floats and integers it would be 18."""
     packed = pack(np.asarray(SPHERE.vertices), np.asarray(SPHERE.faces))
     assert len(packed.content) < 6 * len(SPHERE.faces)
 
@@ -97,7 +97,7 @@ def test_too_many_faces_are_collapsed_and_look_the_same() -> None:
     assert found.volume == pytest.approx(fine.volume, rel=0.01)
 
 
-def test_long_edges_are_split_as_far_as_there_is_room() -> None:
+def test_long_edges_are_split_while_there_is_room() -> None:
     box = trimesh.creation.box((1.0, 0.6, 0.2))
     vertices, faces = for_view(box, 20_000)
     edges = np.linalg.norm(vertices[faces] - np.roll(vertices[faces], -1, axis=1), axis=2)
@@ -108,7 +108,7 @@ def test_long_edges_are_split_as_far_as_there_is_room() -> None:
         assert len(for_view(box, room)[1]) <= room
 
 
-def test_doubled_and_empty_faces_are_left_out() -> None:
+def test_duplicate_and_degenerate_faces_are_removed() -> None:
     faces = np.asarray(SPHERE.faces)
     apart = np.asarray(SPHERE.vertices)[faces].reshape(-1, 3)  # every face with vertices of its own
     own = np.arange(len(apart)).reshape(-1, 3)

@@ -46,25 +46,25 @@ def test_scalars_are_the_log_and_pictures_show_shapes(world: World) -> None:
     world.specs(NumEpochs=6, SnapshotFrequency=6, LogFrequency=3)
     run("train", "-e", "exp", "--overwrite", "--tensorboard", "--device", "cpu")
     logs = TrainingLogs.load(world.experiment.logs_path)
-    told = events(Path("exp/TensorBoard"))
+    written = events(Path("exp/TensorBoard"))
     steps = len(logs.loss) // 6
     means = np.array(logs.loss).reshape(6, steps).mean(axis=1)
-    assert [told["loss"][epoch] for epoch in range(1, 7)] == pytest.approx(means, rel=1e-6)
+    assert [written["loss"][epoch] for epoch in range(1, 7)] == pytest.approx(means, rel=1e-6)
     rates = np.array(logs.learning_rate)
     for column, name in enumerate(("decoder", "codes")):
-        assert [told[f"learning_rate/{name}"][k + 1] for k in range(6)] == pytest.approx(rates[:, column], rel=1e-6)
+        assert [written[f"learning_rate/{name}"][k + 1] for k in range(6)] == pytest.approx(rates[:, column], rel=1e-6)
     magnitudes = [float(value) for value in logs.latent_magnitude]
-    assert [told["code_magnitude"][k + 1] for k in range(6)] == pytest.approx(magnitudes, rel=1e-6)
-    assert set(told["training_shapes"]) == {3, 6}, "at the first checkpoint and at the last"
+    assert [written["code_magnitude"][k + 1] for k in range(6)] == pytest.approx(magnitudes, rel=1e-6)
+    assert set(written["training_shapes"]) == {3, 6}, "at the first checkpoint and at the last"
 
 
 @needs_tensorboard
-def test_a_trained_space_is_seen_in_its_picture(world: World) -> None:
+def test_the_picture_shows_a_trained_shape(world: World) -> None:
     world.specs(NumEpochs=201)
     run("train", "-e", "exp", "--continue", "latest", "--tensorboard", "--device", "cpu")
-    told = events(Path("exp/TensorBoard"))
-    assert list(told["loss"]) == [201]
-    picture = np.asarray(Image.open(io.BytesIO(told["training_shapes"][201])))  # pyright: ignore[reportArgumentType]
+    written = events(Path("exp/TensorBoard"))
+    assert list(written["loss"]) == [201]
+    picture = np.asarray(Image.open(io.BytesIO(written["training_shapes"][201])))  # pyright: ignore[reportArgumentType]
     left = picture[picture.shape[0] // 3 : 2 * picture.shape[0] // 3, 64:192]
     assert len(np.unique(left.reshape(-1, 3), axis=0)) > 20, "shading"
 

@@ -40,9 +40,9 @@ def assign(first: np.ndarray, second: np.ndarray, *, exact_limit: int = EXACT_LI
 
     Up to `exact_limit` points it is the optimum (`scipy.optimize.linear_sum_assignment`). Above, it is near the
     optimum, and its distance is an upper bound: both sets are divided in the same way into blocks of at most 400
-    points, which are matched exactly. Then, in 16 sweeps with different blocks, the pairs of each block are matched again. Compared
-    with the optimum for 5 000 points, distances are 1.3 % too long for two samplings of a sphere, 0.3 % for a sphere
-    and a box, and less than 0.1 % for two human bodies.
+    points, which are matched exactly. Then, in 16 sweeps with different blocks, the pairs of each block are matched
+    again. Compared with the optimum for 5 000 points, distances are 1.3 % too long for two samplings of a sphere,
+    0.3 % for a sphere and a box, and less than 0.1 % for two human bodies.
 
     Args:
         seed: random seed of the directions in which blocks are divided; used above `exact_limit` only.
