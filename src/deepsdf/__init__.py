@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from deepsdf.geometry.sdf.sampling import sample_surface as sample_surface
     from deepsdf.inference.complete.completion import Completion as Completion
     from deepsdf.inference.complete.options import CompletionOptions as CompletionOptions
+    from deepsdf.inference.encode import EncodeOptions as EncodeOptions
+    from deepsdf.inference.encode import Encoding as Encoding
+    from deepsdf.inference.encode import encode as encode
     from deepsdf.inference.fit.fitting import Fit as Fit
     from deepsdf.inference.fit.options import FitOptions as FitOptions
     from deepsdf.inference.space import Shape as Shape
@@ -43,18 +46,24 @@ if TYPE_CHECKING:
     from deepsdf.metrics.surfaces import SurfaceMetrics as SurfaceMetrics
     from deepsdf.metrics.surfaces import chamfer as chamfer
     from deepsdf.metrics.surfaces import compare as compare
+    from deepsdf.pipeline.evaluate import evaluate as evaluate
+    from deepsdf.pipeline.preprocess import Sampling as Sampling
+    from deepsdf.pipeline.preprocess import preprocess as preprocess
+    from deepsdf.pipeline.reconstruct import reconstruct as reconstruct
     from deepsdf.specs import Specs as Specs
     from deepsdf.training.train import train as train
     from deepsdf.workspace import DataSource as DataSource
     from deepsdf.workspace import Experiment as Experiment
 
-_ROOMS = {
+_MODULES = {
     "Chamfer": "metrics.surfaces",
     "Completion": "inference.complete.completion",
     "CompletionOptions": "inference.complete.options",
     "DataSource": "workspace",
     "DeepSDFError": "errors",
     "DepthCamera": "geometry.scanning.depth_camera",
+    "EncodeOptions": "inference.encode",
+    "Encoding": "inference.encode",
     "Experiment": "workspace",
     "Fit": "inference.fit.fitting",
     "FitOptions": "inference.fit.options",
@@ -67,6 +76,7 @@ _ROOMS = {
     "Normalization": "geometry.meshes",
     "SDFError": "metrics.fields",
     "SDFSamples": "geometry.sdf.sampling",
+    "Sampling": "pipeline.preprocess",
     "Scan": "geometry.scanning.scan",
     "Shape": "inference.space",
     "ShapeSpace": "inference.space",
@@ -75,9 +85,13 @@ _ROOMS = {
     "TrainingError": "errors",
     "chamfer": "metrics.surfaces",
     "compare": "metrics.surfaces",
+    "encode": "inference.encode",
+    "evaluate": "pipeline.evaluate",
     "load_mesh": "geometry.meshes",
     "load_scan": "geometry.scanning.files",
     "polygonize": "geometry.isosurface.polygonize",
+    "preprocess": "pipeline.preprocess",
+    "reconstruct": "pipeline.reconstruct",
     "sample_sdf": "geometry.sdf.sampling",
     "sample_surface": "geometry.sdf.sampling",
     "save_mesh": "geometry.meshes",
@@ -86,13 +100,13 @@ _ROOMS = {
     "train": "training.train",
 }
 
-__all__ = ["__version__", *_ROOMS]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = ["__version__", *_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _ROOMS:
+    if name not in _MODULES:
         raise AttributeError(f"module 'deepsdf' has no attribute {name!r}")
-    return getattr(import_module(f"deepsdf.{_ROOMS[name]}"), name)
+    return getattr(import_module(f"deepsdf.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from deepsdf.errors import InputError
 from deepsdf.geometry.isosurface.options import SHAPE_TOLERANCE, Meshing
 from deepsdf.geometry.sdf.sampling import SDFSamples
 from deepsdf.inference.complete.options import CompletionOptions
+from deepsdf.inference.encode import EncodeOptions, Observation, encode
 from deepsdf.inference.fit.fitting import FINAL_SAMPLES, Fit, assess, fit_adam
 from deepsdf.inference.fit.options import FitOptions
 from deepsdf.inference.fit.problem import CodeProblem, Draw
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
     from deepsdf.inference.complete.completion import Completion
     from deepsdf.inference.edit.constraints import Constraint
     from deepsdf.inference.edit.editing import Edit
+
+logger = logging.getLogger(__name__)
 
 CHUNK = 32_768
 """Points evaluated at once: their activations stay in a processor's cache."""
@@ -329,6 +333,29 @@ class ShapeSpace:
 
     def _draws(self, count: int, seed: int) -> Tensor:
         return self.prior.sample(count, torch.Generator().manual_seed(seed))
+
+    def encode(
+        self,
+        observation: Observation,
+        options: EncodeOptions = EncodeOptions(),
+        *,
+        on_progress: OnProgress | None = None,
+    ) -> Tensor:
+        """The latent code (L,) of a shape from a mesh, a scan, SDF samples, or the path of a file with one of them.
+
+        Doubts about the result are logged as warnings; `deepsdf.encode(space, observation)` returns them together with
+        the pose, the samples and the fit.
+
+        Args:
+            observation: see `deepsdf.encode`.
+            on_progress: see `deepsdf.encode`.
+        Raises:
+            InputError: a file that is missing, unreadable or of an unknown kind.
+        """
+        found = encode(self, observation, options, on_progress=on_progress)
+        for warning in found.warnings:
+            logger.warning("%s", warning)
+        return found.code
 
     def complete(
         self,
