@@ -10,7 +10,7 @@ distance of 10 000 random points of a mesh from the level set (a few Newton step
 mesh at 128 samples an axis and of marching cubes ("linear") at 256. `--large` meshes a torus and a shape of
 each experiment at 1024 instead, and prints the most memory that took.
 
-`--loss` looks for crossed cells that the search does not find, or finds with another sign at a corner, beside the dense
+`--loss` looks for active cells that the search does not find, or finds with another sign at a corner, beside the dense
 grid. The dense grid's values are bfloat16's where those are beyond 0.02 from zero (more than ten times what they were
 ever off by), float32's elsewhere; the search's are all float32.
 """
@@ -115,7 +115,7 @@ def shapes(path: str, count: int, codes: list[int]) -> list[tuple[str, Field]]:
 def losses(paths: list[str], count: int, codes: list[int], resolution: int) -> None:
     coarse = (resolution - 1) / COARSE_CELLS
     print(f"Dense grid of {resolution} samples an axis; two coarse cells are at most {2 * coarse:.0f} of its cells\n")
-    print("| field | crossed cells | lost | in parts | longest, cells | invented | other signs | fewer evaluations |")
+    print("| field | active cells | lost | in parts | longest, cells | invented | other signs | fewer evaluations |")
     print("|---|---|---|---|---|---|---|---|")
     fields = [field for path in paths for field in shapes(path, count, codes)]
     whole = [loss(name, field, resolution) for name, field in fields]

@@ -1,4 +1,4 @@
-"""Generated chairs: sound meshes, sane sizes, reproducible by seed, every style among them."""
+"""Generated chairs: valid meshes, plausible sizes, reproducible by seed, all styles drawn."""
 
 from __future__ import annotations
 
@@ -113,5 +113,5 @@ def test_chairs_survive_a_file(chairs: dict[str, trimesh.Trimesh], file_type: st
 
 def test_no_chairs_and_fewer_than_none() -> None:
     assert generate_chairs(0, seed=0) == {}
-    with pytest.raises(InputError, match="count must not be negative, not -1"):
+    with pytest.raises(InputError, match=r"^count is -1; it must not be negative$"):
         generate_chairs(-1, seed=0)

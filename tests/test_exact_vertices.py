@@ -1,4 +1,4 @@
-"""Meshes with their vertices on the level set: dual contouring, normals, closed walls."""
+"""Meshes with their vertices on the level set: dual contouring, normals, closing at the cube."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def moved(field: Field) -> Field:
 
 
 class Foam:
-    """A field of many handles and hollows: random values, interpolated; with `wall`, all within the cube."""
+    """A field of many handles and cavities: interpolated random values; with `wall`, all inside the cube."""
 
     def __init__(self, seed: int, cells: int, *, wall: bool) -> None:
         values = 0.1 * np.random.default_rng(seed).standard_normal((cells,) * 3)
@@ -53,7 +53,7 @@ class Foam:
 
 
 def fans(mesh: trimesh.Trimesh) -> int:
-    """How many closed rings of triangles there are around vertices: one each, of a manifold."""
+    """Number of closed rings of triangles around vertices: one for each vertex of a manifold."""
     faces = np.asarray(mesh.faces)
     corner = np.arange(faces.size).reshape(faces.shape)
     ends = np.stack([faces, np.roll(faces, -1, axis=1)], -1).reshape(-1, 2)
@@ -75,7 +75,7 @@ def assert_manifold(mesh: trimesh.Trimesh) -> None:
 
 
 def on_surface(mesh: trimesh.Trimesh, field: Field, count: int = 20_000) -> np.ndarray:
-    """|distance| of points all over a mesh, for fields that are exact distances near their surface."""
+    """|distance| of random points of a mesh, for fields that are exact distances near their surface."""
     points = trimesh.sample.sample_surface(mesh, count, seed=0)[0]
     return np.abs(field(points.astype(np.float32)))
 
@@ -108,7 +108,7 @@ def test_solids(name: str, place: Callable[[Field], Field]) -> None:
 
 
 def test_the_error_of_a_ball_falls_fourfold_as_the_resolution_doubles() -> None:
-    """Flat triangles between points on it err by the square of their size, whatever the points' own error."""
+    """The error of flat triangles between vertices on the surface is quadratic in their size."""
     meshes = [polygonize(Sphere(0.6), resolution) for resolution in (17, 33, 65)]
     off = [on_surface(mesh, Sphere(0.6)).mean() for mesh in meshes]
     assert off[0] / off[1] == pytest.approx(4, rel=0.25)
@@ -118,7 +118,7 @@ def test_the_error_of_a_ball_falls_fourfold_as_the_resolution_doubles() -> None:
 
 
 def test_a_box_keeps_its_corners() -> None:
-    """Nearly: a corner in a cell without a crossing has its point in the next cell."""
+    """Approximately: the vertex for a corner in a cell that is not active lies in the next cell."""
     half = np.array([0.5, 0.3, 0.4])
     box = Rotated(Box(tuple(half)), *TURNED)
     mesh = polygonize(box, 64)
@@ -133,8 +133,8 @@ def test_a_box_keeps_its_corners() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_whatever_the_field_the_mesh_is_a_manifold(seed: int) -> None:
-    """Ambiguous faces, several sheets in a cell, tunnels: far rougher than the grid."""
+def test_the_mesh_of_a_rough_field_is_a_manifold(seed: int) -> None:
+    """Ambiguous faces, several components in a cell, tunnels: far rougher than the grid."""
     assert_manifold(polygonize(Foam(seed, 13 + 4 * seed, wall=True), 16))
 
 
@@ -147,19 +147,19 @@ ROUGH: dict[str, Field] = {
 
 
 @pytest.mark.parametrize("name", ROUGH)
-def test_a_mesh_does_not_cross_itself(name: str) -> None:
+def test_a_mesh_does_not_intersect_itself(name: str) -> None:
     for resolution in (20, 48):
         mesh = polygonize(ROUGH[name], resolution)
         assert not len(intersecting_pairs(mesh.vertices, mesh.faces, np.arange(len(mesh.faces))))
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_nor_does_a_mesh_far_rougher_than_the_grid(seed: int) -> None:
+def test_a_mesh_of_a_field_far_rougher_than_the_grid_does_not_intersect_itself(seed: int) -> None:
     mesh = polygonize(Foam(seed, 9 + 4 * seed, wall=True), 9)
     assert not len(intersecting_pairs(mesh.vertices, mesh.faces, np.arange(len(mesh.faces))))
 
 
-def test_triangles_that_cross() -> None:
+def test_intersecting_triangles() -> None:
     flat = [[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]
     others = {
         "through it": ([[0.2, 0.2, -1], [0.2, 0.3, 1], [5, 5, 1]], True),
@@ -193,7 +193,7 @@ def test_points_of_thin_parts_lie_on_the_surface() -> None:
 
 @pytest.mark.parametrize("vertices", ["exact", "linear"])
 @pytest.mark.parametrize("resolution", [20, 33])
-def test_closed_at_the_walls(resolution: int, vertices: str) -> None:
+def test_closed_at_the_cube(resolution: int, vertices: str) -> None:
     cuts: dict[str, tuple[Field, float]] = {
         "ball": (Translated(Sphere(0.5), (0.8, 0, 0)), math.pi * 0.7**2 * (3 * 0.5 - 0.7) / 3),
         "all": (Sphere(3.0), 8.0),
@@ -209,7 +209,7 @@ def test_closed_at_the_walls(resolution: int, vertices: str) -> None:
     assert np.abs(foam.vertices).max() <= 1.0
 
 
-def test_closed_changes_nothing_within() -> None:
+def test_closing_changes_nothing_inside_the_cube() -> None:
     field = moved(Torus(0.6, 0.2))
     mesh, closed = (polygonize(field, Meshing(resolution=40, closed=closed)) for closed in (False, True))
     assert len(mesh.faces) == len(closed.faces)
@@ -239,8 +239,8 @@ def test_normals_are_written(tmp_path: Path, suffix: str) -> None:
         assert b'"NORMAL"' in full.read_bytes()
 
 
-class Told:
-    """A ball that knows its gradient, and counts what it is asked."""
+class WithGradient:
+    """A ball with its own gradient that counts its evaluations."""
 
     def __init__(self) -> None:
         self.values, self.gradients = 0, 0
@@ -254,8 +254,8 @@ class Told:
         return Sphere(0.6)(points), points / np.linalg.norm(points, axis=1)[:, None]
 
 
-def test_a_field_that_knows_its_gradient_is_asked_for_it() -> None:
-    field = Told()
+def test_a_gradient_field_supplies_its_own_gradients() -> None:
+    field = WithGradient()
     mesh = polygonize(field, 49)
     by_differences = polygonize(Sphere(0.6), 49)
     assert field.gradients > 0
@@ -263,12 +263,22 @@ def test_a_field_that_knows_its_gradient_is_asked_for_it() -> None:
     np.testing.assert_allclose(mesh.volume, by_differences.volume, rtol=1e-5)
 
 
-def test_every_crossed_edge_of_every_cell_belongs_to_one_sheet() -> None:
+def test_every_crossed_edge_of_every_cell_belongs_to_one_component() -> None:
     table = component_table()
     inside = ((np.arange(256)[:, None] >> np.arange(8)) & 1).astype(bool)
     crossed = inside[:, EDGE_ENDS[:, 0]] != inside[:, EDGE_ENDS[:, 1]]
     assert ((table < 12) == crossed[:, None]).all()
     sizes = (table[..., None] == np.arange(12)).sum(axis=2)
     assert set(np.unique(sizes)) <= {0, 3, 4, 5, 6, 7, 8, 9, 12}  # rings of at least a corner's three
-    # Inside and outside changed places, and joined the other way: the same sheets.
+    # Swapping inside and outside and the joined corners leaves the components as they are.
     np.testing.assert_array_equal(table[::-1, ::-1], table)
+
+
+def test_an_integer_is_the_resolution_and_the_tolerance_defaults_to_a_400th_of_a_cell() -> None:
+    short, full, coarse = (
+        polygonize(Sphere(0.6), meshing)
+        for meshing in (17, Meshing(resolution=17, tolerance=1 / 400), Meshing(resolution=17, tolerance=1 / 64))
+    )
+    np.testing.assert_array_equal(short.vertices, full.vertices)
+    np.testing.assert_array_equal(short.faces, full.faces)
+    assert len(coarse.faces) < len(full.faces)

@@ -48,18 +48,18 @@ SOLIDS: dict[str, tuple[Field, float, float]] = {
 
 
 class Recorded:
-    """A field that remembers what it was asked."""
+    """A field that records the points at which it is evaluated."""
 
     def __init__(self, field: Field) -> None:
-        self.field, self.asked = field, []
+        self.field, self.recorded = field, []
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
-        self.asked.append(points.copy())
+        self.recorded.append(points.copy())
         return self.field(points)
 
     @property
     def points(self) -> np.ndarray:
-        return np.concatenate(self.asked)
+        return np.concatenate(self.recorded)
 
 
 def moved(field: Field) -> Field:
@@ -105,7 +105,7 @@ def test_faces_look_outward_and_hollows_inward() -> None:
 
 @pytest.mark.parametrize("method", ["dense", "sparse"])
 @pytest.mark.parametrize(("resolution", "bound"), [(9, 1.0), (33, 1.0), (50, 1.3), (64, 0.7), (100, 1.0)])
-def test_samples_are_where_they_are_said_to_be(resolution: int, bound: float, method: str) -> None:
+def test_samples_lie_where_documented(resolution: int, bound: float, method: str) -> None:
     field = Recorded(Sphere(0.5))
     polygonize(field, Meshing(resolution=resolution, bound=bound, method=method, vertices="linear"))
     exact = -bound + 2 * bound * np.arange(resolution) / (resolution - 1)
@@ -146,7 +146,7 @@ def test_sparse_equals_dense(name: str) -> None:
 
 @pytest.mark.parametrize("turn", [(0.0, 0.0, 1.0), (1.0, 2.0, 3.0)], ids=["straight", "askew"])
 @pytest.mark.parametrize("thin", [PLATE, ROD], ids=["plate", "rod"])
-def test_thin_parts_are_not_lost(thin: Field, turn: tuple[float, float, float]) -> None:
+def test_thin_parts_are_not_missed(thin: Field, turn: tuple[float, float, float]) -> None:
     """Thicker than a cell, far thinner than a coarse one."""
     field = Translated(Rotated(thin, turn, 0.4), (0.011, 0.007, 0.013))
     resolution = 100
@@ -162,10 +162,10 @@ def test_thin_parts_are_not_lost(thin: Field, turn: tuple[float, float, float]) 
 @pytest.mark.parametrize("slope", [0.6, 1.0, 1.3])
 @pytest.mark.parametrize("turn", [((0.0, 0.0, 1.0), 0.0), ((0.0, 0.0, 1.0), 0.4), TURNED], ids=["grid", "z", "askew"])
 def test_parts_thinner_than_a_cell(turn: tuple[tuple[float, float, float], float], slope: float) -> None:
-    """Plates and needles of half a cell or so are in tatters on the grid; no tatter is lost."""
+    """Plates and needles of about half a cell break up on the grid; no fragment is missed."""
     grid = Grid(50, 1.0)
     thick = grid.cell / 4
-    crossed = 0
+    active = 0
     for thin in (Box((0.6, thick, 0.5)), Box((0.6, 2 * thick, 0.5)), Capsule(thick, 0.7), Capsule(1.6 * thick, 0.7)):
         placed = Translated(Rotated(thin, *turn), (0.011, 0.007, 0.013))
 
@@ -175,13 +175,13 @@ def test_parts_thinner_than_a_cell(turn: tuple[tuple[float, float, float], float
         sparse, dense = find_sparse(field, grid), find_dense(field, grid)
         np.testing.assert_array_equal(sparse.cells, dense.cells)
         np.testing.assert_array_equal(sparse.values, dense.values)
-        crossed += len(dense.cells)
-    assert crossed > 1000
+        active += len(dense.cells)
+    assert active > 1000
 
 
 @pytest.mark.parametrize("slope", [1.0, 1.2])
 def test_a_speck_in_the_middle_of_a_coarse_cell_is_found(slope: float) -> None:
-    """As far from every coarse sample as can be, in a field a little steeper than a distance."""
+    """The point farthest from all coarse samples, in a field slightly steeper than a distance."""
     middle = -1 + 4 * 2 / 64
     speck = Translated(Sphere(0.04), (middle, middle, middle))
     sparse, dense = (
@@ -193,7 +193,7 @@ def test_a_speck_in_the_middle_of_a_coarse_cell_is_found(slope: float) -> None:
 
 
 @pytest.mark.parametrize(("resolution", "share"), [(129, 20), (200, 30), (257, 40)])
-def test_sparse_asks_little(resolution: int, share: int) -> None:
+def test_sparse_evaluates_few_samples(resolution: int, share: int) -> None:
     field = Recorded(Sphere(0.6))
     found = find_sparse(field, Grid(resolution, 1.0))
     assert len(field.points) == found.evaluations
@@ -201,7 +201,7 @@ def test_sparse_asks_little(resolution: int, share: int) -> None:
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_crossed_cells_and_walls_are_the_dense_ones(name: str) -> None:
+def test_active_cells_and_boundary_equal_the_dense_ones(name: str) -> None:
     for resolution in (5, 50, 65):
         grid = Grid(resolution, 1.0)
         sparse, dense = find_sparse(FIELDS[name], grid), find_dense(FIELDS[name], grid)
@@ -218,7 +218,7 @@ def scattered(points: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("slope", [1.0, 2.5])
-def test_a_true_bound_of_the_slope_loses_nothing(slope: float) -> None:
+def test_a_true_bound_of_the_slope_misses_nothing(slope: float) -> None:
     def field(points: np.ndarray) -> np.ndarray:
         return slope * scattered(points)
 
@@ -229,13 +229,13 @@ def test_a_true_bound_of_the_slope_loses_nothing(slope: float) -> None:
     assert sparse.evaluations < 0.5 * dense.evaluations
 
 
-def test_a_field_steeper_than_its_bound_is_told() -> None:
+def test_a_field_steeper_than_its_bound_is_rejected() -> None:
     with pytest.raises(InputError, match=r"^the field is steeper than lipschitz=1: 2(\.\d+)? near .*; give a larger"):
         polygonize(lambda points: 2 * Box((0.5, 0.5, 0.5))(points), Meshing(resolution=33, lipschitz=1.0))
 
 
-def test_a_field_that_jumps_is_followed_to_its_end() -> None:
-    """Signs alone: nothing is known of distances."""
+def test_the_surface_of_a_discontinuous_field_is_followed_to_its_end() -> None:
+    """A field of signs without distances."""
 
     def sign(points: np.ndarray) -> np.ndarray:
         return np.where(moved(Torus(0.6, 0.2))(points) > 0, 1.0, -1.0).astype(np.float32)
@@ -267,7 +267,7 @@ def test_linear_is_marching_cubes_of_the_whole_grid(name: str, resolution: int) 
 
 
 def test_box_on_the_grid_is_closed_and_exact() -> None:
-    """Samples that are exactly zero make slivers of no area; none stays, and no hole opens."""
+    """Samples that are exactly zero make degenerate faces; they are removed without opening holes."""
     mesh = polygonize(Box((0.5, 0.25, 0.5)), Meshing(resolution=65, vertices="linear"))
     assert mesh.is_watertight
     assert (mesh.area_faces > 0).all()
@@ -283,7 +283,7 @@ def test_bound_is_the_cube() -> None:
     assert tight.volume == pytest.approx(4 / 3 * math.pi * 0.6**3, rel=0.005)
 
 
-def test_a_field_cut_by_the_wall_is_open_there_and_still_oriented() -> None:
+def test_a_field_cut_by_the_cube_is_open_there_and_still_oriented() -> None:
     ball = Translated(Sphere(0.5), (0.8, 0, 0))
     mesh = polygonize(ball, 65)
     assert not mesh.is_watertight
@@ -296,7 +296,7 @@ def test_a_field_cut_by_the_wall_is_open_there_and_still_oriented() -> None:
 
 
 @pytest.mark.parametrize("method", ["dense", "sparse"])
-def test_no_surface_says_the_range(method: str) -> None:
+def test_without_a_surface_the_error_gives_the_range(method: str) -> None:
     with pytest.raises(NoSurfaceError) as outside:
         polygonize(Translated(Sphere(0.5), (3, 0, 0)), Meshing(resolution=17, method=method))
     assert str(outside.value) == (
@@ -307,7 +307,7 @@ def test_no_surface_says_the_range(method: str) -> None:
         polygonize(Sphere(2.0), Meshing(resolution=17, bound=0.5, method=method))
 
 
-def test_a_field_that_is_no_number_somewhere() -> None:
+def test_a_field_that_is_nan_somewhere_is_rejected() -> None:
     def broken(points: np.ndarray) -> np.ndarray:
         return np.where(points[:, 0] == 1, np.nan, Sphere(0.5)(points))
 
@@ -327,13 +327,13 @@ def test_a_field_that_is_no_number_somewhere() -> None:
         {"lipschitz": -1.0},
     ],
 )
-def test_bad_arguments_are_shown(arguments: dict) -> None:
+def test_invalid_options_are_shown(arguments: dict) -> None:
     with pytest.raises(InputError) as error:
         polygonize(Sphere(0.5), Meshing(**arguments))
     assert str(*arguments.values()) in str(error.value)
 
 
 @pytest.mark.parametrize("bound", [float("nan"), float("inf")])
-def test_a_bound_that_is_no_length(bound: float) -> None:
+def test_a_bound_that_is_not_finite_is_rejected(bound: float) -> None:
     with pytest.raises(InputError, match="bound"):
         polygonize(Sphere(0.5), Meshing(resolution=9, bound=bound))

@@ -64,8 +64,19 @@ def test_a_mesh_is_closed_outward_and_lies_on_the_surface(space: ShapeSpace, met
         assert np.abs(shape.sdf(linear.vertices)).max() < cell / 4
 
 
-def test_the_search_loses_nothing_of_a_decoder(space: ShapeSpace) -> None:
-    """Training codes, blends and draws from the prior: crossed cells and signs are those of the whole grid."""
+def test_the_mesh_tolerance_of_a_shape_defaults_to_a_64th_of_a_cell(space: ShapeSpace) -> None:
+    shape = space.shape(1)
+    short, full, fine = (
+        shape.mesh(meshing)
+        for meshing in (24, Meshing(resolution=24, tolerance=1 / 64), Meshing(resolution=24, tolerance=1 / 400))
+    )
+    np.testing.assert_array_equal(short.vertices, full.vertices)
+    np.testing.assert_array_equal(short.faces, full.faces)
+    assert len(full.faces) < len(fine.faces)
+
+
+def test_the_search_misses_nothing_of_a_decoder(space: ShapeSpace) -> None:
+    """Training codes, blends and draws from the prior: active cells and signs are those of the dense grid."""
     blends = [space.shape(0.5 * (space.codes[k] + space.codes[k + 1])) for k in range(3)]
     for shape in [*(space.shape(k) for k in range(6)), *blends, *space.sample(3)]:
         for resolution in (33, 60):

@@ -1,10 +1,10 @@
-"""A class of parametric chairs: training shapes that need no download.
+"""Parametric chairs: generated training shapes that need no download.
 
-A chair is a `ChairDesign`, numbers and four style words, built by constructive solid geometry into one
-watertight mesh. Styles are few and sizes continuous, so that a shape space learned from some fifty chairs has
-something to generalise to. No part is thinner than 3.5 % of the chair's height.
+A chair is a `ChairDesign`, a few styles and dimensions, built by constructive solid geometry into one watertight mesh.
+Styles are few and dimensions continuous, so that a shape space learned from some fifty chairs can generalise. No part
+is thinner than 3.5 % of the chair's height.
 
-Mesh frame: metres, y up, standing on y = 0, centred on the y axis, the sitter looking along +z.
+Mesh frame: metres, y up, standing on y = 0, centred on the y axis, facing +z.
 """
 
 from __future__ import annotations
@@ -27,9 +27,17 @@ if TYPE_CHECKING:
 
 Array: TypeAlias = NDArray[np.float64]
 
-_MARGIN = 0.008  # parts stop this far within the part that carries them, so that no two faces coincide
+_MARGIN = 0.008
+"""Metres by which parts end inside the part that carries them, so that no two faces coincide: more than `_WELD`, and
+less than half the thinnest part (25 mm)."""
+
 _ARC_STEPS = 8
-_WELD = 1e-4  # metres; slivers finer than this are merged away
+"""Segments of a rounded corner. At a right angle they leave the arc by 0.5 % of its radius: 1 - cos(90° / 16)."""
+
+_WELD = 1e-4
+"""Metres: slivers narrower than this are merged. It is 0.4 % of the thinnest part."""
+
+# Cross sections of width 1: a square, and a regular polygon that deviates from its circle by 1 %, 1 - cos(180° / 20).
 _SQUARE: Array = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
 _TURN = 2.0 * np.pi * (np.arange(20) + 0.5) / 20
 _ROUND: Array = 0.5 * np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1)
@@ -37,7 +45,7 @@ _ROUND: Array = 0.5 * np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1)
 
 @dataclass(frozen=True)
 class ChairDesign:
-    """One chair in numbers. Lengths in metres, measured in the mesh frame; `recline` in degrees."""
+    """Styles and dimensions of one chair. Lengths in metres, mesh frame; `recline` in degrees."""
 
     legs: Literal["square", "round", "frame", "pedestal"]
     back: Literal["solid", "slats", "ladder", "frame"]
@@ -45,14 +53,14 @@ class ChairDesign:
     stretchers: bool
     seat_width: float
     seat_depth: float
-    seat_height: float  # of the upper side
+    seat_height: float  # of the upper face
     seat_thickness: float
     seat_taper: float  # width at the rear over width at the front
     seat_corner: float  # radius
     leg_width: float
     leg_taper: float  # width at the floor over width at the seat
-    leg_splay: float  # how far the feet stand outside the legs' tops
-    stretcher_level: float  # share of the seat's height
+    leg_splay: float  # outward offset of the feet from the tops of the legs
+    stretcher_level: float  # height, as a fraction of the leg
     stretcher_width: float
     back_height: float  # above the seat
     back_thickness: float
@@ -64,11 +72,11 @@ class ChairDesign:
     recline: float
     arm_height: float  # above the seat
     arm_width: float
-    arm_reach: float  # share of the seat's depth
+    arm_reach: float  # length, as a fraction of the seat's depth
 
     @classmethod
     def sample(cls, rng: np.random.Generator) -> ChairDesign:
-        """Draw one design. Every number is drawn whether or not the style uses it."""
+        """A random design. All dimensions are drawn, also those that the style does not use."""
 
         def pick(**weights: float) -> Any:
             return list(weights)[int(rng.choice(len(weights), p=list(weights.values())))]
@@ -79,7 +87,7 @@ class ChairDesign:
         width, taper, corner = uniform(0.42, 0.56), uniform(0.84, 1.0), uniform(0.01, 0.09)
         arms = pick(none=0.5, posts=0.25, solid=0.25)
         arm_height = min(uniform(0.18, 0.25), 0.68 * back_height)
-        # Where there are arms, the back must still have its full width at their height to hold them.
+        # Arms end in the back: at their height it must still have its full width, below the rounded corners.
         room = back_height - 0.05 - (arm_height if arms != "none" else 0.0)
         return cls(
             legs=pick(square=0.35, round=0.25, frame=0.2, pedestal=0.2),
@@ -119,14 +127,14 @@ class ChairDesign:
             parts.extend(_pedestal(self))
         else:
             parts.extend(_four_legs(self))
-        # Slivers between faces of different parts are merged only once all faces belong to one original.
+        # manifold3d merges slivers only between faces of the same original: make the sum of the parts one original.
         solid = functools.reduce(operator.add, parts).as_original().set_tolerance(_WELD).to_mesh()
         vertices = np.asarray(solid.vert_properties, dtype=np.float64)[:, :3]
         return trimesh.Trimesh(vertices, np.asarray(solid.tri_verts, dtype=np.int64), process=False)
 
     @property
     def seat_middle(self) -> float:
-        """Height at which parts end inside the seat."""
+        """Height at which parts end inside the seat: half its thickness below the upper face."""
         return self.seat_height - 0.5 * self.seat_thickness
 
     @property
@@ -143,21 +151,21 @@ class ChairDesign:
 def generate_chair(seed: int | np.random.Generator) -> trimesh.Trimesh:
     """One random chair in the mesh frame (metres, y up, on y = 0, facing +z), watertight, faces outward.
 
-    The same seed gives the same mesh. A generator is advanced, so calling again gives another chair.
+    The same seed gives the same mesh. A generator is advanced, so that the next call gives another chair.
     """
     return ChairDesign.sample(np.random.default_rng(seed)).build()
 
 
 def generate_chairs(count: int, seed: int) -> dict[str, trimesh.Trimesh]:
-    """`count` random chairs by name, "chair_000" onwards, each as from `generate_chair`.
+    """`count` random chairs by name, from "chair_000" on; see `generate_chair`.
 
-    A larger count with the same seed keeps the chairs of the smaller one.
+    A larger count with the same seed starts with the same chairs.
 
     Raises:
         InputError: `count` is negative.
     """
     if count < 0:
-        raise InputError(f"count must not be negative, not {count}")
+        raise InputError(f"count is {count}; it must not be negative")
     streams = (np.random.default_rng([seed, index]) for index in range(count))
     return {f"chair_{index:03d}": generate_chair(stream) for index, stream in enumerate(streams)}
 
@@ -171,7 +179,7 @@ def _seat(chair: ChairDesign) -> Manifold:
 
 
 def _leg_tops(chair: ChairDesign, width: float) -> Iterator[tuple[float, float]]:
-    """The (x, z) of the four corners of the seat where a post of this width stands: front, then rear."""
+    """Positions (x, z) of posts of this width at the corners of the seat: front -x, front +x, rear -x, rear +x."""
     inset = chair.corner_inset + 0.5 * width
     for z in (0.5 * chair.seat_depth - inset, inset - 0.5 * chair.seat_depth):
         x = chair.half_width(z) - inset
@@ -230,7 +238,7 @@ def _pedestal(chair: ChairDesign) -> Iterator[Manifold]:
 
 
 def _back(chair: ChairDesign) -> Manifold:
-    """A panel with rounded upper corners, cut open and barred as the style asks, then leant back."""
+    """A panel with rounded upper corners, with an opening and bars if the style has them, reclined."""
     thickness, height, bottom = chair.back_thickness, chair.back_height, -0.3 * chair.seat_thickness
     low, high = _back_half_width(chair, bottom), _back_half_width(chair, height)
     corner = chair.back_corner
@@ -245,12 +253,12 @@ def _back(chair: ChairDesign) -> Manifold:
 
 
 def _bars(chair: ChairDesign, half_width: float, top: float) -> Iterator[Manifold]:
-    """What stays standing in the opening of the back, in the back's own frame."""
+    """Bars across the opening of the back, in the frame of the back before it is reclined."""
     if chair.back == "frame":
         return
     bar, upright = chair.bar_width, chair.back == "slats"
     span = 2.0 * half_width if upright else top
-    # Fewer bars where the gaps would come out narrower than 0.8 bars: a small network would close them.
+    # n bars leave n + 1 gaps: fewer bars if a gap would be narrower than 0.8 bars, which a small network would close.
     count = min(chair.bars, int(span / (1.8 * bar) - 0.45))
     size = (bar, 4.0 * chair.back_thickness)
     for index in range(1, count + 1):
@@ -263,19 +271,19 @@ def _bars(chair: ChairDesign, half_width: float, top: float) -> Iterator[Manifol
 
 
 def _arch(low: float, high: float, bottom: float, top: float, corner: float) -> Array:
-    """Outline in (x, y), `low` and `high` half its width at the bottom and the top, upper corners rounded."""
+    """Outline in (x, y) of half width `low` at the bottom and `high` at the top, with rounded upper corners."""
     corners = [(-low, bottom), (low, bottom), (high, top), (-high, top)]
     return _rounded(corners, [0.0, 0.0, corner, corner])
 
 
 def _back_half_width(chair: ChairDesign, y: float) -> float:
-    """Half the width of the back at y along it, before its corners are rounded."""
+    """Half the width of the back at distance y along it, before its corners are rounded."""
     bottom = chair.half_width(-0.5 * chair.seat_depth) - chair.corner_inset
     return bottom * (1.0 + (chair.back_flare - 1.0) * y / chair.back_height)
 
 
 def _back_z(chair: ChairDesign, y: float) -> float:
-    """Depth of the middle of the back at y above the seat."""
+    """z of the middle of the back at height y above the seat."""
     at_seat = -0.5 * chair.seat_depth + chair.corner_inset + 0.5 * chair.back_thickness
     return at_seat - y * math.tan(math.radians(chair.recline))
 
@@ -309,14 +317,15 @@ def _hull(points: Array) -> Manifold:
 
 
 def _prism(outline: Array, axis: int, low: float, high: float) -> Manifold:
-    """Convex outline (m, 2), given in the other two axes in their order, from low to high along `axis`."""
+    """Prism over a convex outline (m, 2) in the other two coordinates, in their order, from low to high along
+    `axis`."""
     return _hull(np.concatenate([np.insert(outline, axis, value, axis=1) for value in (low, high)]))
 
 
 def _beam(
     start: ArrayLike, end: ArrayLike, axis: int, start_size: ArrayLike, end_size: ArrayLike, section: Array
 ) -> Manifold:
-    """Straight beam whose unit section, across `axis`, is scaled to the size given at each end."""
+    """Straight beam whose unit cross section, perpendicular to `axis`, is scaled to the size at each end."""
     ends = []
     for centre, size in ((start, start_size), (end, end_size)):
         ends.append(np.insert(section * np.asarray(size), axis, 0.0, axis=1) + np.asarray(centre))
@@ -325,6 +334,8 @@ def _beam(
 
 def _rounded(corners: list[tuple[float, float]], radii: list[float]) -> Array:
     """Convex outline (m, 2) of a polygon with each corner replaced by an arc; radius 0 keeps the corner."""
+    # The centre of the arc lies on the bisector, radius / sin(half angle) from the corner; the arc turns by 180 degrees
+    # less the angle, symmetrically about the bisector.
     polygon = np.asarray(corners, dtype=np.float64)
     outline = []
     for index, (corner, radius) in enumerate(zip(polygon, radii, strict=True)):

@@ -1,9 +1,9 @@
-"""Exact signed distance fields of simple solids, and the ways to move and combine them.
+"""Exact signed distance fields of simple solids, and operations that move and combine fields.
 
-Every class here is a *field*: call it with points (n, 3) float32 and get the signed distance (n,) float32,
-negative inside, in the unit of the points. The simple solids are centred at the origin with y as their axis;
-`Translated`, `Rotated` and `Scaled` move any field. All are frozen dataclasses: hashable and picklable.
-Each raises `InputError` for a size that is not positive and for points of another shape.
+Every class is a `Field`: points (n, 3) float32 -> signed distance (n,) float32, negative inside, in the unit of the
+points. Solids are centred at the origin, with y as their axis of symmetry. `Translated`, `Rotated` and `Scaled` move
+any field; `Union`, `Intersection` and `Difference` combine fields. All are frozen dataclasses, hashable and picklable,
+and raise `InputError` for sizes that are not positive and for points of another shape.
 
 The closed forms are well known; Inigo Quilez collects them at https://iquilezles.org/articles/distfunctions/.
 """
@@ -25,7 +25,7 @@ Vector: TypeAlias = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Sphere:
-    """Ball around the origin. Exact everywhere."""
+    """Ball centred at the origin. Exact everywhere."""
 
     radius: float = 1.0
 
@@ -38,7 +38,7 @@ class Sphere:
 
 @dataclass(frozen=True)
 class Box:
-    """Axis-aligned box around the origin; `half_extents` are half its side lengths. Exact everywhere."""
+    """Axis-aligned box centred at the origin; `half_extents` are half its side lengths. Exact everywhere."""
 
     half_extents: Vector = (1.0, 1.0, 1.0)
 
@@ -60,8 +60,10 @@ class Torus:
     def __post_init__(self) -> None:
         _require_positive(major=self.major, minor=self.minor)
         if self.minor >= self.major:
-            # A self-crossing tube has a part of its own wall inside it, where the formula is no distance.
-            raise InputError(f"a torus needs minor < major, not minor={self.minor:g}, major={self.major:g}")
+            # Such a tube intersects itself: part of its surface lies inside it, where the formula is not a distance.
+            raise InputError(
+                f"a torus has minor={self.minor:g} and major={self.major:g}; minor must be smaller than major"
+            )
 
     def __call__(self, points: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         x, y, z = _float64(points).T
@@ -87,7 +89,7 @@ class Cylinder:
 class Capsule:
     """All points within `radius` of the segment on the y axis from -half_height to half_height.
 
-    Its whole height is 2 (half_height + radius). Exact everywhere.
+    Its total height is 2 (half_height + radius). Exact everywhere.
     """
 
     radius: float = 0.5
@@ -104,7 +106,7 @@ class Capsule:
 
 @dataclass(frozen=True)
 class Translated:
-    """`field` moved by `offset`. As exact as `field`."""
+    """`field` moved by `offset`. Exact where `field` is."""
 
     field: Field
     offset: Vector
@@ -115,7 +117,7 @@ class Translated:
 
 @dataclass(frozen=True)
 class Rotated:
-    """`field` turned by `angle` radians, right-handed, about an axis through the origin. As exact as it."""
+    """`field` rotated by `angle` radians, right-handed, about `axis` through the origin. Exact where `field` is."""
 
     field: Field
     axis: Vector
@@ -125,20 +127,21 @@ class Rotated:
         _require_positive(axis_length=math.hypot(*self.axis))
 
     def __call__(self, points: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-        # `points @ R` applies the inverse of R to each row, which is what brings points to the field's frame.
+        # p @ R is the inverse rotation Rᵀ p of each row: it takes points to the frame of the field.
         return self.field(_float32(_float64(points) @ self.matrix))
 
     @property
     def matrix(self) -> NDArray[np.float64]:
-        """Rotation matrix (3, 3) that takes column vectors of the field's frame to the turned one."""
+        """Rotation matrix (3, 3) from the frame of the field to the rotated one, for column vectors."""
         x, y, z = np.asarray(self.axis, dtype=np.float64) / math.hypot(*self.axis)
+        # Rodrigues' formula: I + sin(a) K + (1 - cos(a)) K², with K v = axis x v.
         cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
         return np.eye(3) + math.sin(self.angle) * cross + (1.0 - math.cos(self.angle)) * (cross @ cross)
 
 
 @dataclass(frozen=True)
 class Scaled:
-    """`field` made `factor` times larger about the origin, distances with it. As exact as `field`."""
+    """`field` scaled by `factor` about the origin, with its distances. Exact where `field` is."""
 
     field: Field
     factor: float
@@ -154,9 +157,8 @@ class Scaled:
 class Union:
     """Points in any of `parts`.
 
-    The sign is right everywhere. The distance is exact outside; inside, where parts overlap, it is a
-    bound: the true depth is at least as large.
-    """
+    The sign is correct everywhere. The distance is exact outside; inside, where parts overlap, it is a lower bound of
+    the true depth."""
 
     parts: tuple[Field, ...]
 
@@ -172,8 +174,7 @@ class Union:
 class Intersection:
     """Points in all of `parts`.
 
-    The sign is right everywhere. The distance is exact inside; outside it is a bound: the true distance is at
-    least as large.
+    The sign is correct everywhere. The distance is exact inside; outside it is a lower bound of the true distance.
     """
 
     parts: tuple[Field, ...]
@@ -190,8 +191,8 @@ class Intersection:
 class Difference:
     """Points of `solid` that are not in `hole`.
 
-    The sign is right everywhere. The distance is exact inside where `hole` is exact outside; outside it is
-    a bound: the true distance is at least as large.
+    The sign is correct everywhere. The distance is exact inside where `hole` is exact outside; outside it is a lower
+    bound of the true distance.
     """
 
     solid: Field
@@ -203,16 +204,16 @@ class Difference:
 
 
 def _box(excess: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Distance (n,) from how far each coordinate (n, k) lies beyond its wall."""
+    """Distance (n,) to a box, from the distance (n, k) of each coordinate beyond the box's face (negative inside)."""
     outside = np.linalg.norm(np.maximum(excess, 0.0), axis=1)
     return outside + np.minimum(excess.max(axis=1), 0.0)
 
 
 def _float64(points: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """A float64 copy of the points, their shape checked."""
+    """A float64 copy of the points, after a check of their shape."""
     copy = np.array(points, dtype=np.float64)
     if copy.ndim != 2 or copy.shape[1] != 3:
-        raise InputError(f"a field takes points of shape (n, 3), not {copy.shape}")
+        raise InputError(f"points have shape {copy.shape}; a field takes (n, 3)")
     return copy
 
 
@@ -223,7 +224,7 @@ def _float32(values: NDArray[np.float64]) -> NDArray[np.float32]:
 def _require_positive(**sizes: float) -> None:
     for name, size in sizes.items():
         if not (size > 0.0 and math.isfinite(size)):
-            raise InputError(f"{name} must be positive and finite, not {size!r}")
+            raise InputError(f"{name} is {size!r}; it must be positive and finite")
 
 
 def _require_parts(parts: tuple[Field, ...]) -> None:

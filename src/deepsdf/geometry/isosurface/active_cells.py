@@ -79,7 +79,7 @@ class Evaluator:
     def __call__(self, points: np.ndarray) -> np.ndarray:
         """Values (n,) float32 at points (n, 3)."""
         points = points.astype(np.float32)
-        if not len(points):
+        if not len(points):  # fields need not accept an empty array
             return np.zeros(0, np.float32)
         values = np.asarray(self.field(points), np.float32).reshape(-1)
         finite = np.isfinite(values)
@@ -97,6 +97,7 @@ def find_dense(field: Field, grid: Grid) -> ActiveCells:
     side = np.stack(np.meshgrid(grid.axis, grid.axis, indexing="ij"), -1).reshape(-1, 2)
     boundary = np.empty((3, 2, n, n), np.float32)
     cells, values, before = [], [], None
+    # Two layers in memory at a time, so that memory grows as the square of the resolution only.
     for i, x in enumerate(grid.axis):
         layer = evaluate(np.column_stack([np.full(len(side), x), side])).reshape(n, n)
         # Every layer contributes a row to the faces across y and z; the first and last are the faces across x.
@@ -118,12 +119,13 @@ def find_dense(field: Field, grid: Grid) -> ActiveCells:
 
 def is_active(corners: np.ndarray) -> np.ndarray:
     """Whether cells with these corner values (..., 8) have a sign change; zero counts as inside."""
+    # One rule for zero everywhere: otherwise two cells could disagree about the sign of a corner they share.
     inside = corners <= 0
     return np.asarray(inside.any(axis=-1) & ~inside.all(axis=-1))
 
 
 def fill_unknown(values: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    """Replace every NaN by the next known value along each of the axes in turn, or by the previous one at the end."""
+    """Replace every NaN by the next known value along each of the given axes, or by the previous one at the end."""
     for axis in axes:
         for _ in range(2):  # on the flipped array the last known value is the next one; the second pass flips back
             values = np.flip(values, axis)

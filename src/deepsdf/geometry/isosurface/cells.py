@@ -84,10 +84,12 @@ def _face_ring(axis: int, side: int) -> tuple[list[int], list[int]]:
     return [_corner(offset) for offset in ring], edges
 
 
-FACE_CORNERS: np.ndarray = np.array([_face_ring(axis, side)[0] for axis in range(3) for side in (0, 1)])
+_RINGS = [_face_ring(axis, side) for axis in range(3) for side in (0, 1)]
+
+FACE_CORNERS: np.ndarray = np.array([corners for corners, _ in _RINGS])
 """(6, 4): corners of a face, in a ring."""
 
-FACE_EDGES: np.ndarray = np.array([_face_ring(axis, side)[1] for axis in range(3) for side in (0, 1)])
+FACE_EDGES: np.ndarray = np.array([edges for _, edges in _RINGS])
 """(6, 4): edges of a face; edge k of the ring joins its corners k and k + 1."""
 
 EDGE_IN_NEXT_CELL: np.ndarray = np.full((3, 12), -1)

@@ -9,6 +9,7 @@ intersect.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ from deepsdf.geometry.isosurface.cells import (
     component_table,
     is_ambiguous,
 )
+from deepsdf.geometry.isosurface.options import TOLERANCE
 
 Hermite = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 """Values (n,) and gradients (n, 3), float64, at points (n, 3)."""
@@ -31,9 +33,10 @@ MARGIN = 1e-3
 """Distance, in cells, that vertices keep from the faces of their cell and from the ends of their edge, so that no two
 coincide. At resolution 1024 it is 16 times the spacing of float32 coordinates near 1."""
 
-_NEWTON_ROUNDS = 4  # errors of half a cell shrink to 0.13, 0.008, 3e-5 where the curvature radius is a cell
-_LONG_STEP = 0.05  # cells; a Newton step s leaves an error of about s²/2 there: 0.00125, half the default tolerance
-_ON_SURFACE = 2e-3  # cells; |value| below which a vertex counts as on the surface: below the default tolerance, 1/400
+# Where the curvature radius is a cell, a Newton step of s cells leaves an error of about s² / 2.
+_NEWTON_ROUNDS = 4  # half a cell shrinks to 0.13, 0.008, 3e-5: one round more than needed
+_LONG_STEP = math.sqrt(TOLERANCE)  # cells; a step that may leave an error of half the default tolerance
+_ON_SURFACE = 0.8 * TOLERANCE  # cells; |value| of a vertex that needs no more steps, safely below the tolerance
 
 _RIDGE = 0.02
 _RIDGE_ROUNDS = 4
@@ -42,7 +45,8 @@ iterated Tikhonov regularisation. It ignores singular values well below sqrt(0.0
 at 0.1."""
 
 _SWEEPS = 60
-"""Gauss-Seidel sweeps of the bounded problem, which is 3 x 3."""
+"""Gauss-Seidel sweeps of the bounded problem. Of 901 cells of a rotated box at resolution 48 and of a random field at
+16, the last sweep moved 99 % by less than 2.5e-4 of a cell, a tenth of the default tolerance (2026-11-29)."""
 
 _BOUNDED_RIDGE = 0.05
 """Share of the pull that the bounded problem keeps, so that no pivot is zero."""

@@ -6,8 +6,10 @@ import numpy as np
 from scipy.spatial import KDTree
 
 _CHUNK = 1 << 12  # triangles queried together: a hundred neighbours each make 4e5 pairs, 60 MB of corners
-_PARALLEL = 1e-9  # sine, about, of the angle below which an edge is parallel to a triangle: rounding is 1e-16
-_INSIDE = 1e-9  # barycentric coordinates and edge fractions above this count as inside: touching is no intersection
+_ROUNDING = 1e-9
+"""Relative size below which determinants and barycentric coordinates count as zero: that of parallel edges, and of
+edges that only touch. Rounding is 1e-16, and 1e-13 after the cancellation of coordinates a thousand cells from the
+origin."""
 
 
 def intersecting_pairs(points: np.ndarray, triangles: np.ndarray, which: np.ndarray) -> np.ndarray:
@@ -80,11 +82,11 @@ def _pierces(corners: np.ndarray, triangles: np.ndarray, pairs: np.ndarray) -> n
         determinant = (e1 * across).sum(axis=1)
         # Relative to the volume that vectors of these lengths could span: the test is independent of the mesh's scale.
         volume = np.linalg.norm(along, axis=1) * np.linalg.norm(e1, axis=1) * np.linalg.norm(e2, axis=1)
-        scale = 1.0 / np.where(np.abs(determinant) > _PARALLEL * volume, determinant, np.inf)
+        scale = 1.0 / np.where(np.abs(determinant) > _ROUNDING * volume, determinant, np.inf)
         u = ((start - a) * across).sum(axis=1) * scale
         turned = np.cross(start - a, e1)
         v = (along * turned).sum(axis=1) * scale
         t = (e2 * turned).sum(axis=1) * scale
         least = np.minimum.reduce([u, v, 1.0 - u - v, t, 1.0 - t])
-        hit |= disjoint & (scale != 0.0) & (least > _INSIDE)
+        hit |= disjoint & (scale != 0.0) & (least > _ROUNDING)
     return hit

@@ -127,6 +127,7 @@ class _Search:
         self.slope = self.estimate = lipschitz or 0.0
         self.typical = 0.0
         self.warned = False
+        # Steps are powers of two, so that every level's samples are samples of the next one too.
         step = 1
         while -(-(grid.resolution - 1) // (2 * step)) >= COARSE_CELLS:
             step *= 2
@@ -138,6 +139,7 @@ class _Search:
     def refine(self) -> None:
         """Refine every octant that may contain a part of the surface, down to the grid's own cells."""
         for number, level in enumerate(self.levels[:-1]):
+            # Octants refined in an earlier round stay refined; a raised slope only adds some.
             wanted = (level.critical <= self._threshold(number)) & ~level.refined
             level.refined |= wanted
             rows, octants = np.nonzero(wanted)
@@ -154,6 +156,8 @@ class _Search:
         Returns whether the slope was raised: it was too small for the ancestors of the cells found here, so that other
         parts may have been missed for the same reason.
         """
+        # Breadth first: the front is the cells found in the last round. Active cells whose shared face has both signs
+        # are connected by the surface, so that each connected part is found whole from any of its cells.
         level = self.levels[-1]
         known = np.sort(level.grid.key(level.cells))
         front, found = level.cells, []
@@ -230,12 +234,14 @@ class _Search:
         level.local_slope = np.concatenate([level.local_slope, own])
         if self.lipschitz is None:
             found = np.concatenate(slopes)
+            # Maxima over all calls: deeper levels resolve slopes that coarse cells average out, never the reverse.
             self.estimate = max(self.estimate, SAFETY * float(np.quantile(found, _QUANTILE)))
             self.typical = max(self.typical, float(np.median(found)))
             self.slope = max(self.slope, self.estimate)
 
     def _evaluate_corners(self, level: _Level, cells: np.ndarray) -> np.ndarray:
         """Values (n, 8) at the corners of cells; those not known are evaluated, each once."""
+        # Neighbouring cells share corners: eight per cell, but about two evaluations.
         corners = (cells[:, None] + CORNERS).reshape(-1, 3)
         values = level.values.get(corners)
         unknown = np.isnan(values)
@@ -254,6 +260,8 @@ class _Search:
 
     def _cell_slopes(self, level: _Level, cells: np.ndarray, corners: np.ndarray) -> np.ndarray:
         """Slopes (n,) of the field over cells: the length of the mean of the difference quotients along the edges."""
+        # The mean of the four parallel edges is the gradient's component at the centre, to second order. The true
+        # sides are divided by: the last cells of a level are shorter.
         change = corners.reshape(-1, 2, 2, 2).astype(np.float64)
         sides = np.stack([level.axis[cells[:, a] + 1] - level.axis[cells[:, a]] for a in range(3)], -1)
         along = np.stack([np.diff(change, axis=a + 1).reshape(-1, 4) for a in range(3)], -1) / sides[:, None]
@@ -282,6 +290,7 @@ class _Search:
 
     def _slope_to_reach(self, cells: np.ndarray) -> float:
         """The smallest slope at which the large cells would have been refined towards these cells of the grid."""
+        # Only the levels that use `slope`; the local slopes of the others are not raised.
         needed = 0.0
         for number, level in enumerate(self.levels[: -1 - _LOCAL_LEVELS]):
             # Indices double with every level: the ancestor and, one bit further, the octant that leads to the cell.
@@ -314,6 +323,8 @@ class _Search:
         No sign change is lost or invented: both ends of an edge with a sign change are corners of an active cell, and
         those are all known.
         """
+        # The coarsest level covers the whole face: fill_unknown always finds a known sample, and away from active cells
+        # the sign cannot change between a sample and the nearest known one.
         n, first = self.grid.resolution, self.levels[0]
         boundary = np.full((3, 2, n, n), np.nan, np.float32)
         coarse = np.stack(np.meshgrid(*[np.arange(first.grid.resolution)] * 2, indexing="ij"), -1).reshape(-1, 2)

@@ -1,4 +1,4 @@
-"""How steep a field must be to have a zero inside a cell, and which cells tell how steep it is at the surface."""
+"""How steep a field must be to have a zero inside a cell, and the cells that show how steep it is at the surface."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ def near_surface(corners: np.ndarray) -> np.ndarray:
     active = np.flatnonzero(is_active(corners))
     if len(active) >= _ENOUGH or not len(corners):
         return active
+    # The smallest |f| marks the cells nearest to the surface if the field is anything like a distance.
     count = min(len(corners), max(_ENOUGH, len(corners) // 20))
     return np.argpartition(np.abs(corners).min(axis=1), count - 1)[:count]
 
 
 def _farthest() -> np.ndarray:
     """(8, 8): distance from a unit cell's corner (rows) to the farthest point of each of its octants."""
+    # Octant o covers [low, low + 1/2] per axis; the farthest point of an interval is one of its ends.
     low = CORNERS / 2.0
     far = np.maximum(np.abs(low - CORNERS[:, None]), np.abs(low + 0.5 - CORNERS[:, None]))
     return np.sqrt((far**2).sum(axis=-1))
@@ -48,6 +50,8 @@ def critical_slopes(corners: np.ndarray, side: float) -> np.ndarray:
         |       |      |
         +-------+------+
     """
+    # The largest over the corners, one corner at a time: an array (c, 8, 8) would not fit the cache. Dividing by the
+    # side first lets one table of unit distances serve all levels.
     size = np.abs(corners) / np.float32(side)
     slope = size[:, :1] * _INVERSE_FARTHEST[0]
     for corner in range(1, 8):
