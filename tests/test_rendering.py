@@ -79,10 +79,10 @@ def test_points_are_discs_of_the_expected_radius():
     ],
 )
 def test_camera_conventions_of_meshes_and_points(up, azimuth, elevation, place, side):
-    view = {"size": 64, "up": up, "azimuth": azimuth, "elevation": elevation, "bound": 1.0}
+    view = PictureOptions(64, azimuth, elevation, up, bound=1.0, ground=False)
     mesh = trimesh.creation.icosphere(2, 0.1).apply_translation(place)
-    of_mesh = middle(covered(render_mesh(mesh, PictureOptions(ground=False, **view))))
-    of_point = middle(covered(render_points(np.array([place]), PictureOptions(ground=False, **view), radius=0.1)))
+    of_mesh = middle(covered(render_mesh(mesh, view)))
+    of_point = middle(covered(render_points(np.array([place]), view, radius=0.1)))
     expected = np.array(side) * 0.5 / MARGIN * 32
     assert of_mesh == pytest.approx(expected, abs=1.0)
     assert of_point == pytest.approx(expected, abs=1.0)
@@ -162,10 +162,10 @@ def test_ground_only_adds_a_shadow(cup: trimesh.Trimesh):
     outside = ~covered(bare)
     assert (grounded[outside] <= 255).all()
     assert (grounded[outside] < 235).any()
-    from_below = {"size": 96, "elevation": -40}
+    from_below = PictureOptions(size=96, elevation=-40)
     assert np.array_equal(
-        covered(render_mesh(cup, PictureOptions(ground=True, **from_below))),
-        covered(render_mesh(cup, PictureOptions(ground=False, **from_below))),
+        covered(render_mesh(cup, from_below)),
+        covered(render_mesh(cup, replace(from_below, ground=False))),
     )
 
 
@@ -173,11 +173,11 @@ def test_vertex_colours():
     ball = trimesh.creation.icosphere(3)
     left = ball.vertices[:, 0] < 0
     colours = np.where(left[:, None], [200, 30, 30], [30, 30, 200]).astype(np.uint8)
-    view = {"size": 64, "azimuth": 0, "elevation": 0, "ground": False}
-    picture = render_mesh(ball, PictureOptions(**view), vertex_colors=colours).astype(int)
+    view = PictureOptions(size=64, azimuth=0, elevation=0, ground=False)
+    picture = render_mesh(ball, view, vertex_colors=colours).astype(int)
     assert picture[32, 16, 0] > picture[32, 16, 2] + 80
     assert picture[32, 48, 2] > picture[32, 48, 0] + 50
-    assert np.array_equal(render_mesh(ball, PictureOptions(**view), vertex_colors=colours / 255), picture)
+    assert np.array_equal(render_mesh(ball, view, vertex_colors=colours / 255), picture)
 
 
 def test_slice_zero_line_and_sides():
@@ -297,10 +297,10 @@ def ball_seen(camera: Camera, size: int) -> tuple[np.ndarray, np.ndarray]:
 def test_the_line_of_a_cut_lies_on_its_plane(axis: Axis, offset: float):
     size = 256
     ball = trimesh.creation.icosphere(6)
-    view = {"size": size, "azimuth": 40, "elevation": 30, "up": "z", "ground": False}
-    plain = render_mesh(ball, PictureOptions(bound=1.0, **view)).astype(int)
-    marked = (np.abs(render_mesh(ball, PictureOptions(bound=1.0, **view), cut=(axis, offset)) - plain) > 12).any(axis=2)
-    camera = Camera.fit(np.zeros((1, 3)), PictureOptions(azimuth=40, elevation=30, up="z", bound=1.0))
+    view = PictureOptions(size=size, azimuth=40, elevation=30, up="z", bound=1.0, ground=False)
+    plain = render_mesh(ball, view).astype(int)
+    marked = (np.abs(render_mesh(ball, view, cut=(axis, offset)) - plain) > 12).any(axis=2)
+    camera = Camera.fit(np.zeros((1, 3)), view)
     placed, facing = ball_seen(camera, size)
     away = np.abs(camera.back(placed)[..., "xyz".index(axis)] - offset)
     pixel = camera.pixel(size) * np.linalg.norm(camera.eye)

@@ -257,7 +257,7 @@ def test_samples_replace_a_missing_true_mesh(evaluated: World) -> None:
     assert not done.failures
     blocks = Page(text).all("script", type="application/octet-stream")
     assert {int(block["data-faces"]) for block in blocks if block["id"].endswith("-truth")} == {0}
-    assert "the truth is shown by its surface samples" in card(text, "tall")
+    assert "surface samples are shown in place of the true mesh: " in card(text, "tall")
     assert card(text, "tall").count("<img ") == 3
 
 
