@@ -65,11 +65,12 @@ _OURS = (
     + """
 import sys
 import torch
+from deepsdf.training.options import TrainingOptions
 from deepsdf.training.train import train
 torch.set_num_threads(int(sys.argv[2]))
 limit = int(sys.argv[4])
-train(sys.argv[1], device="cpu", seed=int(sys.argv[3]), memory_limit=limit if limit >= 0 else None,
-      on_epoch=lambda report: mark())
+options = TrainingOptions(seed=int(sys.argv[3]), memory_limit=limit if limit >= 0 else None)
+train(sys.argv[1], device="cpu", options=options, on_epoch=lambda report: mark())
 tell(zip(spent, spent[1:]))
 """
 )

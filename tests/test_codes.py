@@ -107,7 +107,7 @@ def marked_bank() -> SampleBank:
         return torch.tensor([[shape, k, 0, sign] for k in range(count)], dtype=torch.float32).reshape(-1, 4)
 
     counts = [(3, 5), (4, 0), (0, 2), (1, 1)]
-    return SampleBank.of([(rows(s, n, 1.0), rows(s, m, -1.0)) for s, (n, m) in enumerate(counts)])
+    return SampleBank.from_shapes([(rows(s, n, 1.0), rows(s, m, -1.0)) for s, (n, m) in enumerate(counts)])
 
 
 def test_half_of_a_draw_is_outside_and_half_inside() -> None:
@@ -162,8 +162,10 @@ def test_a_spread_takes_none_twice_and_of_few_samples_all(count: int) -> None:
 
 
 def test_every_row_of_a_spread_comes_equally_often_and_does_not_depend_on_other_shapes() -> None:
-    bank = SampleBank.of([(torch.arange(40.0).reshape(10, 4), torch.zeros(0, 4)), *([(torch.ones(90, 4),) * 2] * 2)])
-    alone = SampleBank.of([(torch.arange(40.0).reshape(10, 4), torch.zeros(0, 4))])
+    bank = SampleBank.from_shapes(
+        [(torch.arange(40.0).reshape(10, 4), torch.zeros(0, 4)), *([(torch.ones(90, 4),) * 2] * 2)]
+    )
+    alone = SampleBank.from_shapes([(torch.arange(40.0).reshape(10, 4), torch.zeros(0, 4))])
     firsts = []
     for seed in range(600):
         rows, weights = bank.spread(4, [generator(seed) for _ in range(3)])

@@ -293,7 +293,7 @@ def test_a_shape_listed_twice_has_two_rows(reconstructed: World) -> None:
     ("options", "message"),
     [
         ({"metrics": "emd"}, "^metrics is 'emd'; expected 'all' or 'chamfer'$"),
-        ({"checkpoint": 7}, "exp has no checkpoint '7'; there are 100, 200, latest"),
+        ({"checkpoint": 7}, "exp has no checkpoint '7'; existing checkpoints: 100, 200, latest"),
     ],
 )
 def test_invalid_settings(reconstructed: World, options: dict[str, Any], message: str) -> None:

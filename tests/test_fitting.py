@@ -40,7 +40,7 @@ def golden_decoder(content: dict[str, Any]) -> Decoder:
 def golden_bank(*tolds: dict[str, Any]) -> SampleBank:
     """One outside and one inside row of each shape: every draw is the same."""
     samples = [told["samples"] for told in tolds]
-    return SampleBank.of([(torch.tensor(sides["pos"]), torch.tensor(sides["neg"])) for sides in samples])
+    return SampleBank.from_shapes([(torch.tensor(sides["pos"]), torch.tensor(sides["neg"])) for sides in samples])
 
 
 def fit_golden(decoder: Decoder, *tolds: dict[str, Any]) -> Found:

@@ -21,11 +21,11 @@ from deepsdf.checkpoints import load_codes, load_decoder
 from deepsdf.errors import InputError, TrainingError
 from deepsdf.geometry.sdf.sampling import SDFSamples
 from deepsdf.splits import write_split
-from deepsdf.training import train as loop
-from deepsdf.training.faults import EXPLODED, find_loss_fault
+from deepsdf.training.faults import EXPLOSION_RATIO, find_loss_fault
 from deepsdf.training.logs import TrainingLogs
+from deepsdf.training.options import TrainingOptions
 from deepsdf.training.record import TrainingRecord
-from deepsdf.training.step import Stepper
+from deepsdf.training.step import EpochPlan, Stepper, StepResult
 from deepsdf.training.train import EpochReport, train
 from deepsdf.workspace import Experiment
 
@@ -149,10 +149,10 @@ def test_a_training_goes_on_after_a_stop_between_the_renames(
 # Stopped
 
 
-def test_a_stop_in_a_long_epoch_goes_back_to_its_beginning(toys: Toys, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_in_a_long_epoch_goes_back_to_its_beginning(toys: Toys) -> None:
     straight = train(toys.experiment("straight"), device="cpu")
     again = toys.experiment("again")
-    monkeypatch.setattr(loop, "GRACE_SECONDS", 0.0)
+    long = TrainingOptions(grace=0.0)  # every epoch counts as long
     for epoch in (1, 4):  # in the first, and once the optimizer has moments
         steps: list[int] = []
         done: list[EpochReport] = []
@@ -161,7 +161,8 @@ def test_a_stop_in_a_long_epoch_goes_back_to_its_beginning(toys: Toys, monkeypat
             steps.append(1)
             return len(steps) > (epoch - 1) * 3 if epoch == 1 else len(steps) > 8
 
-        train(again, device="cpu", on_epoch=done.append, should_stop=stop, resume=None if epoch == 1 else "latest")
+        resume = None if epoch == 1 else "latest"
+        train(again, device="cpu", on_epoch=done.append, should_stop=stop, resume=resume, options=long)
         assert len(done) < 6
         assert read(again.model_path("latest"))["epoch"] == len(done)
     train(again, device="cpu", resume="latest")
@@ -267,15 +268,18 @@ def test_what_broke_is_named(toys: Toys) -> None:
 
 
 def test_the_scenes_of_the_broken_step_are_named(toys: Toys, monkeypatch: pytest.MonkeyPatch) -> None:
-    step = Stepper.__call__
+    step = Stepper.step
 
-    def breaking(stepper: Stepper, number: int, batch: torch.Tensor) -> torch.Tensor:
-        loss = step(stepper, number, batch)
-        return loss * torch.nan if 2 in batch else loss
+    def breaking(stepper: Stepper, plan: EpochPlan, index: int) -> StepResult:
+        result = step(stepper, plan, index)
+        return result._replace(loss=result.loss * torch.nan) if 2 in plan.batches[index] else result
 
-    monkeypatch.setattr(Stepper, "__call__", breaking)
+    monkeypatch.setattr(Stepper, "step", breaking)
     with pytest.raises(TrainingError, match=rf"the loss is nan at epoch 1, step \d \(scenes {toys.shapes[2]}\)"):
         train(toys.experiment(ScenesPerBatch=1), device="cpu")
+
+
+ROLLBACK = TrainingOptions(on_nan="rollback")
 
 
 def too_steep(scale: float) -> dict[str, Any]:
@@ -286,22 +290,22 @@ def too_steep(scale: float) -> dict[str, Any]:
 
 def break_above(monkeypatch: pytest.MonkeyPatch, limit: float) -> None:
     """A step whose learning rate is above the limit breaks the weights."""
-    step = Stepper.__call__
+    step = Stepper.step
 
-    def breaking(stepper: Stepper, *rest: Any) -> torch.Tensor:
-        loss, state = step(stepper, *rest), stepper._state
+    def breaking(stepper: Stepper, plan: EpochPlan, index: int) -> StepResult:
+        result, state = step(stepper, plan, index), stepper._state
         if state.adam.param_groups[0]["lr"] > limit:
             with torch.no_grad():
                 state.decoder.get_parameter("lin0.bias").mul_(torch.nan)
                 state.codes.weight.fill_(torch.inf)
-        return loss
+        return result
 
-    monkeypatch.setattr(Stepper, "__call__", breaking)
+    monkeypatch.setattr(Stepper, "step", breaking)
 
 
 def test_rollback_halves_the_step_and_can_be_continued(toys: Toys, monkeypatch: pytest.MonkeyPatch) -> None:
     break_above(monkeypatch, 0.03)
-    straight = train(toys.experiment("straight", **too_steep(100.0)), device="cpu", on_nan="rollback")
+    straight = train(toys.experiment("straight", **too_steep(100.0)), device="cpu", options=ROLLBACK)
     logs = TrainingLogs.load(straight.logs_path)
     assert [rates[0] for rates in logs.learning_rate] == pytest.approx([1e-3] * 3 + [0.025] * 3)
     assert read(straight.optimizer_path("latest"))["training"]["halved"] == [4, 4]
@@ -310,9 +314,9 @@ def test_rollback_halves_the_step_and_can_be_continued(toys: Toys, monkeypatch: 
     assert len(logs.loss) == 18
     for epoch in (3, 5):  # before the rollback and after it
         again = toys.experiment(f"again{epoch}", **too_steep(100.0))
-        train(again, device="cpu", on_nan="rollback", **stop_at(epoch))
+        train(again, device="cpu", options=ROLLBACK, **stop_at(epoch))
         assert read(again.model_path("latest"))["epoch"] == epoch
-        train(again, device="cpu", on_nan="rollback", resume="latest")
+        train(again, device="cpu", options=ROLLBACK, resume="latest")
         assert_same(whole_state(again), whole_state(straight))
 
 
@@ -320,7 +324,7 @@ def test_rollback_does_what_half_the_step_would_have_done(toys: Toys, monkeypatc
     """Nothing of the broken epoch is left: weights, moments, codes and random numbers are those before it."""
     whole = train(toys.experiment("whole", **too_steep(25.0)), device="cpu")
     break_above(monkeypatch, 0.03)
-    back = train(toys.experiment("back", **too_steep(100.0)), device="cpu", on_nan="rollback")
+    back = train(toys.experiment("back", **too_steep(100.0)), device="cpu", options=ROLLBACK)
     for part in (0, 2):
         assert_same(whole_state(back)[part], whole_state(whole)[part])
 
@@ -332,7 +336,7 @@ def test_rollback_in_the_first_epoch(toys: Toys, monkeypatch: pytest.MonkeyPatch
     whole = train(toys.experiment("whole", LearningRateSchedule=[calm, calm]), device="cpu")
     break_above(monkeypatch, 0.03)
     settings = {"LearningRateSchedule": [steep, steep]}
-    back = train(toys.experiment("back", **settings), device="cpu", on_nan="rollback")
+    back = train(toys.experiment("back", **settings), device="cpu", options=ROLLBACK)
     assert_same(whole_state(back)[0], whole_state(whole)[0])
     assert_same(whole_state(back)[2], whole_state(whole)[2])
 
@@ -340,13 +344,13 @@ def test_rollback_in_the_first_epoch(toys: Toys, monkeypatch: pytest.MonkeyPatch
 def test_rollback_gives_up(toys: Toys, monkeypatch: pytest.MonkeyPatch) -> None:
     break_above(monkeypatch, 0.0)
     with pytest.raises(TrainingError, match=r"is (nan|inf) at epoch 1, step 2 .*Checkpoints kept: none"):
-        train(toys.experiment(), device="cpu", on_nan="rollback")
+        train(toys.experiment(), device="cpu", options=ROLLBACK)
 
 
 def test_what_explodes() -> None:
     assert find_loss_fault([0.1, 0.2], 0.1) is None
     assert find_loss_fault([0.1, np.nan], np.nan).step == 2  # pyright: ignore[reportOptionalMemberAccess]
-    fault = find_loss_fault([0.1, 0.11 * EXPLODED, np.inf], 0.1)
+    fault = find_loss_fault([0.1, 0.11 * EXPLOSION_RATIO, np.inf], 0.1)
     assert fault is not None
     assert (fault.what, fault.step) == ("the loss", 2)
     assert find_loss_fault([5.0], 0.0) is None  # a first loss of 0 is no measure
@@ -357,12 +361,12 @@ def test_what_explodes() -> None:
 
 def continued(toys: Toys, force: bool = False, seed: int | None = None, **settings: Any) -> Experiment:
     experiment = toys.experiment(**settings)
-    return train(experiment, device="cpu", resume="latest", force=force, seed=seed)
+    return train(experiment, device="cpu", resume="latest", options=TrainingOptions(force=force, seed=seed))
 
 
 def test_harmless_changes_go_on(toys: Toys) -> None:
-    straight = train(toys.experiment("straight", NumEpochs=9), device="cpu", seed=7)
-    train(toys.experiment(), device="cpu", seed=7)
+    straight = train(toys.experiment("straight", NumEpochs=9), device="cpu", options=TrainingOptions(seed=7))
+    train(toys.experiment(), device="cpu", options=TrainingOptions(seed=7))
     moved = toys.root / "moved"
     toys.data.root.rename(moved)
     (toys.root / "copy.json").write_bytes(toys.split.read_bytes())
@@ -405,7 +409,7 @@ def test_other_changes_need_force(
 
 
 def test_another_seed_needs_force(toys: Toys) -> None:
-    train(toys.experiment(), device="cpu", seed=3)
+    train(toys.experiment(), device="cpu", options=TrainingOptions(seed=3))
     with pytest.raises(InputError, match="Seed was 3, is 4"):
         continued(toys, NumEpochs=8, seed=4)
     continued(toys, NumEpochs=8, seed=3)
@@ -443,13 +447,13 @@ def test_what_is_no_record(toys: Toys, record: Any) -> None:
     experiment = train(toys.experiment(), device="cpu")
     content = read(experiment.optimizer_path("latest"))
     torch.save({**content, "training": record}, experiment.optimizer_path("latest"))
-    with pytest.raises(InputError, match=r"latest.pth: what stands under 'training' is no record of a training"):
+    with pytest.raises(InputError, match=r"latest.pth: the value of 'training' is not the record of a training"):
         continued(toys, NumEpochs=8)
 
 
 def test_a_record_of_an_older_version_knows_fewer_settings(toys: Toys) -> None:
     specs = toys.experiment().specs
-    older, now = (TrainingRecord.of(specs, 0, {}) for _ in range(2))
+    older, now = (TrainingRecord.create(specs, 0, {}) for _ in range(2))
     del older.settings["Precision"]
     assert older.changes(now) == []
     now.settings["Precision"] = "bfloat16"
@@ -462,11 +466,11 @@ def test_more_epochs_than_the_learning_rate_lasts_for(toys: Toys, caplog: pytest
     continued(toys, NumEpochs=8, LearningRateSchedule=[cosine, cosine])
     assert "a learning rate is 0 from" not in caplog.text
     continued(toys, NumEpochs=9, LearningRateSchedule=[cosine, cosine])
-    assert "a learning rate is 0 from epoch 7 on, and NumEpochs is 9: lengthen LearningRateSchedule" in caplog.text
+    assert "a learning rate is 0 from epoch 7 on, but NumEpochs is 9; extend LearningRateSchedule" in caplog.text
 
 
 def test_a_snapshot_of_another_history(toys: Toys) -> None:
     experiment = train(toys.experiment(), device="cpu")
     train(experiment, device="cpu", resume=1, **stop_at(4))
-    with pytest.raises(InputError, match=r"Logs.pth ends at epoch 4, before the checkpoint's, 6"):
+    with pytest.raises(InputError, match=r"Logs.pth ends at epoch 4, before the checkpoint of epoch 6"):
         train(experiment, device="cpu", resume=6)

@@ -69,7 +69,7 @@ def test_missing_and_broken_log(world: World) -> None:
     with pytest.raises(InputError, match=r"Logs\.pth is not a training log: it is truncated .*`deepsdf train`"):
         plot_logs(world.experiment)
     torch.save({"loss": [1.0]}, path)
-    with pytest.raises(InputError, match=r"Logs\.pth is no training log: it lacks 'epoch'"):
+    with pytest.raises(InputError, match=r"Logs\.pth is not a training log: the key 'epoch' is missing"):
         plot_logs(world.experiment)
     path.unlink()
     with pytest.raises(InputError, match=r"^there is no training log at .*Logs\.pth; `deepsdf train` makes it$"):

@@ -16,6 +16,7 @@ from conftest import Toys, assert_same
 
 from deepsdf.errors import InputError
 from deepsdf.training.checkpoint import independent_seeds
+from deepsdf.training.preparation import batch_size
 from deepsdf.training.ranks import Ranks
 from deepsdf.training.samples import SplitSamples
 from deepsdf.training.train import train
@@ -141,8 +142,6 @@ def test_tables_are_shared_out_and_put_together() -> None:
     assert_same(Ranks().whole(table, 7), table)
 
 
-def test_a_batch_that_cannot_be_shared_evenly(toys: Toys, monkeypatch: pytest.MonkeyPatch) -> None:
-    from deepsdf.training import train as loop
-
-    with pytest.raises(InputError, match="ScenesPerBatch is 4, which 3 processes cannot share evenly; start as many"):
-        loop._batch_size(6, 6, toys.experiment(ScenesPerBatch=4), Ranks(0, 3))
+def test_a_batch_that_cannot_be_shared_evenly(toys: Toys) -> None:
+    with pytest.raises(InputError, match="ScenesPerBatch is 4, which is not a multiple of the 3 processes; start a"):
+        batch_size(6, 6, toys.experiment(ScenesPerBatch=4), Ranks(0, 3))

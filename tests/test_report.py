@@ -278,7 +278,7 @@ def test_without_log_verdicts_or_readable_settings(evaluated: World) -> None:
     (evaluated.root / "exp/specs.json").write_text("{")
     done, text = made()
     assert not done.failures
-    assert "there is no training log at exp/Logs.pth; `deepsdf train` makes it" in text
+    assert "there is no training log at exp/Logs.pth; `deepsdf train` writes it" in text
     assert "data/preprocess.csv has no verdicts on these shapes" in text
     assert "exp/specs.json is not a settings file" in text
 

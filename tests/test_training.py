@@ -20,6 +20,7 @@ from deepsdf.specs import Specs
 from deepsdf.splits import Failure, ShapeName, write_split
 from deepsdf.training.checkpoint import TrainingState
 from deepsdf.training.logs import TrainingLogs, running_mean
+from deepsdf.training.options import TrainingOptions
 from deepsdf.training.samples import SplitSamples
 from deepsdf.training.train import EpochReport, TrainingError, train
 from deepsdf.workspace import DataSource, Experiment
@@ -97,7 +98,7 @@ def test_it_trains_as_the_original(
             state.codes.weight.copy_(torch.from_numpy(told["code_factor"] * np.sin(np.arange(8.0) + 1).reshape(2, 4)))
 
     keep_state(monkeypatch, start)
-    experiment = train(tmp_path, device="cpu", batch_split=told["batch_split"])
+    experiment = train(tmp_path, device="cpu", options=TrainingOptions(batch_split=told["batch_split"]))
     logs = read(experiment.logs_path)
     np.testing.assert_allclose(logs["loss"], told["loss"], rtol=0, atol=1e-6)
     np.testing.assert_allclose(logs["learning_rate"], told["learning_rate"], rtol=1e-12)
@@ -120,7 +121,10 @@ def test_it_trains_as_the_original(
 @pytest.mark.parametrize("settings", [{}, DROPOUT, MUON], ids=["adam", "dropout", "muon"])
 def test_the_same_seed_gives_the_same_checkpoints(toys: Toys, settings: dict[str, Any]) -> None:
     names = {"a": 5, "b": 5, "c": 6}
-    one, other, third = (train(toys.experiment(name, **settings), device="cpu", seed=names[name]) for name in names)
+    one, other, third = (
+        train(toys.experiment(name, **settings), device="cpu", options=TrainingOptions(seed=seed))
+        for name, seed in names.items()
+    )
     assert_same(checkpoint(one), checkpoint(other))
     assert_same(timeless_logs(one), timeless_logs(other))
     assert read(one.logs_path)["loss"] != read(third.logs_path)["loss"]
@@ -155,7 +159,8 @@ def test_batch_split_gives_the_same_gradients(toys: Toys, monkeypatch: pytest.Mo
     settings = {"NumEpochs": 1, "ScenesPerBatch": 6, "CodeRegularizationLambda": 1.0}
     losses = []
     for parts in (1, 3, 100):
-        experiment = train(toys.experiment(f"in{parts}", **settings), device="cpu", batch_split=parts)
+        options = TrainingOptions(batch_split=parts)
+        experiment = train(toys.experiment(f"in{parts}", **settings), device="cpu", options=options)
         losses.append(read(experiment.logs_path)["loss"])
     whole, *split = [[*state.decoder.parameters(), state.codes.weight] for state in states]
     for parts in split:
@@ -168,7 +173,7 @@ def test_batch_split_gives_the_same_gradients(toys: Toys, monkeypatch: pytest.Mo
 
 def test_samples_mapped_from_a_file_change_nothing(toys: Toys) -> None:
     memory = train(toys.experiment("memory"), device="cpu")
-    mapped = train(toys.experiment("mapped"), device="cpu", memory_limit=1)
+    mapped = train(toys.experiment("mapped"), device="cpu", options=TrainingOptions(memory_limit=1))
     assert_same(checkpoint(mapped), checkpoint(memory))
     assert_same(timeless_logs(mapped), timeless_logs(memory))
     names = {path.name for path in toys.data.root.iterdir()}
@@ -222,6 +227,43 @@ def test_paths_in_specs_are_relative_to_the_current_folder(toys: Toys, monkeypat
     experiment = toys.experiment(DataSource="data", TrainSplit="train.json", NumEpochs=1)
     train("experiment", device="cpu")
     assert experiment.checkpoints() == ["1", "latest"]
+
+
+def test_settings_without_a_folder(toys: Toys) -> None:
+    """`train(folder, specs)` creates the folder; the result is that of a folder made by hand."""
+    by_hand = train(toys.experiment("by_hand", NumEpochs=2), device="cpu")
+    folder = toys.root / "new" / "experiment"
+    made = train(folder, by_hand.specs, device="cpu")
+    assert made.root == folder
+    assert Specs.load(folder / "specs.json") == by_hand.specs
+    assert_same(checkpoint(made), checkpoint(by_hand))
+    # The same settings continue it; others are refused, and nothing is changed.
+    train(folder, by_hand.specs, device="cpu", resume="latest")
+    before = fingerprint(folder)
+    other = by_hand.specs.model_copy(update={"clamping_distance": 0.2, "num_epochs": 3})
+    with pytest.raises(InputError) as caught:
+        train(folder, other, device="cpu", overwrite=True)
+    assert str(caught.value) == (
+        f"{folder / 'specs.json'} has other settings than the specs given; use another folder or remove it:\n"
+        "  NumEpochs was 2, is 3\n  ClampingDistance was 0.1, is 0.2"
+    )
+    assert fingerprint(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"train_split": "missing.json"}, "missing.json"),
+        ({"data_source": "missing"}, "missing"),
+        ({"network_arch": "other"}, "NetworkArch is 'other'"),
+        ({"network_specs": {"dims": [2], "latent_in": [5]}}, "latent_in between 1 and 1"),
+    ],
+)
+def test_unusable_settings_write_nothing(toys: Toys, change: dict[str, Any], message: str) -> None:
+    specs = toys.experiment("model").specs.model_copy(update=change)
+    with pytest.raises(InputError, match=message):
+        train(toys.root / "new", specs, device="cpu")
+    assert not (toys.root / "new").exists()
 
 
 # What it leaves behind
@@ -315,7 +357,7 @@ def test_a_shape_without_samples_is_told_and_the_others_train(toys: Toys) -> Non
     for failure in failures:
         assert str(toys.data.samples_path(failure.shape)) in failure.reason
     assert "no such file" in failures[0].reason
-    assert "has no inside samples; its mesh is open or broken" in failures[2].reason
+    assert "has no inside samples; its mesh may be open or broken" in failures[2].reason
     codes = read(experiment.codes_path("latest"))["latent_codes"]["weight"]
     assert codes.shape == (6, 4)
     start = TrainingState.create(experiment.specs, 6, 0, torch.device("cpu")).codes.weight.detach()
@@ -331,23 +373,23 @@ def test_a_shape_without_samples_is_told_and_the_others_train(toys: Toys) -> Non
 def test_no_shape_has_samples(toys: Toys) -> None:
     failures: list[Failure] = []
     shutil.rmtree(toys.data.root / "SdfSamples")
-    with pytest.raises(InputError, match=r"none of the split's 6 shapes has samples in .*; run `deepsdf preprocess`"):
+    with pytest.raises(InputError, match=r"none of the 6 shapes of the split has samples in .*; run `deepsdf"):
         train(toys.experiment(), device="cpu", on_failure=failures.append)
     assert len(failures) == 6
 
 
 def test_a_batch_that_would_never_be_full(toys: Toys) -> None:
-    with pytest.raises(InputError, match=r"ScenesPerBatch is 7, but there are 6 training shapes.*set it to 6 or less"):
+    with pytest.raises(InputError, match=r"ScenesPerBatch is 7, but the training split has 6 .*set it to 6 or less"):
         train(toys.experiment(ScenesPerBatch=7), device="cpu")
 
 
 def test_a_training_is_not_overwritten_by_accident(toys: Toys) -> None:
     experiment = train(toys.experiment(NumEpochs=3), device="cpu")
     before = fingerprint(experiment.root)
-    with pytest.raises(InputError, match=r"holds a training already \(checkpoints 1, 3, latest\); continue it with "):
-        train(experiment, device="cpu", seed=1)
+    with pytest.raises(InputError, match=r"already holds a training \(checkpoints 1, 3, latest\); continue it with "):
+        train(experiment, device="cpu", options=TrainingOptions(seed=1))
     assert fingerprint(experiment.root) == before
-    train(experiment, device="cpu", seed=1, overwrite=True)
+    train(experiment, device="cpu", options=TrainingOptions(seed=1), overwrite=True)
     assert fingerprint(experiment.root) != before
 
 
@@ -368,8 +410,8 @@ def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(toys: Toys, frequen
 
 def test_bad_arguments(toys: Toys) -> None:
     with pytest.raises(InputError, match=r"batch_split is 0; it must be at least 1"):
-        train(toys.experiment(), device="cpu", batch_split=0)
-    with pytest.raises(InputError, match=r"device 'tpu' is not on this machine; it has cpu"):
+        train(toys.experiment(), device="cpu", options=TrainingOptions(batch_split=0))
+    with pytest.raises(InputError, match=r"device 'tpu' is not available; expected auto, cpu"):
         train(toys.experiment(), device="tpu")
     with pytest.raises(InputError, match=r"experiment has no checkpoint '3'; there are none"):
         train(toys.experiment(), device="cpu", resume=3)
@@ -399,7 +441,7 @@ def test_a_checkpoint_of_mixed_epochs_is_not_continued(toys: Toys) -> None:
     for path in (experiment.model_path, experiment.codes_path, experiment.optimizer_path):
         good = path("latest").read_bytes()
         path("latest").write_bytes(path(3).read_bytes())
-        with pytest.raises(InputError, match=r"'latest' of .* is of mixed epochs .*; continue from another: 1, 3"):
+        with pytest.raises(InputError, match=r"'latest' of .* have different epochs .*; continue from another: 1, 3"):
             train(experiment, device="cpu", resume="latest")
         path("latest").write_bytes(good)
 
@@ -415,13 +457,11 @@ def test_what_cannot_be_continued(toys: Toys) -> None:
     without_groups = {**content["optimizer_state_dict"], "param_groups": []}
     for broken in ({}, 3, without_groups):
         torch.save({"epoch": 6, "optimizer_state_dict": broken}, optimizer)
-        with pytest.raises(
-            InputError, match=r"latest.pth is of another optimizer or architecture than specs.json says"
-        ):
+        with pytest.raises(InputError, match=r"latest.pth has another optimizer or architecture than specs.json"):
             train(experiment, device="cpu", resume="latest")
     optimizer.unlink()
     with pytest.raises(
-        InputError, match=r"there is no optimizer checkpoint at .*latest.pth; .* there: 1, 3, 6, latest"
+        InputError, match=r"there is no optimizer checkpoint at .*latest.pth; existing checkpoints: 1, 3, 6, latest"
     ):
         train(experiment, device="cpu", resume="latest")
 
@@ -471,11 +511,11 @@ def test_logs_are_clipped_to_the_epoch_continued_from(toys: Toys) -> None:
 
 
 def test_logs_that_are_none(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"there is no training log at .*Logs.pth; `deepsdf train` makes it"):
+    with pytest.raises(InputError, match=r"there is no training log at .*Logs.pth; `deepsdf train` writes it"):
         TrainingLogs.load(tmp_path / "Logs.pth")
     for content in ({"epoch": 3, "loss": []}, [], 3):
         torch.save(content, tmp_path / "Logs.pth")
-        with pytest.raises(InputError, match=r"Logs.pth is no training log: it lacks"):
+        with pytest.raises(InputError, match=r"Logs.pth is not a training log: "):
             TrainingLogs.load(tmp_path / "Logs.pth")
 
 

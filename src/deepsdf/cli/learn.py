@@ -113,6 +113,7 @@ def train(
     if first and (preset or data or split or test_split or epochs):
         _write_specs(experiment, preset, data, split, test_split, epochs, seed or 0)
     from deepsdf.splits import Failure
+    from deepsdf.training.options import TrainingOptions
     from deepsdf.training.train import EpochReport
     from deepsdf.training.train import train as run
 
@@ -143,11 +144,13 @@ def train(
             device=device,
             resume=resume,
             overwrite=overwrite,
-            force=force,
-            on_nan=on_nan,
-            batch_split=batch_split,
-            memory_limit=None if memory is None else int(memory * 1e9),
-            seed=seed,
+            options=TrainingOptions(
+                seed=seed,
+                on_nan=on_nan,
+                batch_split=batch_split,
+                memory_limit=None if memory is None else int(memory * 1e9),
+                force=force,
+            ),
             on_epoch=on_epoch,
             on_failure=failures.append,
             should_stop=stop.is_set,

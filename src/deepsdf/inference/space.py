@@ -297,7 +297,7 @@ class ShapeSpace:
         decoder = self.decoder.folded()
         for place, (kind, own) in enumerate(zip(kinds, members, strict=True)):
             problem = CodeProblem(decoder, self.prior, self.clamping_distance, kind)
-            bank = SampleBank.of([rows[number] for number in own]).to(self.device)
+            bank = SampleBank.from_shapes([rows[number] for number in own]).to(self.device)
             part = on_progress and _shifted(on_progress, place, len(kinds))
             fits.append(self._best_fit(problem, bank, options, part))
         return fits[0] if len(fits) == 1 else Fit.joined(fits, members)

@@ -46,7 +46,7 @@ def get_warp() -> ModuleType:
     return _warp
 
 
-def resolve_device(device: str = "auto") -> str:
+def warp_device(device: str = "auto") -> str:
     """Warp's name of a device: "auto" is the first CUDA device, else "cpu".
 
     Raises:
@@ -58,5 +58,5 @@ def resolve_device(device: str = "auto") -> str:
     known = [found.alias for found in warp.get_devices()]
     wanted = "cuda:0" if device == "cuda" else device
     if wanted not in known:
-        raise InputError(f"device {device!r} is not on this machine; it has {', '.join(known)} (or say auto)")
+        raise InputError(f"device {device!r} is not available; expected auto, {', '.join(known)}")
     return wanted

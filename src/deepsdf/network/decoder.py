@@ -1,7 +1,7 @@
-"""The decoder: (code, point) -> signed distance. Knows no meshes and no files.
+"""The decoder: a network that maps latent codes and points to signed distances.
 
-`deep_sdf_decoder` is the original's network, with its options and its parameters' names;
-`encoded_decoder` is the same with a positional encoding of the points and a choice of activation.
+`deep_sdf_decoder` is the network of the original, with its options and parameter names; `encoded_decoder` adds a
+positional encoding of the points and a choice of activation. `NETWORKS` registers them by name.
 """
 
 from __future__ import annotations
@@ -23,18 +23,24 @@ from deepsdf.network.dropout import relu_dropout
 
 logger = logging.getLogger(__name__)
 
+
+def _softplus(x: Tensor) -> Tensor:
+    """Softplus with β = 100, close to ReLU but smooth: the activation of IGR (Gropp et al., ICML 2020)."""
+    return functional.softplus(x, beta=100.0)
+
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
     "silu": functional.silu,
-    "softplus": lambda x: functional.softplus(x, beta=100.0),
+    "softplus": _softplus,
 }
 
 
 class WeightNormLinear(nn.Module):
-    """A linear layer whose weight is `g * v / |v|` by rows (Salimans and Kingma 2016).
+    """A linear layer with weight normalisation: each row of the weight is g · v / |v| (Salimans and Kingma 2016).
 
-    Written out, because torch's own names of the two parts changed over time and files hold the old ones:
-    `bias`, `weight_g` (out, 1), `weight_v` (out, in), in that order.
+    Implemented here because torch renamed the parameters over time, while checkpoints hold the old names and order:
+    `bias`, `weight_g` (out, 1), `weight_v` (out, in).
     """
 
     def __init__(self, in_features: int, out_features: int) -> None:
@@ -50,22 +56,29 @@ class WeightNormLinear(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Fully connected network of codes and points to signed distances in (-1, 1), negative inside.
+    """Fully connected network from latent codes and points to signed distances in (-1, 1), negative inside.
 
-    With x0 = [code, features of the point]: layers of `dims` and a last one to 1 value. A layer in `latent_in`
-    takes [h, x0], and the layer before it is narrowed so that the width stays. (DeepSDF, CVPR 2019, figure 9.)
+    The input is x0 = [code, point features]. A layer in `latent_in` takes [h, x0]; the layer before it is narrowed by
+    the width of x0, so that the total width is still the one in `dims` (DeepSDF, CVPR 2019, figure 9). For
+    `latent_in=[2]`:
+
+        x0 ─ lin0 ─ h ─ lin1 ─ [h, x0] ─ lin2 ─ h ─ ... ─ lin(n) ─ tanh ─ distance
+
+    A plain module: it works under `torch.compile(fullgraph=True)` and, in evaluation mode, under the transforms of
+    `torch.func`. Outputs are differentiable by codes, points and parameters, twice if the activation is.
 
     Args:
-        code_length: L.
+        code_length: length L of a code.
         dims: widths of the hidden layers.
         dropout, dropout_prob: layers followed by dropout, and its probability.
-        norm_layers: layers with weight normalisation, or with a LayerNorm where `weight_norm` is false.
-        latent_in: layers that x0 enters again.
-        xyz_in_all: the point enters every layer.
-        use_tanh: one more tanh before the tanh that always ends the network.
-        latent_dropout: dropout of 0.2 on the code where it first enters.
-        octaves: of the positional encoding: sin and cos of 2^k pi x for k < octaves, beside x itself.
-        activation: a name in ACTIVATIONS.
+        norm_layers: layers with weight normalisation, or with a LayerNorm if `weight_norm` is false.
+        latent_in: layers that x0 enters again, from 1 to len(dims).
+        weight_norm: normalise weights instead of activations in `norm_layers`.
+        xyz_in_all: whether the point enters every layer.
+        use_tanh: whether to apply an additional tanh before the final one.
+        latent_dropout: whether to apply dropout of 0.2 to the code where it first enters.
+        octaves: frequencies of the positional encoding: features are x, sin(2^k π x) and cos(2^k π x) for k < octaves.
+        activation: a name in `ACTIVATIONS`.
     Raises:
         InputError: options that do not fit together.
     """
@@ -88,7 +101,7 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         if activation not in ACTIVATIONS:
-            raise InputError(f"NetworkSpecs > activation is {activation!r}; it may be {', '.join(ACTIVATIONS)}")
+            raise InputError(f"NetworkSpecs > activation is {activation!r}; expected one of {', '.join(ACTIVATIONS)}")
         self.code_length = code_length
         self.dims = list(dims)
         self.dropout = set(dropout or ())
@@ -106,7 +119,7 @@ class Decoder(nn.Module):
             "xyz_in_all": self.xyz_in_all, "use_tanh": use_tanh, "latent_dropout": latent_dropout,
             "octaves": octaves, "activation": activation,
         }  # fmt: skip
-        """The constructor's options: `NetworkSpecs` of specs.json with the architecture "encoded_decoder"."""
+        """Arguments of the constructor: the key `NetworkSpecs` of specs.json for the network "encoded_decoder"."""
 
     def _build(self, norm_layers: set[int], weight_norm: bool) -> None:
         point_width = 3 + 6 * self.octaves
@@ -115,19 +128,21 @@ class Decoder(nn.Module):
         last = len(widths) - 2
         if not self.dims or not self.latent_in <= set(range(1, last + 1)):
             raise InputError(
-                f"NetworkSpecs: dims {self.dims} and latent_in {sorted(self.latent_in)} do not fit; there must be "
-                f"a hidden layer, and latent_in may name layers 1 to {last}"
+                f"NetworkSpecs: dims {self.dims} and latent_in {sorted(self.latent_in)} do not fit together; expected "
+                f"at least one hidden layer, and latent_in between 1 and {last}"
             )
         for layer in range(last + 1):
-            width = widths[layer + 1]
+            # Values that enter the next layer beside the hidden units are part of the width in `dims`.
+            beside, source = 0, ""
             if layer + 1 in self.latent_in:
-                width -= first
+                beside, source = first, "the code and the point"
             elif self.xyz_in_all and layer != last:
-                width -= 3
+                beside, source = 3, "the point"
+            width = widths[layer + 1] - beside
             if width < 1:
                 raise InputError(
-                    f"NetworkSpecs: layer {layer} of width {widths[layer + 1]} is too narrow for the code and point "
-                    f"({first} values) that enter beside it; raise dims or lower CodeLength"
+                    f"NetworkSpecs: the width {widths[layer + 1]} of layer {layer} includes {beside} values of "
+                    f"{source}; no hidden units remain, so increase it in dims"
                 )
             normed = layer in norm_layers
             make = WeightNormLinear if normed and weight_norm else nn.Linear
@@ -137,12 +152,12 @@ class Decoder(nn.Module):
 
     @property
     def hidden_matrices(self) -> list[nn.Parameter]:
-        """The square-like weights between hidden layers: what the Muon optimizer is made for."""
+        """Weight matrices between hidden layers, for the Muon optimizer; those with weight norm are left out."""
         layers = [self.get_submodule(f"lin{layer}") for layer in range(1, len(self.dims))]
         return [layer.get_parameter("weight") for layer in layers if isinstance(layer, nn.Linear)]
 
     def folded(self) -> Decoder:
-        """A copy that is not for training: weight-normalised layers are plain ones, their norms taken once."""
+        """A frozen copy for evaluation in which weight-normalised layers are replaced by plain linear ones."""
         plain = copy.deepcopy(self).eval()
         for name, layer in self.named_children():
             if isinstance(layer, WeightNormLinear):
@@ -152,7 +167,7 @@ class Decoder(nn.Module):
         return plain.requires_grad_(False)
 
     def point_features(self, points: Tensor) -> Tensor:
-        """The point and its positional encoding: (..., 3) -> (..., 3 + 6 * octaves)."""
+        """Coordinates and positional encoding: (..., 3) -> (..., 3 + 6 * octaves)."""
         if not self.octaves:
             return points
         octaves = torch.arange(self.octaves, device=points.device, dtype=points.dtype)
@@ -160,58 +175,63 @@ class Decoder(nn.Module):
         return torch.cat([points, angles.sin(), angles.cos()], dim=-1)
 
     def forward(self, codes: Tensor, points: Tensor) -> Tensor:
-        """Signed distances, unit frame.
+        """Signed distances, unit frame, negative inside.
 
-        The code's share of a layer is computed once a shape, not once a point.
+        W [h, z] = W_h h + W_z z: the term of the code is computed once per shape, not once per point.
 
         Args:
-            codes: (b, L), one a shape; or (b, n, L), one a point.
-            points: (b, n, 3).
+            codes: (b, L), one per shape, or (b, n, L), one per point. The batch dimension may be missing.
+            points: (b, n, 3), unit frame.
         Returns:
-            (b, n), float32.
+            (b, n), in the type of the parameters (float32 under autocast).
         """
         return self._evaluate(codes.unsqueeze(-2) if codes.dim() < points.dim() else codes, points, None)
 
     @torch.enable_grad()
     def jacobian(self, codes: Tensor, points: Tensor, basis: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Signed distances, and their derivatives by the code.
+        """Signed distances and their derivatives by the code, by one backward pass for all points.
 
-        One backward pass gives the derivatives by what the code adds to each layer that it enters, at every point;
-        products with those layers' weights make them derivatives by the code.
+        The code z enters layer k as the term t_k = W_k z + bias, so df/dz = Σ_k (df/dt_k) W_k. Since the distance at a
+        point depends only on the terms at that point, the gradient of Σ f by the terms holds df/dt_k for every point.
 
         Args:
             codes: (b, L).
             points: (b, n, 3).
-            basis: (L, p), directions to derive along; without it the code's own numbers.
+            basis: (L, p), directions of the derivatives as columns; by default the coordinate axes of the code.
         Returns:
-            (b, n) and (b, n, p), float32, without gradients.
+            Distances (b, n) and derivatives (b, n, p), detached, in the type of the parameters.
         """
-        shares: dict[int, Tensor] = {}
-        distances = self._evaluate(codes.detach().unsqueeze(-2), points.detach(), shares)
-        gradients = torch.autograd.grad(distances.sum(), list(shares.values()))
+        terms: dict[int, Tensor] = {}
+        distances = self._evaluate(codes.detach().unsqueeze(-2), points.detach(), terms)
+        gradients = torch.autograd.grad(distances.sum(), list(terms.values()))
         with torch.no_grad(), torch.autocast(points.device.type, enabled=False):
-            weights = [self._code_weight(layer) for layer in shares]
-            if basis is not None and distances.numel() >= sum(map(len, weights)):  # the product with fewer rows
+            weights = [self._code_weight(layer) for layer in terms]
+            # G (W B) = (G W) B: multiply the matrix with fewer rows by the basis, W (all its layers) or G W.
+            if basis is not None and distances.numel() >= sum(map(len, weights)):
                 weights, basis = [weight @ basis for weight in weights], None
-            parts = [part.float() @ weight for part, weight in zip(gradients, weights, strict=True)]
-            found = torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
-            return distances.detach(), found if basis is None else found @ basis
+            parts = [part.to(distances.dtype) @ weight for part, weight in zip(gradients, weights, strict=True)]
+            derivatives = torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
+            return distances.detach(), derivatives if basis is None else derivatives @ basis
 
     def _code_weight(self, layer: int) -> Tensor:
-        """(out, L), the weight by which the code enters a layer."""
+        """Columns (out, L) of a layer's weight that multiply the code."""
         weight = cast(Tensor, self.get_submodule(f"lin{layer}").weight)
         end = weight.shape[1] - (3 + 6 * self.octaves)
         return weight[:, end - self.code_length : end]
 
-    def _evaluate(self, codes: Tensor, points: Tensor, shares: dict[int, Tensor] | None) -> Tensor:
-        """`forward` of codes (b, 1 or n, L); `shares` gets what the code adds to each layer, leaves (b, n, out)."""
+    def _evaluate(self, codes: Tensor, points: Tensor, terms: dict[int, Tensor] | None) -> Tensor:
+        """`forward` for codes (b, 1 or n, L).
+
+        Args:
+            terms: receives the term of the code in each layer that it enters, as leaves (b, n, out) of the graph.
+        """
         features = self.point_features(points)
         last = len(self.dims)
         x, scale = features, 1.0
         for layer in range(last):
             linear = self.get_submodule(f"lin{layer}")
             assert isinstance(linear, nn.Linear | WeightNormLinear)
-            x = self._linear(layer, linear, x, features, codes, points, scale, shares)
+            x = self._linear(layer, linear, x, features, codes, points, scale, terms)
             if (norm := self._modules.get(f"bn{layer}")) is not None:
                 x = norm(x)
             scale = 1.0
@@ -221,7 +241,7 @@ class Decoder(nn.Module):
                 x, scale = relu_dropout(x, self.dropout_prob)
             else:
                 x = functional.dropout(self.activation(x), self.dropout_prob)
-        return self._head(last, x, features, codes, points, scale, shares)
+        return self._head(last, x, features, codes, points, scale, terms)
 
     def _linear(
         self,
@@ -232,28 +252,28 @@ class Decoder(nn.Module):
         codes: Tensor,
         points: Tensor,
         scale: float = 1.0,
-        shares: dict[int, Tensor] | None = None,
+        terms: dict[int, Tensor] | None = None,
     ) -> Tensor:
-        """A layer's product; `scale` is what `x` lacks, which costs less in the weight."""
+        """Output of a linear layer. `x` still has to be multiplied by `scale`, which is cheaper on the weight."""
         weight = linear.weight
 
-        def shared(columns: Tensor) -> Tensor:
-            share = functional.linear(codes, columns, linear.bias)
-            if shares is None:
-                return share
-            return shares.setdefault(layer, share.detach().expand(*points.shape[:-1], -1).requires_grad_())
+        def code_term(columns: Tensor) -> Tensor:
+            term = functional.linear(codes, columns, linear.bias)
+            if terms is None:
+                return term
+            return terms.setdefault(layer, term.detach().expand(*points.shape[:-1], -1).requires_grad_())
 
         if layer == 0:
             if self.latent_dropout and self.training:
                 codes = functional.dropout(codes.expand(*points.shape[:-1], -1), 0.2)
-            return functional.linear(features, weight[:, self.code_length :]) + shared(weight[:, : self.code_length])
+            return functional.linear(features, weight[:, self.code_length :]) + code_term(weight[:, : self.code_length])
         if layer in self.latent_in:
             from_x = x.shape[-1]
             from_code = from_x + self.code_length
-            share = shared(weight[:, from_x:from_code])
+            term = code_term(weight[:, from_x:from_code])
             wide = torch.cat([x, features.to(x.dtype)], dim=-1)
             weight = torch.cat([weight[:, :from_x] * scale, weight[:, from_code:]], dim=1)
-            return functional.linear(wide, weight) + share
+            return functional.linear(wide, weight) + term
         if self.xyz_in_all:
             from_x = x.shape[-1]
             x = torch.cat([x, points.to(x.dtype)], dim=-1)
@@ -261,7 +281,7 @@ class Decoder(nn.Module):
                 weight = torch.cat([weight[:, :from_x] * scale, weight[:, from_x:]], dim=1)
         elif scale != 1.0:
             weight = weight * scale
-        if len(weight) == 1:  # a product with a matrix of one row takes longer than a whole layer, going back
+        if len(weight) == 1:  # matrix-vector: the backward pass of a matrix product with one row is slower than a layer
             return (x @ weight[0] + linear.bias).unsqueeze(-1)
         return functional.linear(x, weight, linear.bias)
 
@@ -273,15 +293,14 @@ class Decoder(nn.Module):
         codes: Tensor,
         points: Tensor,
         scale: float,
-        shares: dict[int, Tensor] | None,
+        terms: dict[int, Tensor] | None,
     ) -> Tensor:
-        # In float32 whatever the hidden layers use: a distance of bfloat16's 8 bits is too coarse.
+        # Not in bfloat16 under autocast: its 8 significant bits are too coarse for a distance.
         with torch.autocast(points.device.type, enabled=False):
             linear = self.get_submodule(f"lin{layer}")
             assert isinstance(linear, nn.Linear | WeightNormLinear)
-            out = self._linear(layer, linear, x.to(linear.bias.dtype), features, codes, points, scale, shares).squeeze(
-                -1
-            )
+            out = self._linear(layer, linear, x.to(linear.bias.dtype), features, codes, points, scale, terms)
+            out = out.squeeze(-1)
             return torch.tanh(torch.tanh(out) if self.use_tanh else out)
 
 
@@ -310,15 +329,18 @@ NETWORKS: dict[str, Callable[..., Decoder]] = {
 
 
 def build_decoder(arch: str, code_length: int, options: Mapping[str, Any]) -> Decoder:
-    """The network that specs.json names: `NetworkArch`, `CodeLength`, `NetworkSpecs`.
+    """Build a registered network with fresh weights.
 
-    Options that resemble no known one are a descendant's own and are left out with a warning.
-
+    Args:
+        arch: a name in `NETWORKS`, the key `NetworkArch` of specs.json.
+        code_length: length of a code, the key `CodeLength`.
+        options: keyword arguments of the network, the key `NetworkSpecs`. Unknown options are ignored with a warning
+            unless they resemble a known one: descendants of the original add their own.
     Raises:
-        InputError: an unknown architecture, a misspelt, missing or ill-typed option.
+        InputError: an unknown architecture; a misspelt, missing or ill-typed option.
     """
     if arch not in NETWORKS:
-        raise InputError(f"NetworkArch is {arch!r}; it may be {', '.join(NETWORKS)}")
+        raise InputError(f"NetworkArch is {arch!r}; expected one of {', '.join(NETWORKS)}")
     known = list(inspect.signature(NETWORKS[arch]).parameters)[1:]
     used = {}
     for name, value in options.items():
@@ -327,7 +349,7 @@ def build_decoder(arch: str, code_length: int, options: Mapping[str, Any]) -> De
         elif near := difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.8):
             raise InputError(f"NetworkSpecs: unknown key {name!r}; did you mean {near[0]!r}?")
         else:
-            logger.warning("NetworkSpecs: the key %r is not known to %s and is ignored", name, arch)
+            logger.warning("NetworkSpecs: %r is no option of %s and is ignored", name, arch)
     _check_types(used)
     return NETWORKS[arch](code_length, **used)
 
@@ -338,47 +360,50 @@ _FLAGS = {"weight_norm", "xyz_in_all", "use_tanh", "latent_dropout"}
 
 def _check_types(options: Mapping[str, Any]) -> None:
     if not options.get("dims"):
-        raise InputError("NetworkSpecs: the key 'dims' is missing; it lists the hidden layers' widths")
+        raise InputError("NetworkSpecs: the key 'dims' is missing; it lists the widths of the hidden layers")
     for name, value in options.items():
         if value is None and name in (_LISTS | _FLAGS) - {"dims"}:
             continue
         if name in _LISTS:
             good = isinstance(value, list | tuple) and all(type(item) is int and item >= 0 for item in value)
-            wanted = "a list of whole numbers"
+            wanted = "a list of non-negative integers"
         elif name in _FLAGS:
             good, wanted = isinstance(value, bool), "true or false"
         elif name == "octaves":
-            good, wanted = type(value) is int and 0 <= value <= 16, "a whole number from 0 to 16"
+            good, wanted = type(value) is int and 0 <= value <= 16, "an integer from 0 to 16"
         elif name == "dropout_prob":
             good, wanted = isinstance(value, int | float) and 0 <= value < 1, "a number from 0 to below 1"
         else:
             good, wanted = isinstance(value, str), f"one of {', '.join(ACTIVATIONS)}"
         if not good:
-            raise InputError(f"NetworkSpecs > {name} is {value!r}; it must be {wanted}")
+            raise InputError(f"NetworkSpecs > {name} is {value!r}; expected {wanted}")
 
 
 def load_weights(decoder: Decoder, weights: Mapping[str, Tensor], where: str) -> None:
-    """Put a checkpoint's parameters into a decoder, whichever names they were saved under.
+    """Load the parameters of a checkpoint into a decoder.
 
-    Known are names with and without DataParallel's `module.`, and both of torch's namings of weight norm.
+    Accepts names with and without the prefix `module.` of DataParallel, and both names that torch has used for the
+    parameters of weight norm.
 
+    Args:
+        where: name of the checkpoint in errors.
     Raises:
-        InputError: the checkpoint is of another architecture; says which parameters differ.
+        InputError: the checkpoint has another architecture; the message lists differing parameters.
     """
     renamed = {}
     for name, value in weights.items():
         name = name.removeprefix("module.")
         name = name.replace("parametrizations.weight.original0", "weight_g")
         renamed[name.replace("parametrizations.weight.original1", "weight_v")] = value
-    own = decoder.state_dict()
-    faults = [f"{name} is missing" for name in own if name not in renamed]
-    faults += [f"{name} is not in this network" for name in renamed if name not in own]
+    expected = decoder.state_dict()
+    faults = [f"{name} is missing" for name in expected if name not in renamed]
+    faults += [f"{name} is not in this network" for name in renamed if name not in expected]
     faults += [
         f"{name} has shape {tuple(renamed[name].shape)}, not {tuple(value.shape)}"
-        for name, value in own.items()
+        for name, value in expected.items()
         if name in renamed and renamed[name].shape != value.shape
     ]
     if faults:
         shown = "; ".join(faults[:4]) + (f"; and {len(faults) - 4} more" if len(faults) > 4 else "")
-        raise InputError(f"{where} is of another architecture than specs.json describes: {shown}")
+        raise InputError(f"{where} has another architecture than specs.json: {shown}")
     decoder.load_state_dict(renamed)

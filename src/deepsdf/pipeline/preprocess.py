@@ -30,7 +30,7 @@ from deepsdf.geometry.sdf.signs import SIGNS
 from deepsdf.geometry.variants import vary
 from deepsdf.jobs.processes import BatchResult, describe, run_batch
 from deepsdf.kernels.launch import cpu_threads, limited_threads
-from deepsdf.kernels.runtime import resolve_device
+from deepsdf.kernels.runtime import warp_device
 from deepsdf.library.quality import Quality, QualityFile, assess
 from deepsdf.library.sources import dataset_name, find_mesh
 from deepsdf.metrics.pair import PAPER_POINTS
@@ -82,7 +82,7 @@ class Sampling:
             raise InputError(
                 f"thicken {self.thicken} is no thickness in the unit frame; give a length of 0 to 0.5, as 0.02"
             )
-        resolve_device(self.device)
+        warp_device(self.device)
 
 
 @dataclass

@@ -19,7 +19,7 @@ from deepsdf.geometry.fields import Field
 from deepsdf.geometry.sdf.sampling import sample_surface
 from deepsdf.kernels.launch import cpu_threads
 from deepsdf.kernels.launch import kernels as compiled
-from deepsdf.kernels.runtime import get_warp, resolve_device
+from deepsdf.kernels.runtime import get_warp, warp_device
 from deepsdf.rendering import colours as render_colours
 from deepsdf.rendering.camera import (
     CLAY,
@@ -116,7 +116,7 @@ def render_mesh(
     camera = Camera.fit(used, options)
     placed = camera.place(vertices)
     colours = linear_colours(vertex_colors, options.color, len(vertices))
-    warp, device = get_warp(), resolve_device(device)
+    warp, device = get_warp(), warp_device(device)
     kernels = compiled(device, "render_kernels")
     width = options.size * options.supersample
 

@@ -1,6 +1,6 @@
-"""Samples that do not fit into memory, in one file of the data source's cache, and reading ahead from it.
+"""Samples that do not fit into memory: packed into one mapped file in the cache of the data source, with read-ahead.
 
-The file is made once and used again while every sample file has the size and the time that it had then.
+The file is written once, and reused while the size and modification time of every sample file are unchanged.
 """
 
 from __future__ import annotations
@@ -29,18 +29,17 @@ from deepsdf.workspace import DataSource
 
 logger = logging.getLogger(__name__)
 
-READERS = 16
-"""Threads that touch the file at once: a disk answers many questions in the time of one."""
-
 
 @dataclass
 class Contents:
-    """What was packed.
+    """Index of a packed file. Shapes are numbered in the order in which they were requested.
 
     Attributes:
-        sources: size and time (ns) of every shape's sample file, in the order asked for; none where there is none.
-        scenes: which of the shapes are in it, by their place, and how many outside and inside rows each has.
-        failures: place and reason of those that are not.
+        sources: size and modification time (ns) of the sample file of every shape; empty for a missing file.
+        scenes: numbers of the shapes in the file.
+        counts: number of outside and inside rows of each of them.
+        failures: number of each shape that is not in the file, and the reason.
+        file: name of the file with the rows.
     """
 
     sources: list[list[int]]
@@ -50,12 +49,13 @@ class Contents:
     file: str = ""
 
 
-def stamp(data: DataSource, shape: ShapeName) -> list[int]:
+def _source(data: DataSource, shape: ShapeName) -> list[int]:
+    """Entry of `Contents.sources`."""
     try:
-        found = data.samples_path(shape).stat()
+        status = data.samples_path(shape).stat()
     except OSError:
         return []
-    return [found.st_size, found.st_mtime_ns]
+    return [status.st_size, status.st_mtime_ns]
 
 
 def open_packed(
@@ -64,31 +64,31 @@ def open_packed(
     count: int,
     fill: Callable[[np.ndarray], Contents],
 ) -> tuple[np.ndarray, Contents]:
-    """The packed rows (n, 4) of shapes, mapped from the cache; made by `fill` where they are not there or stale.
+    """Open the packed rows (n, 4) of shapes, mapped from the cache; create or replace them if missing or outdated.
 
     Args:
-        count: rows to make room for.
-        fill: writes rows and says what they are.
+        count: upper bound of the number of rows.
+        fill: writes the rows of the shapes into an array (count, 4) and returns its contents.
     """
     names = "\n".join(map(str, shapes))
     index = data.packed_folder / (hashlib.sha256(names.encode()).hexdigest()[:16] + ".json")
-    sources = [stamp(data, shape) for shape in shapes]
+    sources = [_source(data, shape) for shape in shapes]
     try:
         with locked(data.packed_folder):
             if found := _read(index, sources):
                 return found
             return _pack(index, sources, count, fill)
     except OSError as error:
-        logger.warning("%s cannot hold packed samples (%s); a temporary file will", data.packed_folder, error)
-        # An unnamed file: it is gone with the process, however that ends.
+        logger.warning("packed samples cannot be written to %s (%s); using a temporary file", data.packed_folder, error)
+        # A file without a name: the system removes it when the process ends, even by a crash.
         with tempfile.TemporaryFile() as file:
             rows = np.memmap(file, np.float32, "w+", shape=(count, 4))
         return rows, fill(rows)
 
 
 def _read(index: Path, sources: list[list[int]]) -> tuple[np.ndarray, Contents] | None:
-    """None where it is not there, stale, or not whole."""
-    with suppress(Exception):  # whatever is wrong with it, it is made anew
+    """The rows and contents of an index; None if missing, outdated or incomplete."""
+    with suppress(Exception):  # a damaged index is replaced
         contents = Contents(**read_json(index, "an index of packed samples"))
         path = index.with_name(Path(contents.file).name)
         rows = sum(map(sum, contents.counts))
@@ -120,23 +120,34 @@ def _pack(
 
 
 class ReadAhead:
-    """Draws of mapped samples, read by threads while the step before is at work. They are `draw_keyed`'s."""
+    """Reads the mapped samples of the next step in threads while the current step is computed.
 
-    def __init__(self, bank: SampleBank) -> None:
+    Holds one request at a time. Samples equal those of `SampleBank.draw_keyed`.
+
+    Args:
+        threads: concurrent reads; a disk serves several in the time of one.
+    """
+
+    def __init__(self, bank: SampleBank, threads: int = 16) -> None:
         self._bank = bank
-        self._pool = ThreadPoolExecutor(READERS)
-        self._coming: dict[Any, list[Future[Tensor]]] = {}
+        self._pool = ThreadPoolExecutor(threads)
+        self._request: Any = None
+        self._reads: list[Future[Tensor]] = []
 
-    def begin(self, step: Any, shapes: Tensor, count: int, keys: Tensor) -> None:
-        """Start reading what a step will need."""
+    def begin(self, request: Any, shapes: Tensor, count: int, keys: Tensor) -> None:
+        """Start reading samples, replacing a request that was not taken.
+
+        Args:
+            request: any value that identifies the samples in `take`.
+            shapes, count, keys: arguments of `SampleBank.draw_keyed`.
+        """
         picks = self._bank.picks_keyed(shapes, count, keys)
-        self._coming[step] = [self._pool.submit(self._bank.rows.__getitem__, own) for own in picks]
+        self._request = request
+        self._reads = [self._pool.submit(self._bank.rows.__getitem__, rows) for rows in picks]
 
-    def take(self, step: Any) -> Tensor | None:
-        """The samples (b, n, 4), if they were begun."""
-        reading = self._coming.pop(step, None)
-        return torch.stack([part.result() for part in reading]) if reading else None
-
-    def forget(self) -> None:
-        """What was begun is not needed."""
-        self._coming.clear()
+    def take(self, request: Any) -> Tensor | None:
+        """Samples (b, n, 4) of a request; None if another request or none was begun."""
+        if request != self._request:
+            return None
+        self._request, reads, self._reads = None, self._reads, []
+        return torch.stack([read.result() for read in reads])

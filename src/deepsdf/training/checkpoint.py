@@ -1,4 +1,4 @@
-"""The whole state of a training, on disk and back."""
+"""The state of a training: creation, checkpoints, and snapshots in memory."""
 
 from __future__ import annotations
 
@@ -25,10 +25,12 @@ from deepsdf.workspace import Experiment
 
 @dataclass
 class TrainingState:
-    """What changes while training.
+    """Everything that training changes.
 
-    `adam` has two groups, decoder and codes, as the original's; with the optimizer "muon" the decoder's hidden
-    matrices are `muon`'s instead.
+    Attributes:
+        adam: two parameter groups, decoder and codes, as in the original.
+        muon: updates the hidden matrices of the decoder instead of `adam`, with the optimizer "muon".
+        scenes: number of scenes of all ranks; `codes` holds those of this rank.
     """
 
     decoder: Decoder
@@ -37,7 +39,6 @@ class TrainingState:
     muon: torch.optim.Muon | None
     logs: TrainingLogs
     scenes: int
-    """Of all ranks; `codes` holds those of this rank."""
     ranks: Ranks = Ranks()  # noqa: RUF009
 
     @classmethod
@@ -49,7 +50,11 @@ class TrainingState:
         device: torch.device,
         ranks: Ranks = Ranks(),  # noqa: B008
     ) -> TrainingState:
-        """Fresh weights and codes, the same for the same seed whatever the device and the number of ranks."""
+        """Fresh weights and codes. They depend on the seed alone, not on the device or the number of ranks.
+
+        Raises:
+            InputError: settings that do not describe a network, or optimizer "muon" without hidden matrices.
+        """
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(seed)
             decoder = build_decoder(specs.network_arch, specs.code_length, specs.network_specs)
@@ -58,7 +63,7 @@ class TrainingState:
             specs.code_length,
             init_std=specs.code_init_std_dev,
             bound=specs.code_bound,
-            # Of a stream of their own: codes drawn from the weights' numbers would be tied to them.
+            # An independent stream: with the seed of the weights, codes and weights would share random numbers.
             generator=torch.Generator().manual_seed(independent_seeds(1, seed)[0]),
         )
         if ranks.count > 1:
@@ -85,11 +90,11 @@ class TrainingState:
 
     @property
     def groups(self) -> list[dict[str, Any]]:
-        """The parameter groups, in the order of `LearningRateSchedule`."""
+        """Parameter groups in the order of `LearningRateSchedule`."""
         return self.adam.param_groups + (self.muon.param_groups if self.muon else [])
 
     def zero_codes_but(self, scenes: Tensor) -> None:
-        """Zero the codes of scenes that are not among these: what is never trained should not look as if it were."""
+        """Zero the codes of all scenes but these. A zero row marks a scene that is not trained."""
         unused = torch.ones(len(self.codes.weight), dtype=torch.bool).index_fill_(0, self.ranks.rows(scenes), False)
         with torch.no_grad():
             self.codes.weight[unused.to(self.codes.weight.device)] = 0.0
@@ -97,12 +102,13 @@ class TrainingState:
     def save(
         self, experiment: Experiment, checkpoints: Sequence[str], record: TrainingRecord, remove: Iterable[str] = ()
     ) -> None:
-        """Write checkpoints, and the logs without which they could not be continued: all of them or nothing.
+        """Write checkpoints and the logs needed to continue them: all files or none.
 
         Args:
-            remove: checkpoints that are not to be there any more.
+            checkpoints: names, epochs or "latest".
+            remove: names of existing checkpoints to remove.
         Raises:
-            OSError: they cannot be written; those that were there are as they were.
+            OSError: a file cannot be written; existing checkpoints are unchanged.
         """
         epoch = self.logs.epoch
         codes, optimizers = self.ranks.whole(self.codes.weight.detach(), self.scenes), self._optimizer_content()
@@ -127,13 +133,13 @@ class TrainingState:
             lambda own: self.ranks.whole(own.to(self.codes.weight.device), self.scenes).cpu(),
         )
         for group in content["optimizer_state_dict"]["param_groups"]:
-            group["fused"] = None  # how a step is computed here is not for the next reader to repeat
+            group["fused"] = None  # a property of this machine, not of the training
         if self.muon:
             content["muon_state_dict"] = _on_cpu(self.muon.state_dict())
         return content
 
     def _change_code_moments(self, adam: dict[str, Any], change: Callable[[Tensor], Tensor]) -> None:
-        """Between those of this rank's codes and those of all; a step count is the same for all."""
+        """Apply `change` to the moments of the codes, in place: from this rank's rows to all rows, or back."""
         if self.ranks.count > 1:
             moments = adam["state"].get(adam["param_groups"][1]["params"][0], {})
             for name, value in moments.items():
@@ -141,29 +147,32 @@ class TrainingState:
                     moments[name] = change(value)
 
     def restore(self, experiment: Experiment, checkpoint: str) -> TrainingRecord | None:
-        """Take over a checkpoint, the original's too; returns what it was made with, which the original's do not say.
+        """Load a checkpoint and its logs.
 
+        Returns:
+            The record of the training that wrote it; None for checkpoints of the original.
         Raises:
-            InputError: no such checkpoint; a part of it is broken, of another architecture, of other scenes, or
-                of another epoch than the rest.
+            InputError: no such checkpoint; a part is broken, or has another architecture, scenes or epoch.
         """
         decoder, epoch = load_decoder(experiment, checkpoint)
         codes, codes_epoch = load_codes(experiment, checkpoint)
         path = experiment.optimizer_path(checkpoint)
         known = ", ".join(experiment.checkpoints())
-        content = read_part(experiment, path, "an optimizer checkpoint", f"checkpoints that are there: {known}")
+        content = read_part(experiment, path, "an optimizer checkpoint", f"existing checkpoints: {known}")
         if not isinstance(content, dict) or not {"epoch", "optimizer_state_dict"} <= content.keys():
-            raise InputError(f"{path} is no optimizer checkpoint: it lacks 'epoch' and 'optimizer_state_dict'")
+            raise InputError(
+                f"{path} is not an optimizer checkpoint: expected the keys 'epoch' and 'optimizer_state_dict'"
+            )
         epochs = (epoch, codes_epoch, content["epoch"])
         if len(set(epochs)) > 1:
             raise InputError(
-                f"the checkpoint {checkpoint!r} of {experiment.root} is of mixed epochs (model {epochs[0]}, codes "
-                f"{epochs[1]}, optimizer {epochs[2]}); continue from another: {known}"
+                f"the parts of the checkpoint {checkpoint!r} of {experiment.root} have different epochs (model "
+                f"{epochs[0]}, codes {epochs[1]}, optimizer {epochs[2]}); continue from another: {known}"
             )
         if len(codes) != self.scenes:
             raise InputError(
                 f"{experiment.codes_path(checkpoint)} holds {len(codes)} codes; the training split has "
-                f"{self.scenes} shapes. Continue with the split it was trained on"
+                f"{self.scenes} shapes. Continue with the split that it was trained on"
             )
         self._restore_optimizers(content, path)
         self.decoder.load_state_dict(decoder.state_dict())
@@ -185,27 +194,27 @@ class TrainingState:
                 _check_moments(self.muon, content["muon_state_dict"])
                 self.muon.load_state_dict(content["muon_state_dict"])
         except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-            raise InputError(f"{path} is of another optimizer or architecture than specs.json says: {error}") from None
+            raise InputError(f"{path} has another optimizer or architecture than specs.json: {error}") from None
 
 
-class Kept:
-    """A copy of what a training changes, to go back to. Logs are the caller's."""
+class Snapshot:
+    """A copy in memory of weights, codes and optimizer moments, to return to. Logs are not included."""
 
     def __init__(self, state: TrainingState) -> None:
         self._state = state
         self._copies: list[Tensor] = []
 
-    def keep(self) -> None:
-        """Copy what is now, over what was kept."""
+    def take(self) -> None:
+        """Copy the current values, replacing the previous copy."""
         tensors = list(self._tensors())
-        if len(tensors) != len(self._copies):  # optimizers make their moments at their first step
+        if len(tensors) != len(self._copies):  # optimizers create their moments at their first step
             self._copies = [tensor.clone() for tensor in tensors]
         else:
             for copy, tensor in zip(self._copies, tensors, strict=True):
                 copy.copy_(tensor)
 
-    def back(self) -> None:
-        """To what was kept. Moments that did not exist then become zero, as an optimizer's first step has them."""
+    def restore(self) -> None:
+        """Return to the copy. Moments created since become zero, their value before the first step of an optimizer."""
         tensors = list(self._tensors())
         for tensor, copy in zip(tensors, self._copies, strict=False):
             tensor.copy_(copy)
@@ -222,17 +231,17 @@ class Kept:
 
 
 def _check_moments(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
-    """A fused step trusts the shapes of its moments, and would read beyond their end."""
-    own = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    """Raise ValueError if moments do not fit the parameters: a fused step would read beyond their end."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     numbers = [number for group in saved["param_groups"] for number in group["params"]]
-    for number, parameter in zip(numbers, own, strict=True):
+    for number, parameter in zip(numbers, parameters, strict=True):
         for name, value in saved["state"].get(number, {}).items():
             if name != "step" and isinstance(value, Tensor) and value.shape != parameter.shape:
                 raise ValueError(f"{name} has shape {tuple(value.shape)}, its parameter {tuple(parameter.shape)}")
 
 
 def independent_seeds(count: int, *parts: int) -> list[int]:
-    """Seeds for streams that have nothing in common, from numbers that are not negative."""
+    """Seeds of `count` independent random streams, derived from non-negative integers."""
     return [int(seed) >> 1 for seed in np.random.SeedSequence(parts).generate_state(count, np.uint64)]
 
 

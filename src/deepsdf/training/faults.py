@@ -1,4 +1,4 @@
-"""A training that goes wrong: what is broken, at which step, on which scenes."""
+"""Detection of failed trainings: losses or weights that are not finite or explode, and collapsed fields."""
 
 from __future__ import annotations
 
@@ -10,77 +10,101 @@ from torch import Tensor
 
 from deepsdf.training.logs import TrainingLogs
 
-EXPLODED = 100.0
-"""Times the first step's loss. A clamped loss cannot get there; the codes' prior and an eikonal term can."""
-
-
-COLLAPSED_STEPS, COLLAPSED_EPOCHS = 200, 3
-"""For how long, at least, nearly all predictions have one sign before it is said. Fresh networks do so for some steps,
-longer where the learning rate is warmed up."""
-
-COLLAPSED_SHARE = 1e-3
-"""Of the predictions have the other sign; half of the samples have it."""
+EXPLOSION_RATIO = 100.0
+"""Loss relative to that of the first step above which a training counts as exploded. Hand-set: clamped losses are at
+most 2 δ, far below 100 times their first value, while the code penalty and the eikonal term are unbounded."""
 
 
 @dataclass
 class SignWatch:
-    """Notices a field that has one sign everywhere: its meshes would be empty."""
+    """Detects a field that has collapsed to one sign, which has no surface.
 
+    Half of all samples are negative. Fresh networks predict one sign for some steps, more with a warm-up of the
+    learning rate; hence the patience.
+
+    Attributes:
+        minimum_fraction: fraction of predictions with the rarer sign below which the field counts as collapsed.
+        patience_epochs, patience_steps: minimum duration before the warning.
+        epochs, steps: duration so far.
+        warned: whether the warning was issued.
+    """
+
+    minimum_fraction: float = 1e-3
+    patience_epochs: int = 3
+    patience_steps: int = 200
     epochs: int = 0
     steps: int = 0
-    told: bool = False
+    warned: bool = False
 
-    def look(self, negative: float, steps: int) -> str | None:
-        """After each epoch: the share of predictions that are inside, and its steps. A sentence, once, where it is
-        time for one."""
-        if COLLAPSED_SHARE < negative < 1.0 - COLLAPSED_SHARE:
+    def update(self, negative: float, steps: int) -> str | None:
+        """Record an epoch; returns a warning, once, if the field has collapsed.
+
+        Args:
+            negative: fraction of negative predictions in the epoch.
+            steps: steps of the epoch.
+        """
+        if self.minimum_fraction < negative < 1.0 - self.minimum_fraction:
             self.epochs = self.steps = 0
             return None
         self.epochs, self.steps = self.epochs + 1, self.steps + steps
-        if self.told or self.epochs < COLLAPSED_EPOCHS or self.steps < COLLAPSED_STEPS:
+        if self.warned or self.epochs < self.patience_epochs or self.steps < self.patience_steps:
             return None
-        self.told = True
-        side = "inside" if negative > 0.5 else "outside"
+        self.warned = True
+        sign = "negative (inside)" if negative > 0.5 else "positive (outside)"
         return (
-            f"for {self.epochs} epochs ({self.steps} steps) the field has been {side} everywhere, though half of the "
-            "samples are not: it has collapsed to one sign, and would have no surface. Try lower learning rates, "
+            f"for {self.epochs} epochs ({self.steps} steps) nearly all predictions have been {sign}, but only half of "
+            "the samples are: the field has collapsed to one sign and has no surface. Try lower learning rates, "
             '"Loss": "pulling_l1", a larger ClampingDistance, or look at the samples (`deepsdf view-samples`)'
         )
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What is not finite, or exploded, and where: `step` counts from 1 within the epoch."""
+    """A value that is not finite or has exploded.
 
-    what: str
+    Attributes:
+        quantity: what the value is, as a noun phrase.
+        step: step of the epoch, from 1.
+    """
+
+    quantity: str
     value: float
     step: int
 
 
 def find_loss_fault(losses: Sequence[float], first: float) -> Fault | None:
-    """The first of an epoch's losses that is not finite, or EXPLODED times the training's first."""
+    """The first loss of an epoch that is not finite, or above EXPLOSION_RATIO times the first loss of the training."""
     for step, loss in enumerate(losses, 1):
-        if not math.isfinite(loss) or (math.isfinite(first) and loss > EXPLODED * first > 0):
+        if not math.isfinite(loss) or (math.isfinite(first) and loss > EXPLOSION_RATIO * first > 0):
             return Fault("the loss", loss, step)
     return None
 
 
 def find_weight_fault(logs: TrainingLogs, steps: int) -> Fault | None:
-    """In the epoch last logged: its last step can break the weights, though its loss was finite."""
+    """A norm of codes or weights that is not finite after the last logged epoch.
+
+    The losses of an epoch do not show this: its last step may break the weights after its loss was computed.
+    """
     norms = {"the norm of the codes": float(logs.latent_magnitude[-1])}
     norms |= {f"the norm of {name}": values[-1] for name, values in logs.param_magnitude.items()}
-    return next((Fault(what, value, steps) for what, value in norms.items() if not math.isfinite(value)), None)
+    return next((Fault(quantity, value, steps) for quantity, value in norms.items() if not math.isfinite(value)), None)
 
 
 def describe(fault: Fault, epoch: int, rates: Sequence[float], scenes: Sequence[str]) -> str:
-    """A sentence that names the step, its scenes and the learning rates."""
+    """Describe a fault with its step, scenes and learning rates, as a clause for an error."""
     shown = ", ".join(scenes[:4]) + (f" and {len(scenes) - 4} more" if len(scenes) > 4 else "")
     return (
-        f"{fault.what} is {fault.value:g} at epoch {epoch}, step {fault.step} (scenes {shown}), "
+        f"{fault.quantity} is {fault.value:g} at epoch {epoch}, step {fault.step} (scenes {shown}), "
         f"learning rates {[float(f'{rate:.6g}') for rate in rates]}"
     )
 
 
-def scenes_of(batch: Tensor, scenes: Tensor, names: Sequence[object]) -> list[str]:
-    """Names of a batch's shapes; `scenes` (b,) are the places of the bank's shapes in the split `names`."""
+def scene_names(batch: Tensor, scenes: Tensor, names: Sequence[object]) -> list[str]:
+    """Names of the shapes in a batch.
+
+    Args:
+        batch: indices into the sample bank.
+        scenes: (b,), index in the split of each shape of the bank.
+        names: shapes of the split.
+    """
     return [str(names[scene]) for scene in scenes[batch].tolist()]

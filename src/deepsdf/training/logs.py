@@ -1,4 +1,4 @@
-"""What a training writes down as it goes: Logs.pth, in the original's form."""
+"""The log of a training, Logs.pth, in the format of the original."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from deepsdf.journal import current
 
 @dataclass
 class TrainingLogs:
-    """Attributes are Logs.pth's keys; all but `loss` have one entry an epoch.
+    """Log of a training. Attributes are the keys of Logs.pth; lists have one entry per epoch, `loss` one per step.
 
     Attributes:
-        epoch: the last epoch logged.
-        loss: one value a step.
-        learning_rate: of each group: decoder, codes, and with Muon the hidden matrices.
-        timing: seconds.
+        epoch: last epoch logged.
+        loss: loss.
+        learning_rate: learning rate of each parameter group: decoder, codes, and with Muon the hidden matrices.
+        timing: duration in seconds.
         latent_magnitude: mean norm of the training codes.
         param_magnitude: norm of each parameter of the decoder, by name.
     """
@@ -37,22 +37,29 @@ class TrainingLogs:
 
     @classmethod
     def load(cls, path: Path) -> TrainingLogs:
-        """Raises InputError where there is none or it is broken."""
-        place = current(path.parent, path)
-        content = read_pth(place if place.is_file() else path, "a training log", "`deepsdf train` makes it")
+        """Read Logs.pth. Raises InputError if it is missing or broken."""
+        newest = current(path.parent, path)
+        content = read_pth(newest if newest.is_file() else path, "a training log", "`deepsdf train` writes it")
         try:
             return cls(**{name: content[name] for name in cls.__dataclass_fields__})
         except (KeyError, TypeError) as error:
-            raise InputError(f"{path} is no training log: it lacks {error}") from None
+            raise InputError(f"{path} is not a training log: the key {error} is missing") from None
 
     def content(self) -> dict[str, Any]:
-        """What Logs.pth holds."""
+        """Content of Logs.pth."""
         return asdict(self)
 
     def append(
         self, decoder: nn.Module, magnitude: Tensor, losses: list[float], rates: list[float], seconds: float
     ) -> None:
-        """Note a finished epoch; `magnitude` is the codes'."""
+        """Add a finished epoch.
+
+        Args:
+            magnitude: mean norm of the codes.
+            losses: loss of each step.
+            rates: learning rate of each parameter group.
+            seconds: duration of the epoch.
+        """
         self.epoch += 1
         self.loss += losses
         self.learning_rate.append(rates)
@@ -65,15 +72,15 @@ class TrainingLogs:
             self.param_magnitude.setdefault(name, []).append(norm)
 
     def clip(self, epoch: int) -> None:
-        """Forget what came after an epoch, to continue from there.
+        """Remove everything after an epoch, to continue from there.
 
         Raises:
             InputError: the logs end before that epoch.
         """
         if epoch > len(self.learning_rate):
             raise InputError(
-                f"Logs.pth ends at epoch {len(self.learning_rate)}, before the checkpoint's, {epoch}: it is of another "
-                'training; continue from "latest"'
+                f"Logs.pth ends at epoch {len(self.learning_rate)}, before the checkpoint of epoch {epoch}: it belongs "
+                'to another training; continue from "latest"'
             )
         if epoch == len(self.learning_rate):
             return
@@ -86,7 +93,7 @@ class TrainingLogs:
 
 
 def running_mean(values: np.ndarray, window: int) -> np.ndarray:
-    """Means over `window` neighbours, (n - window + 1,); empty where there are fewer values."""
+    """Means of all `window` consecutive values, (n - window + 1,); empty if there are fewer values."""
     if len(values) < window:
         return np.zeros(0)
     sums = np.cumsum(np.insert(np.asarray(values, np.float64), 0, 0.0))

@@ -1,7 +1,7 @@
-"""The processes of one training: alone, or as many as `torchrun` started.
+"""The processes (ranks) of one training: one, or those started by `torchrun`.
 
-Scenes are divided among them. Each keeps its scenes' samples and codes; only the decoder's gradients go round, and
-what checkpoints and logs need.
+Scenes are divided among the ranks. Each rank holds the samples and codes of its scenes; ranks exchange only the
+gradients of the decoder and what checkpoints and logs need.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from deepsdf.errors import InputError
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process's number, and how many there are."""
+    """The rank of this process and the number of ranks; by default a training with one process."""
 
     rank: int = 0
     count: int = 1
@@ -29,11 +29,11 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this one writes and tells."""
+        """Whether this rank writes files and reports progress."""
         return self.rank == 0
 
     def add_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        """Each gradient becomes the sum over the ranks."""
+        """Replace each gradient by its sum over the ranks."""
         if self.count == 1:
             return
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
@@ -45,55 +45,60 @@ class Ranks:
             start += gradient.numel()
 
     def sum(self, value: Tensor) -> Tensor:
-        """Over the ranks, on each of them."""
+        """Sum over the ranks, in place; every rank gets the result."""
         if self.count > 1:
             dist.all_reduce(value)
         return value
 
     def any(self, flag: bool) -> bool:
-        """Whether one of the ranks says so; all of them hear the same."""
+        """Whether the flag is true on any rank; every rank gets the same result."""
         if self.count == 1:
             return flag
         return bool(self.sum(torch.tensor(float(flag), device=self.device)))
 
-    def smallest(self, number: int) -> int:
-        """The least of the ranks' numbers."""
+    def minimum(self, number: int) -> int:
+        """Minimum over the ranks."""
         value = torch.tensor(number, device=self.device)
         if self.count > 1:
             dist.all_reduce(value, dist.ReduceOp.MIN)
         return int(value)
 
     def wait(self) -> None:
-        """Until all ranks are here."""
+        """Wait for all ranks."""
         if self.count > 1:
             dist.barrier()
 
     def merged(self, own: dict[str, str]) -> dict[str, str]:
-        """One dictionary of the ranks' entries, where those of other ranks are empty."""
+        """Merge dictionaries with the same keys: for each key the value that is not empty."""
         if self.count == 1:
             return own
         parts: list[Any] = [None] * self.count
         dist.all_gather_object(parts, own)
         return {key: next((part[key] for part in parts if part[key]), "") for key in own}
 
-    # A table with one row a scene, of which rank r has rows r, r + count, r + 2 count, ...
+    # A table has one row per scene. Rank r holds the rows r, r + count, r + 2 count, ...; with 2 ranks:
+    #
+    #   scene          0  1  2  3  4
+    #   rank           0  1  0  1  0
+    #   row on rank    0  0  1  1  2
 
     def owns(self, scene: int) -> bool:
+        """Whether this rank holds a scene."""
         return scene % self.count == self.rank
 
     def rows(self, scenes: Tensor) -> Tensor:
-        """Where own scenes stand in this rank's table."""
+        """Rows of scenes of this rank in its table."""
         return scenes // self.count
 
     def share(self, table: Tensor) -> Tensor:
-        """This rank's rows of a whole table."""
+        """Rows of this rank from a table of all scenes."""
         return table[self.rank :: self.count]
 
     def whole(self, own: Tensor, count: int) -> Tensor:
-        """The table of `count` rows of which the ranks have these."""
+        """Table of all `count` scenes, gathered from the tables of the ranks."""
         if self.count == 1:
             return own
-        longest = -(-count // self.count)
+        longest = -(-count // self.count)  # all_gather needs equal shapes
         padded = own.new_zeros(longest, *own.shape[1:])
         padded[: len(own)] = own
         parts = [torch.empty_like(padded) for _ in range(self.count)]
@@ -105,7 +110,7 @@ class Ranks:
 
 
 def local_device(device: str) -> str:
-    """The device of this process: with several on a machine, each has a GPU of its own."""
+    """Device of this process: with several processes on a machine, each uses its own GPU."""
     local = os.environ.get("LOCAL_RANK")
     if local is None or device not in ("auto", "cuda") or not torch.cuda.is_available():
         return device
@@ -114,10 +119,10 @@ def local_device(device: str) -> str:
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[Ranks]:
-    """The ranks that torchrun's environment tells of, else this process alone.
+    """Join the ranks described by the environment variables of torchrun; without them, a training with one process.
 
     Raises:
-        InputError: the environment is incomplete.
+        InputError: the processes cannot connect, or the environment is incomplete.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1 and not dist.is_initialized():
@@ -128,7 +133,7 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         try:
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
         except (ValueError, RuntimeError) as error:
-            raise InputError(f"the {count} processes of this training cannot reach each other: {error}") from None
+            raise InputError(f"the {count} processes of this training cannot connect: {error}") from None
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size(), device)
     finally:

@@ -1,4 +1,4 @@
-"""A split's samples, read once and kept in memory, or mapped from a file where they are too many."""
+"""The samples of a split, read once: kept in memory, or mapped from a file if there are too many."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from deepsdf.workspace import DataSource
 
 @dataclass(frozen=True)
 class SplitSamples:
-    """The samples of a split's shapes.
+    """The samples of the shapes of a split.
 
     Attributes:
-        bank: of the shapes that could be read.
-        scenes: (b,), the place of each of them in the split, and so in the table of codes.
-        fingerprints: every shape of the split, in its order: a checksum of its samples, "" where it has none.
+        bank: samples of the b shapes that could be read.
+        scenes: (b,), index in the split of each of them: its row in the table of codes.
+        fingerprints: checksum of the samples of every shape of the split, in order; "" for a shape without samples.
+        mapped: whether the samples are mapped from a file instead of in memory.
     """
 
     bank: SampleBank
     scenes: Tensor
     fingerprints: dict[str, str]
     mapped: bool = False
-    """Whether the samples lie in a file instead of in memory."""
 
     @classmethod
     def load(
@@ -48,12 +48,13 @@ class SplitSamples:
         memory_limit: int | None = None,
         ranks: Ranks = Ranks(),  # noqa: B008
     ) -> SplitSamples:
-        """Read the samples of a split's shapes, of those that this rank owns.
+        """Read the samples of the shapes that this rank holds.
 
         Args:
-            on_failure: told each shape that cannot be used; the others go on.
-            memory_limit: bytes of samples to keep in memory; more than that is packed into a file of the data
-                source's cache, once, and mapped from there. By default 60 % of the machine's memory.
+            on_failure: called for each shape that cannot be used; the others are read.
+            memory_limit: bytes of samples to keep in memory. More are packed into a file in the cache of the data
+            source,
+                once, and mapped from there. By default 60 % of the memory of the machine.
         Raises:
             InputError: no shape can be used.
         """
@@ -74,40 +75,43 @@ class SplitSamples:
         else:
             rows = np.zeros((count, 4), np.float32)
             contents = fill(rows)
-        for place, reason in contents.failures:
-            on_failure(Failure(shapes[own[place]], reason))
+        for index, reason in contents.failures:
+            on_failure(Failure(shapes[own[index]], reason))
         if not contents.scenes:
             raise InputError(
-                f"none of the split's {len(own)} shapes has samples in {data.root}; run `deepsdf preprocess`"
+                f"none of the {len(own)} shapes of the split has samples in {data.root}; run `deepsdf preprocess`"
             )
-        scenes = [own[place] for place in contents.scenes]
+        scenes = [own[index] for index in contents.scenes]
         for scene in scenes:
             fingerprints[str(shapes[scene])] = headers[scene][1]
-        with warnings.catch_warnings():  # of an array that cannot be written; nobody will
+        with warnings.catch_warnings():  # torch warns of a read-only array; nothing writes to it
             warnings.simplefilter("ignore")
-            bank = SampleBank.packed(
+            bank = SampleBank.from_rows(
                 torch.from_numpy(rows[: sum(map(sum, contents.counts))]), torch.tensor(contents.counts)
             )
         return cls(bank, torch.tensor(scenes), ranks.merged(fingerprints), mapped)
 
     def to(self, device: torch.device) -> SplitSamples:
-        """On a GPU where they take at most half of what is free there; else they stay, and draws travel."""
+        """Move the samples to a device. On a GPU they stay on the CPU if they need more than half of its free memory;
+        then only drawn samples are transferred."""
         if device.type == "cuda" and self.bank.rows.nbytes > 0.5 * torch.cuda.mem_get_info(device)[0]:
             return self
         mapped = self.mapped and device.type == "cpu"
         return replace(self, bank=self.bank.to(device), scenes=self.scenes.to(device), mapped=mapped)
 
     def batches(self, scenes_per_batch: int, generator: torch.Generator) -> Iterator[Tensor]:
-        """Every shape once, in random order, as indices (scenes_per_batch,) into the bank; the last incomplete
-        batch is dropped, as in the original."""
+        """Batches of indices (scenes_per_batch,) into the bank: every shape once, in random order.
+
+        An incomplete last batch is dropped, as in the original.
+        """
         order = torch.randperm(len(self.bank), generator=generator)
         for start in range(0, len(order) - scenes_per_batch + 1, scenes_per_batch):
             yield order[start : start + scenes_per_batch].to(self.scenes.device)
 
 
 def _read_header(path: Path) -> tuple[int, str]:
-    """Rows in a sample file and a checksum of them, read without them; a broken file has none, which is said when it
-    is read."""
+    """Number of rows in a sample file and a checksum, from its headers. (0, "") for a broken file; reading it later
+    raises the error."""
     total, checksums = 0, ""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -121,34 +125,34 @@ def _read_header(path: Path) -> tuple[int, str]:
                     )
                     shape_of, _, kind = read(member)
                     total += shape_of[0]
-                    # A header may claim anything; the member's length tells.
+                    # Do not trust the shape in the header: compare it with the size of the member.
                     if math.prod(shape_of) * kind.itemsize != archive.getinfo(name).file_size - member.tell():
                         return 0, ""
                 checksums += f"{archive.getinfo(name).CRC:08x}"
-    except Exception:  # whatever is wrong with the file is said when it is read
+    except Exception:  # a damaged file raises anything; reading the samples reports it
         return 0, ""
     return total, checksums
 
 
 def _fill(rows: np.ndarray, data: DataSource, shapes: Sequence[ShapeName]) -> Contents:
-    """Write the shapes' samples into rows (n, 4), shape after shape, outside before inside."""
+    """Write the samples of shapes into rows (n, 4), shape after shape, outside before inside."""
     contents = Contents([], [], [], [])
     end = 0
-    for place, shape in enumerate(shapes):
+    for index, shape in enumerate(shapes):
         try:
             samples = data.load_samples(shape)
             if not len(samples.pos) or not len(samples.neg):
                 side = "inside" if len(samples.pos) else "outside"
-                raise InputError(f"{data.samples_path(shape)} has no {side} samples; its mesh is open or broken")
+                raise InputError(f"{data.samples_path(shape)} has no {side} samples; its mesh may be open or broken")
             if end + len(samples) > len(rows):
-                raise InputError(f"{data.samples_path(shape)} holds more rows than its headers say")
+                raise InputError(f"{data.samples_path(shape)} has more rows than its headers declare")
         except (InputError, OSError) as error:
-            contents.failures.append((place, str(error)))
+            contents.failures.append((index, str(error)))
             continue
         for part in (samples.pos, samples.neg):
             rows[end : end + len(part)] = part
             end += len(part)
-        contents.scenes.append(place)
+        contents.scenes.append(index)
         contents.counts.append([len(samples.pos), len(samples.neg)])
     return contents
 
@@ -156,5 +160,5 @@ def _fill(rows: np.ndarray, data: DataSource, shapes: Sequence[ShapeName]) -> Co
 def _default_limit() -> int:
     try:
         return int(0.6 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (AttributeError, ValueError, OSError):  # not every system tells
+    except (AttributeError, ValueError, OSError):  # the system does not report its memory: assume 8 GB
         return 8 << 30

@@ -1,4 +1,4 @@
-"""Training: decoder and codes learn together (auto-decoder; DeepSDF, section 4)."""
+"""Training: the decoder and the codes are optimised together (auto-decoder; DeepSDF, section 4)."""
 
 from __future__ import annotations
 
@@ -7,330 +7,239 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from deepsdf.devices import resolve_device
 from deepsdf.errors import InputError, TrainingError
-from deepsdf.files import held
-from deepsdf.journal import recover
-from deepsdf.specs import CosineSchedule
-from deepsdf.splits import Failure, ShapeName, read_split
-from deepsdf.training.checkpoint import Kept, TrainingState, independent_seeds
-from deepsdf.training.faults import Fault, SignWatch, describe, find_loss_fault, find_weight_fault, scenes_of
+from deepsdf.specs import Specs
+from deepsdf.splits import Failure
+from deepsdf.training.checkpoint import Snapshot, independent_seeds
+from deepsdf.training.faults import Fault, SignWatch, describe, find_loss_fault, find_weight_fault, scene_names
+from deepsdf.training.options import TrainingOptions
+from deepsdf.training.preparation import Prepared, exclusive, open_experiment, prepare
 from deepsdf.training.ranks import Ranks, joined, local_device
-from deepsdf.training.record import TrainingRecord
-from deepsdf.training.samples import SplitSamples
-from deepsdf.training.step import Stepper
-from deepsdf.workspace import DataSource, Experiment
+from deepsdf.training.step import EpochPlan, Stepper
+from deepsdf.workspace import Experiment
 
 logger = logging.getLogger(__name__)
 
-SAVE_SECONDS = 300.0
-"""Longer than this since the last checkpoint, and "latest" is saved though LogFrequency does not ask for it."""
-
-GRACE_SECONDS = 5.0
-"""A training that is to stop finishes its epoch if that takes no longer; else it goes back to the epoch's beginning."""
-
-HALVINGS = 10
-"""Of the step within one epoch, before it is given up."""
+MAXIMUM_HALVINGS = 10
+"""Rollbacks of one epoch before the training stops: the learning rates are then below 1/1000 of the schedule."""
 
 
 class EpochReport(NamedTuple):
-    """What `train` tells after each epoch."""
+    """Report of `train` after each epoch.
+
+    Attributes:
+        epoch: number of the epoch, from 1.
+        num_epochs: epochs of the whole training.
+        steps: steps of the epoch.
+        loss: mean over the steps.
+        learning_rates: learning rate of each parameter group.
+        code_magnitude: mean norm of the codes.
+        saved: whether a checkpoint of this epoch was written.
+    """
 
     epoch: int
     num_epochs: int
     steps: int
     loss: float
-    """Mean over the epoch's steps."""
     samples_per_second: float
     learning_rates: list[float]
     code_magnitude: float
-    """Mean norm of the codes."""
     saved: bool = False
-    """A checkpoint of this epoch was written."""
 
 
 def train(
     experiment: Experiment | str | os.PathLike[str],
+    specs: Specs | None = None,
     *,
     device: str = "auto",
     resume: str | int | None = None,
     overwrite: bool = False,
-    force: bool = False,
-    on_nan: Literal["stop", "rollback"] = "stop",
-    batch_split: int = 1,
-    compiled: bool = False,
-    seed: int | None = None,
-    memory_limit: int | None = None,
+    options: TrainingOptions = TrainingOptions(),  # noqa: B008
     on_epoch: Callable[[EpochReport], None] | None = None,
     on_failure: Callable[[Failure], None] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Experiment:
-    """Train the network that an experiment's specs.json describes, on the samples that it names.
+    """Train the network described by the settings of an experiment, on the samples that they name.
 
-    Paths in specs.json are relative to the current folder, as in the original. Every epoch's random numbers come
-    from the seed and the epoch alone: a continued training does the same as one that was never interrupted.
-    Checkpoints appear whole or not at all; after a crash or a power cut the last one is there.
+    Paths in the settings are relative to the current folder, as in the original. The random numbers of an epoch depend
+    only on the seed and the epoch, so a continued training gives the same result as an uninterrupted one. Checkpoints
+    are written completely or not at all; a crash or power cut leaves the previous one.
 
     Args:
+        experiment: folder of the experiment.
+        specs: settings. The folder and its specs.json are created from them; an existing specs.json must agree. By
+            default specs.json is read.
         device: "auto", "cpu", "cuda" or "cuda:1".
-        resume: a checkpoint to continue from: "latest" or an epoch.
-        overwrite: begin anew although the folder holds a training already; its checkpoints are removed.
-        force: continue although settings or data are others than the checkpoint was made with.
-        on_nan: when the loss or the weights are not finite any more, or explode: "stop", or "rollback" to the end of
-            the epoch before and go on with half the step. Checkpoints note it, so that continuing stays the same.
-        batch_split: work on each batch in so many parts, for less memory; the gradients are the same.
-        compiled: run the decoder through torch.compile, for a GPU; the first steps then take a minute.
-        seed: instead of the one in specs.json, or of the one that a continued training began with.
-        memory_limit: bytes of samples to keep in memory; above it they are packed into a file beside the data
-            and mapped from there.
-        on_epoch: told after each epoch.
-        on_failure: told each shape whose samples cannot be used. Its code stays zero.
-        should_stop: asked after each step; when true, the epoch is finished or, where that would take long, given up;
-            the state is saved and training ends.
+        resume: checkpoint to continue from: "latest" or an epoch.
+        overwrite: start again even if the folder holds a training; its checkpoints are removed.
+        options: how the training runs.
+        on_epoch: called after each epoch, on the first rank.
+        on_failure: called for each shape whose samples cannot be used; its code stays zero.
+        should_stop: called after each step. When it returns true, the epoch is finished, or abandoned if that would
+        take
+            longer than `options.grace`; then the state is saved and training ends.
     Returns:
         The experiment, with its checkpoints.
     Raises:
         InputError: settings, data, checkpoint or device cannot be used; another training works on the experiment.
-        TrainingError: the loss or the weights are not finite any more, or a checkpoint cannot be written. The last
-            checkpoint is as it was.
+        TrainingError: the loss or the weights are not finite or explode, or a checkpoint cannot be written. The last
+            checkpoint is unchanged.
     """
-    experiment = experiment if isinstance(experiment, Experiment) else Experiment.open(experiment)
-    specs = experiment.specs
-    if batch_split < 1:
-        raise InputError(f"batch_split is {batch_split}; it must be at least 1")
+    target = resolve_device(local_device(device))
+    experiment = open_experiment(experiment, specs)
     if resume is None and not overwrite and experiment.checkpoints():
         raise InputError(
-            f"{experiment.root} holds a training already (checkpoints {', '.join(experiment.checkpoints())}); "
-            "continue it with --continue latest, or begin anew with --overwrite"
+            f"{experiment.root} already holds a training (checkpoints {', '.join(experiment.checkpoints())}); "
+            "continue it with --continue latest, or start again with --overwrite"
         )
-    target = resolve_device(local_device(device))
-    shapes = read_split(specs.train_split)
     fork = torch.random.fork_rng(devices=range(torch.cuda.device_count()))
-    with joined(target) as ranks, _alone(experiment) if ranks.first else nullcontext(), fork:
-        older = experiment.checkpoints() if resume is None else []
-        if ranks.first:
-            recover(experiment.root)
-        ranks.wait()
-        state = TrainingState.create(specs, len(shapes), specs.seed if seed is None else seed, target, ranks)
-        before = state.restore(experiment, str(resume)) if resume is not None else None
-        samples = SplitSamples.load(
-            DataSource.open(specs.data_source),
-            shapes,
-            on_failure=on_failure or (lambda failure: None),
-            memory_limit=memory_limit,
-            ranks=ranks,
-        )
-        seed = seed if seed is not None else before.seed if before else specs.seed
-        record = TrainingRecord.of(specs, seed, samples.fingerprints)
-        if before:
-            _check_changes(before, record, experiment, force)
-            record.halved = before.halved
-        if resume is None:
-            state.zero_codes_but(samples.scenes)
-        samples = samples.to(target)
-        batch_size = _batch_size(len(samples.bank), len(shapes), experiment, ranks)
-        stepper = Stepper(
-            state,
-            specs,
-            samples,
-            batch_size=batch_size * ranks.count,
-            batch_split=batch_split,
-            ranks=ranks,
-            compiled=compiled,
-        )
-        training = _Training(experiment, state, record, samples, shapes, stepper, batch_size, on_nan, older, ranks)
-        training.run((on_epoch if ranks.first else None) or (lambda report: None), should_stop)
+    with joined(target) as ranks, exclusive(experiment) if ranks.first else nullcontext(), fork:
+        run = prepare(experiment, target, ranks, options, resume=resume, on_failure=on_failure)
+        _loop(experiment, run, ranks, options, (on_epoch if ranks.first else None), should_stop)
     return experiment
 
 
-@contextmanager
-def _alone(experiment: Experiment) -> Iterator[None]:
-    """The only training of an experiment."""
-    from filelock import Timeout
+def _loop(
+    experiment: Experiment,
+    run: Prepared,
+    ranks: Ranks,
+    options: TrainingOptions,
+    on_epoch: Callable[[EpochReport], None] | None,
+    should_stop: Callable[[], bool],
+) -> None:
+    """The training loop: one iteration per epoch, or per attempt at an epoch after a rollback."""
+    specs, state, logs = experiment.specs, run.state, run.state.logs
+    stepper = Stepper(
+        state,
+        specs,
+        run.samples,
+        batch_size=run.batch_size * ranks.count,
+        batch_split=options.batch_split,
+        ranks=ranks,
+        compiled=options.compiled,
+    )
+    snapshot, signs, saved_at = Snapshot(state), SignWatch(), time.monotonic()
+    # Reading the loss of every step waits for a GPU and differs between ranks; there it is checked after the epoch.
+    check_steps = ranks.count == 1 and run.samples.scenes.device.type == "cpu"
 
-    with ExitStack() as stack:
-        try:
-            known = stack.enter_context(held(experiment.lock_path, timeout=0))
-        except Timeout:
-            raise InputError(
-                f"another training works on {experiment.root}; wait until it ends, or stop it "
-                f"(it holds {experiment.lock_path})"
-            ) from None
-        except OSError as error:
-            raise InputError(f"{experiment.root} cannot be written: {error.strerror}") from None
-        if not known:
-            logger.warning(
-                "%s is on a file system without locks: see that no other training works on it", experiment.root
-            )
-        yield
+    while logs.epoch < specs.num_epochs:
+        # ---- plan: learning rates, batches and random numbers of the epoch
+        snapshot.take()
+        start = time.perf_counter()
+        plan, dropout_seed = _plan_epoch(logs.epoch + 1, specs, run, ranks)
+        torch.manual_seed(dropout_seed)
+        steps = len(plan.batches)
+        first_loss = logs.loss[0] if logs.loss else math.nan
 
+        # ---- step: every shape once
+        losses: list[Tensor] = []
+        negative, abandoned = torch.zeros((), dtype=torch.int64, device=state.codes.weight.device), False
+        for index in range(steps):
+            result = stepper.step(plan, index)
+            losses.append(result.loss)
+            negative += result.negative
+            if check_steps and find_loss_fault([float(result.loss)], first_loss):
+                break
+            remaining = (time.perf_counter() - start) / len(losses) * (steps - len(losses))
+            if ranks.count == 1 and remaining > options.grace and should_stop():
+                abandoned = True
+                break
 
-def _check_changes(before: TrainingRecord, now: TrainingRecord, experiment: Experiment, force: bool) -> None:
-    changes = before.changes(now)
-    if changes and not force:
-        raise InputError(
-            "\n  ".join(
-                [
-                    f"{experiment.root} was trained with other settings or data; put them back, or continue with "
-                    "--force:",
-                    *changes,
-                ]
+        # ---- stop within a long epoch: save the state before it
+        if abandoned:
+            snapshot.restore()
+            _save(experiment, run, ["latest"])
+            break
+
+        # ---- evaluate: loss, code norms, faults
+        values = ranks.sum(torch.stack(losses)).tolist()
+        fault = find_loss_fault(values, first_loss)
+        if fault is None:
+            seconds = time.perf_counter() - start
+            magnitude = ranks.sum(state.codes.weight.detach().norm(dim=1).sum()) / state.scenes
+            logs.append(state.decoder, magnitude, values, plan.rates, seconds)
+            fault = find_weight_fault(logs, steps)
+        if fault is not None:
+            _check_rollback(experiment, run, plan, fault, options)
+            snapshot.restore()
+            logs.clip(plan.epoch - 1)
+            run.record.halved.append(plan.epoch)
+            continue
+        count = steps * run.batch_size * ranks.count * 2 * (specs.samples_per_scene // 2)
+        if warning := signs.update(float(ranks.sum(negative)) / count, steps):
+            logger.warning("%s", warning)
+
+        # ---- save: snapshots of chosen epochs, "latest" regularly and at the end
+        stopping = logs.epoch == specs.num_epochs or ranks.any(should_stop())
+        due = logs.epoch % specs.log_frequency == 0 or ranks.any(time.monotonic() - saved_at > options.save_interval)
+        names = [str(logs.epoch)] if logs.epoch in specs.snapshot_epochs else []
+        names += ["latest"] if due or stopping else []
+        if names:
+            _save(experiment, run, names)
+            saved_at = time.monotonic()
+
+        # ---- report, and stop after the epoch
+        if on_epoch:
+            on_epoch(
+                EpochReport(
+                    epoch=plan.epoch,
+                    num_epochs=specs.num_epochs,
+                    steps=steps,
+                    loss=sum(values) / steps,
+                    samples_per_second=count / seconds,
+                    learning_rates=plan.rates,
+                    code_magnitude=float(magnitude),
+                    saved=bool(names),
+                )
             )
-        )
-    for change in changes:
-        logger.warning("continued although %s", change)
-    epochs = experiment.specs.num_epochs
-    for schedule in experiment.specs.learning_rate_schedule:
-        if isinstance(schedule, CosineSchedule) and schedule.length + 1 < epochs and not schedule.final:
-            logger.warning(
-                "a learning rate is 0 from epoch %d on, and NumEpochs is %d: lengthen LearningRateSchedule too",
-                schedule.length,
-                epochs,
-            )
+        if stopping:
             break
 
 
-@dataclass
-class _Training:
-    """One run of `train`."""
-
-    experiment: Experiment
-    state: TrainingState
-    record: TrainingRecord
-    samples: SplitSamples
-    shapes: Sequence[ShapeName]
-    stepper: Stepper
-    batch_size: int
-    on_nan: str
-    older: list[str]
-    """Checkpoints of a training that this one replaces; until there is a new one, they are all there is."""
-    ranks: Ranks
-    signs: SignWatch = field(default_factory=SignWatch)
-
-    def run(self, on_epoch: Callable[[EpochReport], None], should_stop: Callable[[], bool]) -> None:
-        specs, logs = self.experiment.specs, self.state.logs
-        kept = Kept(self.state)
-        saved = time.monotonic()
-        while logs.epoch < specs.num_epochs:
-            kept.keep()
-            report = self._epoch_without_fault(kept, should_stop)
-            if report is None:
-                kept.back()
-                self._save(["latest"])
-                break
-            stopping = logs.epoch == specs.num_epochs or self.ranks.any(should_stop())
-            names = [str(logs.epoch)] if logs.epoch in specs.snapshot_epochs else []
-            due = logs.epoch % specs.log_frequency == 0 or self.ranks.any(time.monotonic() - saved > SAVE_SECONDS)
-            names += ["latest"] if due or stopping else []
-            if names:
-                self._save(names)
-                saved = time.monotonic()
-            on_epoch(report._replace(saved=bool(names)))
-            if stopping:
-                break
-
-    def _save(self, names: Sequence[str]) -> None:
-        try:
-            self.state.save(self.experiment, names, self.record, self.older)
-        except OSError as error:
-            raise TrainingError(
-                f"the checkpoint of epoch {self.state.logs.epoch} cannot be written to {self.experiment.root} "
-                f"({error.strerror or error}). {self._what_is_kept()}; when there is room, go on with --continue latest"
-            ) from error
-        self.older = []
-
-    def _what_is_kept(self) -> str:
-        return f"Checkpoints kept: {', '.join(self.experiment.checkpoints()) or 'none'}"
-
-    def _epoch_without_fault(self, kept: Kept, should_stop: Callable[[], bool]) -> EpochReport | None:
-        """The next epoch, with half the step as often as needed where that was asked for."""
-        epoch, logs = self.state.logs.epoch + 1, self.state.logs
-        while True:
-            factor = self.record.step_factor(epoch)
-            rates = [factor * schedule.rate(epoch) for schedule in self.experiment.specs.learning_rate_schedule]
-            batches: list[Tensor] = []
-            found = self._epoch(epoch, rates, batches, should_stop)
-            if not isinstance(found, Fault):
-                return found
-            scenes = scenes_of(batches[found.step - 1], self.samples.scenes, self.shapes)
-            told = describe(found, epoch, rates, scenes)
-            if self.on_nan != "rollback" or self.record.halved.count(epoch) == HALVINGS:
-                raise TrainingError(
-                    f"{told}; lower them, set GradientClipNorm, or continue with --on-nan rollback. "
-                    + self._what_is_kept()
-                )
-            logger.warning("%s; back to the end of epoch %d, with half the step", told, epoch - 1)
-            kept.back()
-            logs.clip(epoch - 1)
-            self.record.halved.append(epoch)
-
-    def _epoch(
-        self, epoch: int, rates: list[float], batches: list[Tensor], should_stop: Callable[[], bool]
-    ) -> EpochReport | Fault | None:
-        """Every shape once; logs what happened. None where it is given up because training is to stop.
-
-        Args:
-            batches: where to put the epoch's.
-        """
-        start = time.perf_counter()
-        state, specs, samples = self.state, self.experiment.specs, self.samples
-        for_order, for_draws, for_dropout = independent_seeds(3, self.record.seed, epoch)
-        if self.ranks.count > 1:  # but what is drawn of a scene is the same on whichever rank
-            for_order, for_dropout = independent_seeds(2, self.record.seed, epoch, self.ranks.rank)
-        torch.manual_seed(for_dropout)
-        steps = self.ranks.smallest(len(samples.bank) // self.batch_size)
-        order = samples.batches(self.batch_size, torch.Generator().manual_seed(for_order))
-        batches[:] = itertools.islice(order, steps)
-        self.stepper.begin(epoch, rates, for_draws, batches)
-        losses: list[Tensor] = []
-        first = state.logs.loss[0] if state.logs.loss else math.nan
-        # Asking a GPU, or other ranks, would mean waiting; there, the end of the epoch tells.
-        ask = self.ranks.count == 1 and samples.scenes.device.type == "cpu"
-        for step, batch in enumerate(batches, 1):
-            losses.append(self.stepper(step, batch))
-            if ask and find_loss_fault([float(losses[-1])], first):
-                break
-            left = (time.perf_counter() - start) / len(losses) * (steps - len(losses))
-            if self.ranks.count == 1 and left > GRACE_SECONDS and should_stop():
-                return None
-        values = self.ranks.sum(torch.stack(losses)).tolist()
-        if fault := find_loss_fault(values, first):
-            return fault
-        seconds = time.perf_counter() - start
-        magnitude = self.ranks.sum(state.codes.weight.detach().norm(dim=1).sum()) / state.scenes
-        state.logs.append(state.decoder, magnitude, values, rates, seconds)
-        if fault := find_weight_fault(state.logs, len(values)):
-            return fault
-        count = len(values) * self.batch_size * self.ranks.count * 2 * (specs.samples_per_scene // 2)
-        if told := self.signs.look(float(self.ranks.sum(self.stepper.negative)) / count, len(values)):
-            logger.warning("%s", told)
-        mean = sum(values) / len(values)
-        return EpochReport(epoch, specs.num_epochs, len(values), mean, count / seconds, rates, float(magnitude))
+def _plan_epoch(epoch: int, specs: Specs, run: Prepared, ranks: Ranks) -> tuple[EpochPlan, int]:
+    """The plan of an epoch, and the seed of its dropout. Both depend on the seed and the epoch alone."""
+    factor = run.record.step_factor(epoch)
+    rates = [factor * schedule.rate(epoch) for schedule in specs.learning_rate_schedule]
+    for_order, for_draws, for_dropout = independent_seeds(3, run.record.seed, epoch)
+    if ranks.count > 1:  # ranks differ in order and dropout; the samples drawn from a scene do not depend on its rank
+        for_order, for_dropout = independent_seeds(2, run.record.seed, epoch, ranks.rank)
+    steps = ranks.minimum(len(run.samples.bank) // run.batch_size)
+    order = run.samples.batches(run.batch_size, torch.Generator().manual_seed(for_order))
+    return EpochPlan(epoch, rates, for_draws, list(itertools.islice(order, steps))), for_dropout
 
 
-def _batch_size(there: int, named: int, experiment: Experiment, ranks: Ranks) -> int:
-    """This rank's shapes in a batch: fewer than asked for only where some of the split's shapes are missing."""
-    wanted = experiment.specs.scenes_per_batch
-    if wanted % ranks.count:
-        raise InputError(
-            f"ScenesPerBatch is {wanted}, which {ranks.count} processes cannot share evenly; start as many as divide it"
+def _check_rollback(
+    experiment: Experiment, run: Prepared, plan: EpochPlan, fault: Fault, options: TrainingOptions
+) -> None:
+    """Raise TrainingError unless the epoch is to be repeated with half the learning rates."""
+    scenes = scene_names(plan.batches[fault.step - 1], run.samples.scenes, run.shapes)
+    description = describe(fault, plan.epoch, plan.rates, scenes)
+    if options.on_nan != "rollback" or run.record.halved.count(plan.epoch) == MAXIMUM_HALVINGS:
+        raise TrainingError(
+            f"{description}; lower them, set GradientClipNorm, or continue with --on-nan rollback. "
+            + _existing(experiment)
         )
-    if named < wanted:
-        raise InputError(
-            f"ScenesPerBatch is {wanted}, but there are {named} training shapes, so no batch would ever be full; "
-            f"set it to {named} or less in {experiment.root / 'specs.json'}"
-        )
-    wanted //= ranks.count
-    if there < wanted:
-        logger.warning("a batch should have %d shapes of this process; it has %d, all that can be used", wanted, there)
-    if ranks.count > 1:
-        there = ranks.smallest(there)
-    return min(there, wanted)
+    logger.warning("%s; repeating from the end of epoch %d with half of them", description, plan.epoch - 1)
+
+
+def _save(experiment: Experiment, run: Prepared, names: Sequence[str]) -> None:
+    try:
+        run.state.save(experiment, names, run.record, run.replaced)
+    except OSError as error:
+        raise TrainingError(
+            f"the checkpoint of epoch {run.state.logs.epoch} cannot be written to {experiment.root} "
+            f"({error.strerror or error}). {_existing(experiment)}; free some space, then use --continue latest"
+        ) from error
+    run.replaced = []
+
+
+def _existing(experiment: Experiment) -> str:
+    return f"Checkpoints kept: {', '.join(experiment.checkpoints()) or 'none'}"

@@ -13,7 +13,7 @@ from deepsdf.errors import InputError
 from deepsdf.geometry.scanning.depth_camera import Convention, DepthCamera
 from deepsdf.geometry.scanning.normals import estimate_normals, towards
 from deepsdf.kernels.launch import in_chunks, kernels, to_device, warp_mesh
-from deepsdf.kernels.runtime import get_warp, resolve_device
+from deepsdf.kernels.runtime import get_warp, warp_device
 
 FEWEST = 20
 """Points that a scan has at least."""
@@ -185,7 +185,7 @@ def scan(
 
 def render_depth(mesh: trimesh.Trimesh, camera: DepthCamera, *, device: str = "auto") -> np.ndarray:
     """The depth map (height, width) float64 that a camera takes of a mesh; infinite where it sees nothing."""
-    wp, device = get_warp(), resolve_device(device)
+    wp, device = get_warp(), warp_device(device)
     if not len(mesh.faces):
         raise InputError("a mesh without faces cannot be scanned")
     shape = warp_mesh(np.asarray(mesh.vertices) - camera.centre, np.asarray(mesh.faces), device)

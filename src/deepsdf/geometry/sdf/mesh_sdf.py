@@ -11,7 +11,7 @@ from deepsdf.errors import InputError
 from deepsdf.geometry.repair.orientation import OrientedMesh, orient_mesh
 from deepsdf.geometry.sdf.signs import SIGNS, Signed, as_stored, stabbing
 from deepsdf.kernels import launch
-from deepsdf.kernels.runtime import get_warp, resolve_device
+from deepsdf.kernels.runtime import get_warp, warp_device
 
 
 class MeshSDF:
@@ -53,7 +53,7 @@ class MeshSDF:
         self.sign = sign
         self.keep_cavities = keep_cavities
         self._asked_device = device
-        self.device = resolve_device(device)
+        self.device = warp_device(device)
         repair = (
             orient_mesh(mesh, keep_cavities=keep_cavities, device=self.device) if sign == "auto" else as_stored(mesh)
         )
@@ -68,7 +68,7 @@ class MeshSDF:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self.device = resolve_device(self._asked_device)
+        self.device = warp_device(self._asked_device)
 
     @property
     def closed(self) -> bool:
