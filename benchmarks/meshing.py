@@ -1,5 +1,5 @@
 # ruff: noqa: T201
-"""How often a field is evaluated, and how far meshes lie off its level set; prints Markdown.
+"""Evaluations of a field by the search, and distances of meshes from its level set; prints Markdown.
 
     python benchmarks/meshing.py EXPERIMENT ... [--shapes 2] [--codes 16 ...] [--solids] [--large]
     python benchmarks/meshing.py EXPERIMENT ... --loss [--shapes 8] [--resolution 129]
@@ -7,12 +7,12 @@
 For shapes of each experiment (training codes, those of `--codes` or evenly among all, and as many drawn from the
 prior) and, with `--solids`, two exact solids: evaluations of `polygonize`'s search beside the dense grid, and the
 distance of 10 000 random points of a mesh from the level set (a few Newton steps along the gradient), of the "exact"
-mesh at 128 samples an axis and of marching cubes ("linear") at 256. `--large` meshes a torus and a shape of
-each experiment at 1024 instead, and prints the most memory that took.
+mesh at 128 samples per axis and of marching cubes ("linear") at 256. `--large` meshes a torus and a shape of
+each experiment at 1024 instead, and prints the peak memory.
 
 `--loss` looks for active cells that the search does not find, or finds with another sign at a corner, beside the dense
-grid. The dense grid's values are bfloat16's where those are beyond 0.02 from zero (more than ten times what they were
-ever off by), float32's elsewhere; the search's are all float32.
+grid. Values of the dense grid beyond 0.02 from zero are computed in bfloat16 (more than ten times its largest error
+measured), others and all values of the search in float32.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def loss(name: str, field: Field, resolution: int) -> bool:
         f"{signs} | {resolution**3 / sparse.evaluations:.0f} x |",
         flush=True,
     )
-    return not missing.any() and both[0].all() and not signs
+    return not missing.any() and bool(both[0].all()) and not signs
 
 
 def shapes(path: str, count: int, codes: list[int]) -> list[tuple[str, Field]]:

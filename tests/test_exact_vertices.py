@@ -16,7 +16,7 @@ from scipy.sparse.csgraph import connected_components
 from deepsdf.geometry.fields import Field
 from deepsdf.geometry.isosurface.cells import EDGE_ENDS, component_table
 from deepsdf.geometry.isosurface.intersections import intersecting_pairs
-from deepsdf.geometry.isosurface.options import Meshing
+from deepsdf.geometry.isosurface.options import Meshing, Vertices
 from deepsdf.geometry.isosurface.polygonize import polygonize
 from deepsdf.geometry.meshes import save_mesh
 from deepsdf.geometry.primitives import (
@@ -123,7 +123,7 @@ def test_a_box_keeps_its_corners() -> None:
     box = Rotated(Box(tuple(half)), *TURNED)
     mesh = polygonize(box, 64)
     cube = np.stack(np.meshgrid(*[[-1, 1]] * 3, indexing="ij"), -1).reshape(-1, 3) * half
-    turn = trimesh.transformations.rotation_matrix(TURNED[1], TURNED[0])[:3, :3]
+    turn = np.asarray(trimesh.transformations.rotation_matrix(TURNED[1], TURNED[0]))[:3, :3]
     away = np.linalg.norm((cube @ turn.T)[:, None] - mesh.vertices, axis=-1).min(axis=1)
     blunt = polygonize(box, Meshing(resolution=64, vertices="linear")).vertices
     blunted = np.linalg.norm((cube @ turn.T)[:, None] - blunt, axis=-1).min(axis=1)
@@ -168,7 +168,7 @@ def test_intersecting_triangles() -> None:
         "above it": ([[0.2, 0.2, 0.1], [0.2, 0.3, 1], [5, 5, 1]], False),
         "in its plane": ([[0.2, 0.2, 0], [0.7, 0.7, 0], [5, 5, 0]], False),
     }
-    turn = trimesh.transformations.rotation_matrix(0.7, (1, 2, 3))[:3, :3]
+    turn = np.asarray(trimesh.transformations.rotation_matrix(0.7, (1, 2, 3)))[:3, :3]
     for name, (other, cross) in others.items():
         points = 3 * np.array(flat + other) @ turn.T + 0.3
         for order in ([0, 1, 2], [1, 2, 0], [2, 1, 0]):
@@ -193,7 +193,7 @@ def test_points_of_thin_parts_lie_on_the_surface() -> None:
 
 @pytest.mark.parametrize("vertices", ["exact", "linear"])
 @pytest.mark.parametrize("resolution", [20, 33])
-def test_closed_at_the_cube(resolution: int, vertices: str) -> None:
+def test_closed_at_the_cube(resolution: int, vertices: Vertices) -> None:
     cuts: dict[str, tuple[Field, float]] = {
         "ball": (Translated(Sphere(0.5), (0.8, 0, 0)), math.pi * 0.7**2 * (3 * 0.5 - 0.7) / 3),
         "all": (Sphere(3.0), 8.0),

@@ -13,7 +13,7 @@ from scipy.spatial import KDTree
 from deepsdf.errors import InputError, NoSurfaceError
 from deepsdf.geometry.fields import Field
 from deepsdf.geometry.isosurface.active_cells import Grid, find_dense
-from deepsdf.geometry.isosurface.options import Meshing
+from deepsdf.geometry.isosurface.options import Meshing, Method
 from deepsdf.geometry.isosurface.polygonize import polygonize
 from deepsdf.geometry.isosurface.search import COARSE_CELLS, find_sparse
 from deepsdf.geometry.primitives import (
@@ -105,7 +105,7 @@ def test_faces_look_outward_and_hollows_inward() -> None:
 
 @pytest.mark.parametrize("method", ["dense", "sparse"])
 @pytest.mark.parametrize(("resolution", "bound"), [(9, 1.0), (33, 1.0), (50, 1.3), (64, 0.7), (100, 1.0)])
-def test_samples_lie_where_documented(resolution: int, bound: float, method: str) -> None:
+def test_samples_lie_where_documented(resolution: int, bound: float, method: Method) -> None:
     field = Recorded(Sphere(0.5))
     polygonize(field, Meshing(resolution=resolution, bound=bound, method=method, vertices="linear"))
     exact = -bound + 2 * bound * np.arange(resolution) / (resolution - 1)
@@ -296,7 +296,7 @@ def test_a_field_cut_by_the_cube_is_open_there_and_still_oriented() -> None:
 
 
 @pytest.mark.parametrize("method", ["dense", "sparse"])
-def test_without_a_surface_the_error_gives_the_range(method: str) -> None:
+def test_without_a_surface_the_error_gives_the_range(method: Method) -> None:
     with pytest.raises(NoSurfaceError) as outside:
         polygonize(Translated(Sphere(0.5), (3, 0, 0)), Meshing(resolution=17, method=method))
     assert str(outside.value) == (

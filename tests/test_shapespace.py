@@ -9,7 +9,7 @@ from conftest import FIELDS, Toys
 
 from deepsdf.errors import InputError
 from deepsdf.geometry.isosurface.active_cells import Grid, find_dense
-from deepsdf.geometry.isosurface.options import Meshing
+from deepsdf.geometry.isosurface.options import Meshing, Method
 from deepsdf.geometry.isosurface.search import find_sparse
 from deepsdf.inference.space import CHUNK, Shape, ShapeSpace
 from deepsdf.network.decoder import Decoder, build_decoder
@@ -49,7 +49,7 @@ def test_a_shape_is_the_decoder_whatever_the_number_of_points() -> None:
 
 
 @pytest.mark.parametrize("method", ["sparse", "dense"])
-def test_a_mesh_is_closed_outward_and_lies_on_the_surface(space: ShapeSpace, method: str) -> None:
+def test_a_mesh_is_closed_outward_and_lies_on_the_surface(space: ShapeSpace, method: Method) -> None:
     for number, volume in ((1, 4 / 3 * np.pi * 0.5**3), (4, 8 * 0.5 * 0.3 * 0.2)):
         shape = space.shape(number)
         mesh = shape.mesh(Meshing(resolution=48, method=method))

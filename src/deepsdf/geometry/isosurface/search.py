@@ -110,7 +110,7 @@ class _Level:
 
     def inside(self, cells: np.ndarray) -> np.ndarray:
         """Whether cell indices (n, 3) lie within the cube; there is one cell fewer than samples per axis."""
-        return ((cells >= 0) & (cells < self.grid.resolution - 1)).all(axis=1)
+        return np.all((cells >= 0) & (cells < self.grid.resolution - 1), axis=1)
 
 
 class _Search:
