@@ -96,6 +96,12 @@ def test_the_rule_itself() -> None:
     assert not breach("cli", "errors")
 
 
+def test_only_kernels_imports_warp() -> None:
+    for path in FILES:
+        if inside(path) != "kernels":
+            assert not [module for module in imports(path) if module.split(".")[0] == "warp"], path
+
+
 def test_geometry_knows_no_torch() -> None:
     for path in (SOURCE / "geometry").rglob("*.py"):
         assert not [module for module in imports(path) if module.split(".")[0] == "torch"], path

@@ -11,7 +11,8 @@ import trimesh
 from corruptions import doubled, flipped, inside_out, soup
 from hard_meshes import HARD, parameters, real_meshes
 
-from deepsdf.errors import InputError, MeshError
+import deepsdf
+from deepsdf.errors import InputError, MeshError, NoFacesError
 from deepsdf.geometry.meshes import load_mesh
 from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
 from deepsdf.geometry.sdf.signs import trust_radii, winding
@@ -149,7 +150,9 @@ def test_thickened_sheets_become_plates_and_solids_grow() -> None:
     np.testing.assert_allclose(thick(points), exact - 0.05, atol=1e-6)
     assert not thick.uncertain(points).any()
     for wrong in (-0.1, float("nan"), float("inf")):
-        with pytest.raises(InputError, match=r"is no thickness; give a length of the mesh's frame, 0 for none"):
+        with pytest.raises(
+            InputError, match=r"thicken is (-0.1|nan|inf); expected a length of at least 0 in the mesh's frame"
+        ):
             MeshSDF(square_and_box(), thicken=wrong)
 
 
@@ -192,8 +195,40 @@ def test_the_originals_vote_agrees_where_it_decides() -> None:
     np.testing.assert_allclose(sdf[known], box_sdf(points, size)[known], atol=1e-6)
 
 
+@pytest.mark.parametrize(("scale", "offset"), [(1.0, (0, 0, 0)), (250.0, (1e3, -2e3, 5e2)), (1e-3, (0.3, 0, -0.1))])
+def test_signed_distance_in_the_meshs_frame(scale: float, offset: tuple[float, ...], tmp_path: Path) -> None:
+    size, shift = (1.0, 0.8, 0.6), np.array(offset)
+    points = points_in(1.5, 3000).astype(np.float64)
+    box, sphere = trimesh.creation.box(size), trimesh.creation.icosphere(5)
+    chord = 1 - np.linalg.norm(sphere.triangles_center, axis=1).min()
+    for mesh in (box, sphere):
+        mesh.apply_scale(scale).apply_translation(offset)
+    placed = points * scale + shift
+    found = deepsdf.signed_distance(box, placed)
+    assert (found.shape, found.dtype) == ((3000,), np.float32)
+    np.testing.assert_allclose(found / scale, box_sdf(points, size), atol=2e-6)
+    error = deepsdf.signed_distance(sphere, placed) / scale - (np.linalg.norm(points, axis=1) - 1)
+    assert -1e-5 < error.min()
+    assert error.max() < chord * 1.01 + 1e-5  # an inscribed surface: distances are never too small
+    box.export(tmp_path / "box.stl")
+    for path in (tmp_path / "box.stl", str(tmp_path / "box.stl")):  # float32 vertices
+        by_path = deepsdf.signed_distance(path, placed)
+        np.testing.assert_allclose(by_path, found, atol=float(np.abs(box.bounds).max()) * 2e-7)
+    np.testing.assert_array_equal(deepsdf.signed_distance(box, placed.tolist()), found)
+
+
+def test_signed_distance_needs_faces(tmp_path: Path) -> None:
+    (tmp_path / "points.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\n")
+    with pytest.raises(NoFacesError) as caught:
+        deepsdf.signed_distance(tmp_path / "points.obj", np.zeros((1, 3)))
+    message = "has no faces; a surface is needed, not a point cloud or an empty file"
+    assert str(caught.value) == f"{tmp_path / 'points.obj'}: {message}"
+    with pytest.raises(InputError, match=r"points have shape \(3,\); expected \(n, 3\)"):
+        deepsdf.signed_distance(trimesh.creation.box(), np.zeros(3))
+
+
 def test_unknown_words_are_answered_with_the_known_ones() -> None:
-    with pytest.raises(InputError, match="'parity' is not known; choose one of auto, normal, winding, original"):
+    with pytest.raises(InputError, match="sign is 'parity'; expected one of auto, normal, winding, original"):
         MeshSDF(trimesh.creation.box(), sign="parity")
     with pytest.raises(InputError, match="not on this machine"):
         MeshSDF(trimesh.creation.box(), device="abacus")

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
+from scipy.stats import kstest
 
 from deepsdf.errors import InputError, MeshError
 from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
@@ -32,18 +33,25 @@ def test_samples_are_split_by_sign_and_true(sphere: trimesh.Trimesh) -> None:
 
 
 def test_the_noise_is_the_originals(sphere: trimesh.Trimesh) -> None:
-    """Near a large radius the distance of a moved surface point is one coordinate of the noise."""
-    big = trimesh.creation.icosphere(4, radius=100)
-    samples = sample_sdf(lambda points: np.linalg.norm(points, axis=1) - 100, 200_000, mesh=big)
-    near = np.linalg.norm(samples.points, axis=1) > 50
-    assert near.sum() == 188_000
-    exact = MeshSDF(big)(samples.points[near])
-    spread = np.sort(np.abs(exact))
-    mixture = (0.005 + 0.0005) / 2
-    assert np.mean(spread.astype(np.float64) ** 2) == pytest.approx(mixture, rel=0.02)
-    far = samples.points[~near]
-    assert np.abs(far).max() <= 1
-    assert np.abs(far.mean(axis=0)).max() < 0.03
+    """47 % of the points are surface points plus noise of variance .005, 47 % the same plus .0005, 6 % are uniform."""
+    asked = []
+
+    def field(points: np.ndarray) -> np.ndarray:
+        asked.append(points)
+        return ball(points)
+
+    count, near = 100_000, 47_000
+    samples = sample_sdf(field, count, seed=3, mesh=sphere)
+    assert len(samples) == count
+    (points,) = asked
+    surface = sample_surface(sphere, near, seed=np.random.default_rng(3))
+    for moved, variance in ((points[:near], 0.005), (points[near : 2 * near], 0.0005)):
+        noise = moved - surface
+        np.testing.assert_allclose(np.cov(noise.T), variance * np.eye(3), atol=0.03 * variance)
+        for axis in range(3):
+            assert kstest(noise[:, axis], "norm", args=(0, variance**0.5)).pvalue > 0.01
+    for axis in range(3):
+        assert kstest(points[2 * near :, axis], "uniform", args=(-1, 2)).pvalue > 0.01
 
 
 def test_same_seed_same_bits(sphere: trimesh.Trimesh) -> None:
@@ -66,7 +74,7 @@ def test_unknown_signs_are_dropped(sphere: trimesh.Trimesh) -> None:
 
 
 def test_a_field_without_a_mesh_needs_one() -> None:
-    with pytest.raises(InputError, match="give a MeshSDF as the field, or mesh="):
+    with pytest.raises(InputError, match="pass a MeshSDF as the field, or mesh="):
         sample_sdf(ball, 100)
     with pytest.raises(InputError, match="count 0 must be at least 1"):
         sample_sdf(ball, 0, mesh=trimesh.creation.box())
@@ -108,7 +116,7 @@ def _pickled(path: Path) -> None:
     ("spoil", "words"),
     [
         (_cut, "expected an .npz"),
-        (_text, "is no .npz, or was cut short; expected an .npz"),
+        (_text, "is not an .npz, or truncated; expected an .npz"),
         (_pickled, "expected an .npz"),
         (lambda path: path.write_bytes(b""), "expected an .npz"),
         (lambda path: path.unlink(), "no such file"),

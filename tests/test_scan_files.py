@@ -155,7 +155,7 @@ def test_files_that_are_none(depth_files: tuple[Path, Scan, dict[str, Any]]) -> 
         "scan.las": r"cannot read \.las; a scan is one of \.obj, .*, \.gltf, \.pcd, \.xyz, \.npy, \.png, \.json$",
         "empty.xyz": r"empty\.xyz: ",
         "words.xyz": r"words\.xyz: cannot be read: could not convert",
-        "three.xyz": r"three\.xyz: the scan has 3 usable points of 3; it needs 20",
+        "three.xyz": r"three\.xyz: the scan has 3 usable points of 3; it needs at least 20",
         "broken.ply": r"broken\.ply: cannot be read",
         "broken.pcd": r"broken\.pcd: ",
         "objects.npy": r"objects\.npy: cannot be read: Object arrays cannot be loaded",

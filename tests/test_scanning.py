@@ -147,16 +147,16 @@ def clouds() -> list[Any]:
     ball /= lengths(ball)[:, None]
     cap = ball[ball[:, 2] > 0.5]
     return [
-        ((np.zeros((0, 3)),), rf"0 usable points of 0; it needs {FEWEST}"),
-        ((np.eye(3),), rf"3 usable points of 3; it needs {FEWEST}"),
+        ((np.zeros((0, 3)),), rf"0 usable points of 0; it needs at least {FEWEST}"),
+        ((np.eye(3),), rf"3 usable points of 3; it needs at least {FEWEST}"),
         ((np.full((50, 3), np.nan),), r"0 usable points of 50"),
         ((np.ones((50, 3)),), r"all 50 points of the scan are the same"),
-        ((ball[:, :2],), r"points have shape \(100, 2\); \(n, 3\) was expected"),
-        ((ball, ball[:50]), r"normals have shape \(50, 3\); \(100, 3\) was expected"),
-        (("x",), r"points are not numbers"),
-        ((ball, None, (0, 1)), r"the camera is \(2,\) numbers"),
-        ((ball, None, (0, 1, np.nan)), r"or not finite"),
-        ((cap, -cap, (0, 0, 5)), r"100% of the normals point away from the camera.*turn the normals round"),
+        ((ball[:, :2],), r"points have shape \(100, 2\); expected \(n, 3\)"),
+        ((ball, ball[:50]), r"normals have shape \(50, 3\); expected \(100, 3\)"),
+        (("x",), r"points are not numbers; expected \(n, 3\)"),
+        ((ball, None, (0, 1)), r"invalid camera of shape \(2,\); expected finite numbers \(3,\), or"),
+        ((ball, None, (0, 1, np.nan)), r"invalid camera of shape \(3,\); expected finite"),
+        ((cap, -cap, (0, 0, 5)), r"100% of the normals point away from the camera.*negate the normals"),
     ]
 
 
@@ -175,20 +175,25 @@ GOOD = (50.0, 50.0, 30.0, 20.0)
     [
         (np.full((40, 60), np.nan), GOOD, {}, r"0 of 2400 pixels have a depth \(NaN: 2400, 0: 0, infinite: 0\)"),
         (np.zeros((40, 60)), GOOD, {}, r"NaN: 0, 0: 2400"),
-        (-IMAGE, GOOD, {}, r"2400 of 2400 depths are negative: they lie behind the camera"),
-        (np.zeros((40, 60, 3)), GOOD, {}, r"a depth map is \(height, width\) numbers, not float64 of shape"),
-        (IMAGE, (500.0, 500.0, 320.0, 240.0), {}, r"principal point \[320.0, 240.0\] is not near the middle of the 60"),
-        (IMAGE, (50.0, 50.0, 59.5, 39.5), {}, r"of an image of another size"),
-        (IMAGE, {"fx": 1, "fy": 1, "cx": 30, "cy": 20, "width": 40, "height": 60}, {}, r"image of 40 x 60 pixels"),
-        (IMAGE, (0.0, 50.0, 30.0, 20.0), {}, r"are not fx, fy > 0"),
-        (IMAGE, {"fx": 1}, {}, r"intrinsics are fx, fy, cx, cy"),
-        (IMAGE, np.ones((3, 3)), {}, r"is no matrix of intrinsics"),
-        (IMAGE, GOOD, {"pose": np.eye(3)}, r"a pose is a finite matrix \(4, 4\)"),
+        (-IMAGE, GOOD, {}, r"2400 of 2400 depths are negative, i\.e\. behind the camera"),
+        (np.zeros((40, 60, 3)), GOOD, {}, r"invalid depth map: float64 of shape \(40, 60, 3\); expected numbers"),
+        (IMAGE, (500.0, 500.0, 320.0, 240.0), {}, r"principal point \[320.0, 240.0\] is not near the centre of the 60"),
+        (IMAGE, (50.0, 50.0, 59.5, 39.5), {}, r"to an image of another size"),
+        (
+            IMAGE,
+            {"fx": 1, "fy": 1, "cx": 30, "cy": 20, "width": 40, "height": 60},
+            {},
+            r"belong to an image of 40 x 60 pixels",
+        ),
+        (IMAGE, (0.0, 50.0, 30.0, 20.0), {}, r"expected fx > 0, fy > 0"),
+        (IMAGE, {"fx": 1}, {}, r"invalid intrinsics \('fy'\); expected fx, fy, cx, cy"),
+        (IMAGE, np.ones((3, 3)), {}, r"expected \[\[fx, 0, cx\], \[0, fy, cy\], \[0, 0, 1\]\]"),
+        (IMAGE, GOOD, {"pose": np.eye(3)}, r"invalid pose .*; expected a finite matrix \(4, 4\)"),
         (IMAGE, GOOD, {"pose": np.diag([2.0, 2, 2, 1])}, r"is not a rotation \(it mirrors, scales or shears\)"),
         (IMAGE, GOOD, {"pose": np.diag([1.0, 1, -1, 1])}, r"is not a rotation"),
-        (IMAGE, GOOD, {"pose": np.eye(4) + np.eye(4)[[3]].T @ [[1, 0, 0, 0]]}, r"is it stored by columns\?"),
-        (IMAGE, GOOD, {"convention": "blender"}, r"convention is 'blender'; it may be open3d, colmap, opengl"),
-        (IMAGE, GOOD, {"depth_scale": 0.0}, r"depth_scale 0.0 is no scale"),
+        (IMAGE, GOOD, {"pose": np.eye(4) + np.eye(4)[[3]].T @ [[1, 0, 0, 0]]}, r"is it column-major\?"),
+        (IMAGE, GOOD, {"convention": "blender"}, r"convention is 'blender'; expected one of open3d, colmap, opengl"),
+        (IMAGE, GOOD, {"depth_scale": 0.0}, r"depth_scale is 0\.0; expected a positive number"),
         (IMAGE, GOOD, {"pose": [0, 0, 0, 0, 1, 1, 1], "convention": "colmap"}, r"qw qx qy qz is zero"),
     ],
 )
@@ -199,16 +204,16 @@ def test_depth_maps_that_are_none(depth: Any, intrinsics: Any, options: Any, mes
 
 def test_cameras_that_are_none(sphere: trimesh.Trimesh) -> None:
     for camera, message in (
-        ((0, 0), r"cameras are places \(3,\) or \(v, 3\)"),
-        ((0, 0, np.nan), r"cameras are places"),
-        ((0, 0, 0), r"no camera stands at"),
+        ((0, 0), r"numbers of shape \(1, 2\); expected finite positions \(3,\) or \(n, 3\)"),
+        ((0, 0, np.nan), r"numbers of shape \(1, 3\); expected finite positions"),
+        ((0, 0, 0), r"invalid camera: position \[0\.0, 0\.0, 0\.0\], target"),
         (DepthCamera.look_at((0, 0, 3), (0, 0, 6), resolution=8), r"0 of 64 pixels have a depth"),
     ):
         with pytest.raises(InputError, match=message):
             scan(sphere, camera, device="cpu")
-    with pytest.raises(InputError, match=r"noise -1.0 is no standard deviation"):
+    with pytest.raises(InputError, match=r"noise is -1\.0; expected a standard deviation of at least 0"):
         scan(sphere, EYE, noise=-1.0, device="cpu")
-    with pytest.raises(InputError, match="there is no scan to join"):
+    with pytest.raises(InputError, match="cannot join zero scans"):
         Scan.join([])
 
 

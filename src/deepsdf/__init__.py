@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from deepsdf.geometry.scanning.scan import Scan as Scan
     from deepsdf.geometry.scanning.scan import scan as scan
     from deepsdf.geometry.sdf.mesh_sdf import MeshSDF as MeshSDF
+    from deepsdf.geometry.sdf.mesh_sdf import signed_distance as signed_distance
     from deepsdf.geometry.sdf.sampling import SDFSamples as SDFSamples
     from deepsdf.geometry.sdf.sampling import sample_sdf as sample_sdf
     from deepsdf.geometry.sdf.sampling import sample_surface as sample_surface
@@ -97,6 +98,7 @@ _MODULES = {
     "save_mesh": "geometry.meshes",
     "scan": "geometry.scanning.scan",
     "sdf_error": "metrics.fields",
+    "signed_distance": "geometry.sdf.mesh_sdf",
     "train": "training.train",
 }
 

@@ -1,4 +1,4 @@
-"""Triangle meshes: load them from files, clean them, move them between the mesh frame and the unit frame."""
+"""Triangle meshes: read, write and clean them, and convert them between the mesh frame and the unit frame."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from deepsdf.files import atomic_path
 from deepsdf.geometry.formats import MESH_FORMATS, written_suffixes
 
 UNIT_BUFFER = 1.03
-"""The original's: the farthest vertex lands at 1 / 1.03 of the unit sphere's radius."""
+"""The original's normalisation places the farthest vertex at radius 1 / 1.03 of the unit sphere."""
 
-_MERGE_GRID = 1e-7  # of the largest extent: float32 noise of soups, far below any feature
+_MERGE_GRID = 1e-7
+"""Distance (share of the largest extent) within which vertices are equal: about the float32 rounding of coordinates."""
 
 
 def load_mesh(path: str | Path) -> trimesh.Trimesh:
@@ -87,9 +88,11 @@ def _check(mesh: trimesh.Trimesh, path: Path) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Normalization:
-    """The way between the mesh frame and the unit frame: `unit = (p + offset) * scale`.
+    """Transform between the mesh frame and the unit frame: `unit = (p + offset) * scale`.
 
-    `offset` (3,) float64 in mesh lengths, `scale` in unit lengths per mesh length.
+    Attributes:
+        offset: (3,) float64, in the unit of the mesh frame.
+        scale: positive, lengths in the unit frame per length in the mesh frame.
     """
 
     offset: np.ndarray
@@ -98,25 +101,27 @@ class Normalization:
     def __post_init__(self) -> None:
         offset = np.array(self.offset, np.float64)
         if offset.shape != (3,) or not np.isfinite(offset).all():
-            raise MeshError(f"a normalisation's offset is three finite numbers, not {offset.tolist()}")
+            raise MeshError(f"invalid normalisation: offset is {offset.tolist()}; expected three finite numbers")
         scale = float(self.scale)
         if not (np.isfinite(scale) and scale > 0):
-            raise MeshError(f"a normalisation's scale is a positive number, not {scale}")
+            raise MeshError(f"invalid normalisation: scale is {scale}; expected a positive number")
         offset.setflags(write=False)
         object.__setattr__(self, "offset", offset)
         object.__setattr__(self, "scale", scale)
 
     @classmethod
     def identity(cls) -> Normalization:
-        """Unit frame and mesh frame are the same."""
+        """The normalisation under which unit frame and mesh frame are the same."""
         return cls(np.zeros(3), 1.0)
 
     @classmethod
     def fit(cls, mesh: trimesh.Trimesh, buffer: float = UNIT_BUFFER) -> Normalization:
-        """The original's: the used vertices' bounding box is centred, the farthest one lands at radius 1 / buffer.
+        """The original's normalisation: centres the bounding box and scales the farthest vertex to radius 1 / buffer.
+
+        Only vertices that faces use count.
 
         Raises:
-            MeshError: no faces, NaN or infinite vertices, or zero extent.
+            MeshError: the mesh has no faces, vertices that are not finite, or zero extent.
         """
         if len(mesh.faces) == 0:
             raise MeshError("a mesh without faces cannot be normalised")
@@ -130,25 +135,32 @@ class Normalization:
         return cls(-center, 1.0 / (buffer * farthest))
 
     def apply(self, points: np.ndarray) -> np.ndarray:
-        """Points (n, 3) of the mesh frame in the unit frame, float64."""
+        """Points (n, 3) from the mesh frame to the unit frame, float64."""
         return (np.asarray(points, np.float64) + self.offset) * self.scale
 
     def invert(self, points: np.ndarray) -> np.ndarray:
-        """Points (n, 3) of the unit frame in the mesh frame, float64."""
+        """Points (n, 3) from the unit frame to the mesh frame, float64."""
         return np.asarray(points, np.float64) / self.scale - self.offset
 
     def apply_mesh(self, mesh: trimesh.Trimesh) -> trimesh.Trimesh:
-        """A copy of a mesh of the mesh frame, in the unit frame."""
+        """A copy of a mesh, from the mesh frame to the unit frame."""
         return trimesh.Trimesh(self.apply(mesh.vertices), np.array(mesh.faces), process=False)
 
     def invert_mesh(self, mesh: trimesh.Trimesh) -> trimesh.Trimesh:
-        """A copy of a mesh of the unit frame, in the mesh frame."""
-        normals = np.array(mesh.vertex_normals)  # which moving and scaling leave as they are
+        """A copy of a mesh, from the unit frame to the mesh frame. Vertex normals stay the same."""
+        normals = np.array(mesh.vertex_normals)
         return trimesh.Trimesh(self.invert(mesh.vertices), np.array(mesh.faces), vertex_normals=normals, process=False)
 
 
 class CleanMesh(NamedTuple):
-    """What `clean_mesh` returns. `source_faces` (f,) are the rows of the given mesh's faces that were kept."""
+    """A cleaned mesh.
+
+    Attributes:
+        mesh: vertices merged, faces removed.
+        degenerate: number of faces without area that were removed.
+        doubled: number of duplicate faces that were removed.
+        source_faces: (f,) the rows of the given mesh's faces that were kept.
+    """
 
     mesh: trimesh.Trimesh
     degenerate: int
@@ -157,11 +169,13 @@ class CleanMesh(NamedTuple):
 
 
 def clean_mesh(mesh: trimesh.Trimesh, *, keep_doubled: bool = False) -> CleanMesh:
-    """Join equal vertices; drop faces without area, repeated faces and unused vertices.
+    """Merge equal vertices; remove faces without area, duplicate faces and unused vertices.
 
-    Vertices are equal within 1e-7 of the largest extent. Two faces on the same three vertices are one,
-    whichever way they are wound; the first stays.
+    Vertices are equal within 1e-7 of the largest extent. Faces with the same three vertices are duplicates, however
+    they are wound; the first is kept.
 
+    Args:
+        keep_doubled: keep duplicate faces.
     Raises:
         MeshError: no face is left.
     """
@@ -176,6 +190,8 @@ def clean_mesh(mesh: trimesh.Trimesh, *, keep_doubled: bool = False) -> CleanMes
         np.linalg.norm(b - a, axis=1), np.maximum(np.linalg.norm(c - a, axis=1), np.linalg.norm(c - b, axis=1))
     )
     ordered = np.sort(faces, axis=1)
+    # Relative to the longest edge, so that small faces are not mistaken for slivers. 1e-12 is the height over the
+    # length of a sliver, near the rounding of float64 coordinates.
     solid = (ordered[:, 0] != ordered[:, 1]) & (ordered[:, 1] != ordered[:, 2]) & (area > 1e-12 * longest**2)
     kept = np.flatnonzero(solid)
     degenerate, doubled = len(faces) - len(kept), 0

@@ -1,13 +1,26 @@
 # type: ignore (the whole file: Warp's compiler checks these types, Python's checkers cannot)
-"""Warp kernels of the geometry room. Import only after `get_warp()`, inside functions."""
+"""Warp kernels of geometric queries: closest points, signs, rays and self-intersections.
 
-# Warp tells variables from constants by wp.float32(0.0) and the like: a bare 0.0 cannot change in a loop.
-# It reads kernel annotations as values: no `from __future__ import annotations` here.
+Import only through `launch.compiled_kernels`, after Warp is initialised.
+"""
+
+# Warp treats a bare 0.0 as a constant, which cannot be reassigned in a loop: loop variables start as wp.float32(0.0).
+# Warp reads annotations as values, so there is no `from __future__ import annotations` here.
 import warp as wp
 
-wp.set_module_options({"enable_backward": False})  # halves the compile time
+wp.set_module_options({"enable_backward": False})  # no gradients are needed; halves the compile time
 
-FAR = wp.constant(1.0e9)
+FAR = wp.constant(1.0e9)  # larger than any distance in a frame of unit size
+
+# Bounded search. Kernels with `chain` process that many neighbouring points in order. If c is the closest point of the
+# previous point, the next one p has a face within |p - c|, so only faces within that radius need to be searched:
+#
+#        surface ----c-----------        |p - c| >= distance of p
+#                    |\
+#           previous o  o p
+#
+# The radius is enlarged by 1e-3 and 1e-5 against float32 rounding; if nothing is found, the search is repeated
+# unbounded.
 
 
 @wp.func
@@ -20,8 +33,15 @@ def _feature_normal(
     u: float,
     v: float,
 ):
-    """The pseudonormal of the corner, edge or face that (u, v, 1 - u - v) lies on."""
-    tiny = 1.0e-6
+    """The pseudonormal of the corner, edge or face on which the point with barycentric coordinates (u, v, w) lies.
+
+               2 (w = 1)
+              . .
+    v = 0    .   .    u = 0         edge 0-1 (w = 0) is row 3 f, edge 1-2 (u = 0) row 3 f + 1,
+            .     .                 edge 2-0 (v = 0) row 3 f + 2
+    (u = 1) 0 . . . 1 (v = 1)
+    """
+    tiny = 1.0e-6  # a few float32 roundings; corners are tested last because they are also on two edges
     w = 1.0 - u - v
     normal = face_normals[face]
     if u < tiny:
@@ -48,7 +68,7 @@ def closest_kernel(
     face_of: wp.array(dtype=wp.int32),
     closest: wp.array(dtype=wp.vec3),
 ):
-    """Each thread walks `chain` neighbouring points; the last closest point bounds the next search."""
+    """Closest points on the mesh. `chain` points per thread, each bounding the next search."""
     start = wp.tid() * chain
     bound = wp.float32(FAR)
     last = wp.vec3(0.0, 0.0, 0.0)
@@ -81,7 +101,7 @@ def normal_sign_kernel(
     distance: wp.array(dtype=float),
     face_of: wp.array(dtype=wp.int32),
 ):
-    """Distance with the sign of the closest feature's angle-weighted pseudonormal (Baerentzen & Aanaes 2005)."""
+    """Distance with the sign of the angle-weighted pseudonormal of the closest feature (Baerentzen & Aanaes 2005)."""
     start = wp.tid() * chain
     bound = wp.float32(FAR)
     last = wp.vec3(0.0, 0.0, 0.0)
@@ -114,8 +134,9 @@ def winding_sign_kernel(
 ):
     """Distance with the sign of the winding number, threshold one half (Barill et al. 2018).
 
-    Around a closed surface the sign is constant in the empty ball of a point, so a neighbour in that
-    ball inherits it (`constant_in_balls`); the winding number costs several closest-point searches.
+    The ball around a point with its distance as radius contains no surface. If the surface is closed, the sign is
+    constant in it (`constant_in_balls`), so later points of the chain that lie in the ball inherit it: the winding
+    number costs as much as several closest-point searches.
     """
     start = wp.tid() * chain
     bound = wp.float32(FAR)
@@ -137,11 +158,11 @@ def winding_sign_kernel(
             bound = wp.length(p - last)
             inherit = False
             if constant_in_balls == 1:
-                inherit = wp.length(p - center) < 0.999 * radius
+                inherit = wp.length(p - center) < 0.999 * radius  # strictly inside, despite rounding
             if not inherit:
                 w = wp.mesh_query_point_sign_winding_number(mesh, p, 1.001 * bound + 1.0e-5, accuracy, 0.5)
                 sign = w.sign
-            if not inherit or bound > radius:
+            if not inherit or bound > radius:  # a larger ball of the same sign serves more of the next points
                 center = p
                 radius = bound
             distance[i] = wp.where(sign < 0.0, -bound, bound)
@@ -158,9 +179,10 @@ def escape_kernel(
     front: wp.array(dtype=float),
     back: wp.array(dtype=float),
 ):
-    """Shares of rays (given about +z) that leave a surface point without hitting anything, on either side."""
+    """Shares of rays (directions given around +z) that leave a surface point without a hit, in front and behind."""
     i = wp.tid()
     n = normals[i]
+    # any vector not nearly parallel to n gives a tangent frame (s, t, n)
     helper = wp.vec3(1.0, 0.0, 0.0)
     if wp.abs(n[0]) > 0.7:
         helper = wp.vec3(0.0, 1.0, 0.0)
@@ -189,7 +211,7 @@ def stab_kernel(
     chain: int,
     odd: wp.array(dtype=wp.int32),
 ):
-    """How many of the rays from each point cross the mesh an odd number of times."""
+    """Number of the rays from each point that cross the mesh an odd number of times."""
     start = wp.tid() * chain
     for k in range(chain):
         i = start + k
@@ -210,7 +232,7 @@ def camera_kernel(
     position: wp.array(dtype=wp.vec3),
     normal: wp.array(dtype=wp.vec3),
 ):
-    """First hit of each ray and the face normal there, turned towards the ray's origin; hit -1: none."""
+    """First hit of each ray (face, or -1) and the face normal there, turned towards the origin of the ray."""
     i = wp.tid()
     q = wp.mesh_query_ray(mesh, origins[i], directions[i], FAR)
     hit[i] = -1
@@ -223,8 +245,12 @@ def camera_kernel(
 
 @wp.func
 def _segment_hits(p: wp.vec3, q: wp.vec3, a: wp.vec3, b: wp.vec3, c: wp.vec3):
-    """Does the segment p-q meet the triangle a-b-c? Touching counts: parts of CAD models meet exactly."""
+    """Whether the segment p-q meets the triangle a-b-c (Moeller & Trumbore 1997).
+
+    Touching counts, within 1e-4 of the triangle and of the segment, because parts of CAD models meet exactly.
+    """
     slack = -1.0e-4
+    # Solves p + t d = a + u e1 + v e2 by Cramer's rule; det = 0 if the segment is parallel to the triangle.
     d = q - p
     e1 = b - a
     e2 = c - a
@@ -251,7 +277,11 @@ def self_intersection_kernel(
     first: int,
     crossing: wp.array(dtype=wp.int32),
 ):
-    """Marks pairs of faces where an edge of the one meets the other, unless they share a corner of that edge."""
+    """Marks pairs of faces where an edge of the first meets the second.
+
+    Edges with a corner in common with the second face are skipped: neighbours touch there without crossing. Every pair
+    is visited from both faces, so edges of both are tested.
+    """
     f = first + wp.tid()
     i0 = faces[3 * f]
     i1 = faces[3 * f + 1]
@@ -259,6 +289,7 @@ def self_intersection_kernel(
     p0 = points[i0]
     p1 = points[i1]
     p2 = points[i2]
+    # candidates: faces whose bounding box overlaps that of face f
     low = wp.min(wp.min(p0, p1), p2)
     high = wp.max(wp.max(p0, p1), p2)
     query = wp.mesh_query_aabb(mesh, low, high)

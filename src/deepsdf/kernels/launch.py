@@ -1,4 +1,7 @@
-"""Launching Warp kernels over many points: chunks on a few Python threads where the device is the CPU."""
+"""Launches Warp kernels over many points. On the CPU, chunks of points run on several Python threads.
+
+A Warp launch on the CPU uses one thread but releases the GIL, so Python threads use the other cores.
+"""
 
 from __future__ import annotations
 
@@ -17,20 +20,24 @@ import numpy as np
 
 from deepsdf.kernels.runtime import get_warp
 
-_CHUNK = 16_384
-_PART = 262_144
-CHAIN = 32
-"""Points that one CPU thread walks in order; each bounds the search of the next."""
+# Points per launch on the CPU: enough that the launch itself costs little beside the searches, and few enough to bound
+# the temporary memory of a thread.
+_SMALLEST_CHUNK = 1 << 14
+_LARGEST_CHUNK = 1 << 18
 
+_CHAIN = 32
+"""Points that one CPU thread processes in order, each bounding the search of the next. The first of a chain searches
+without a bound, so longer chains save little more: 1 in 32 searches is unbounded."""
 
 _compiling = Lock()
 
 
 @cache
-def kernels(device: str, name: str = "distance_kernels") -> ModuleType:
-    """A module of Warp kernels, compiled for a device (once a machine; then cached on disk).
+def compiled_kernels(device: str, name: str = "distance_kernels") -> ModuleType:
+    """A module of Warp kernels of this package, compiled for a device. Warp caches compiled kernels on disk.
 
-    Warp would compile at the first launch, and its code generator is not safe in the threads that launch.
+    Compiled here and under a lock because Warp otherwise compiles at the first launch, and its code generator is not
+    thread-safe.
     """
     with _compiling:
         wp = get_warp()
@@ -39,22 +46,22 @@ def kernels(device: str, name: str = "distance_kernels") -> ModuleType:
         return module
 
 
-_limit: ContextVar[int | None] = ContextVar("threads", default=None)
+_thread_limit: ContextVar[int | None] = ContextVar("threads", default=None)
 
 
 @contextmanager
 def limited_threads(count: int) -> Iterator[None]:
-    """At most so many threads for what is called in the block: a worker among others has its share of the cores."""
-    token = _limit.set(count)
+    """Use at most `count` threads in the block, for a worker that shares the cores with others."""
+    token = _thread_limit.set(count)
     try:
         yield
     finally:
-        _limit.reset(token)
+        _thread_limit.reset(token)
 
 
 def cpu_threads() -> int:
-    """Cores this process may use, at most 8, or fewer where that was limited."""
-    limit = _limit.get()
+    """Number of threads to use: the cores available to this process, at most 8; fewer inside `limited_threads`."""
+    limit = _thread_limit.get()
     if limit is not None:
         return max(1, limit)
     try:
@@ -64,8 +71,8 @@ def cpu_threads() -> int:
     return max(1, min(8, allowed))
 
 
-def in_chunks(count: int, work: Callable[[int, int], None], device: str, *, size: int = _CHUNK) -> None:
-    """Calls `work(start, stop)` over all of `count`. Warp's CPU launches use one thread but release the GIL."""
+def in_chunks(count: int, work: Callable[[int, int], None], device: str, *, size: int = _SMALLEST_CHUNK) -> None:
+    """Call `work(start, stop)` for consecutive chunks of range(count): on several threads on the CPU, once on a GPU."""
     if device != "cpu":
         size = max(count, 1)
     bounds = [(start, min(start + size, count)) for start in range(0, count, size)]
@@ -79,37 +86,36 @@ def in_chunks(count: int, work: Callable[[int, int], None], device: str, *, size
             done.result()
 
 
-def warp_mesh(vertices: np.ndarray, faces: np.ndarray, device: str, *, winding: bool = False) -> Any:
-    """A `warp.Mesh` of vertices (v, 3) and faces (f, 3)."""
-    wp = get_warp()
-    return wp.Mesh(
-        wp.array(np.ascontiguousarray(vertices, np.float32), dtype=wp.vec3, device=device),
-        wp.array(np.ascontiguousarray(faces, np.int32).ravel(), dtype=wp.int32, device=device),
-        support_winding_number=winding,
-    )
-
-
 def to_device(values: np.ndarray, dtype: Any, device: str) -> Any:
-    """NumPy array -> warp array; shares memory on the CPU."""
+    """NumPy array to Warp array; on the CPU they share memory."""
     wp = get_warp()
     return wp.array(np.ascontiguousarray(values), dtype=dtype, device=device, copy=device != "cpu")
 
 
 def spatial_order(points: np.ndarray) -> np.ndarray:
-    """Row order of points (n, 3) along a Morton curve. Neighbours in memory make searches twice as fast."""
+    """Row order of points (n, 3) along a Morton curve.
+
+    Points that are neighbours in memory are then neighbours in space, which makes searches twice as fast.
+    """
     low = points.min(axis=0)
     extent = float(np.ptp(points, axis=0).max()) or 1.0
+    # A Morton code interleaves the bits of the three grid coordinates: ... z1 y1 x1 z0 y0 x0, 10 bits for each.
     grid = ((points.T - low[:, None]) * np.float32(1023.0 / extent)).astype(np.uint16)
-    x, y, z = (_spread().take(axis) for axis in grid)
+    x, y, z = (_spread_bits().take(axis) for axis in grid)
     code = x | (y << np.uint32(1)) | (z << np.uint32(2))
-    # NumPy's stable sort is a radix sort for 16 bits alone: two of them, low digits first, are ten times as fast as one
+    # NumPy's stable sort is a radix sort for 16-bit integers only; sorting by the low and then by the high half that
+    # way is ten times as fast as one sort of 32-bit codes.
     low_first = np.argsort(code.astype(np.uint16), kind="stable")
     return low_first[np.argsort((code >> np.uint32(16)).astype(np.uint16)[low_first], kind="stable")]
 
 
 @cache
-def _spread() -> np.ndarray:
-    """(1024,) uint32: the bits of each number with two zeros between any two of them."""
+def _spread_bits() -> np.ndarray:
+    """Table (1024,) uint32: each 10-bit number with two zero bits inserted between its bits, as Morton codes need.
+
+    Each step moves the upper half of each group of bits away: 9876543210, 98..............76543210, and so on to
+    9..8..7..6..5..4..3..2..1..0.
+    """
     x = np.arange(1024, dtype=np.uint32)
     for shift, mask in ((16, 0x030000FF), (8, 0x0300F00F), (4, 0x030C30C3), (2, 0x09249249)):
         x = (x | (x << np.uint32(shift))) & np.uint32(mask)
@@ -120,15 +126,18 @@ def points_through(
     kernel: Any, points: np.ndarray, before: list[Any], outputs: list[tuple[Any, tuple[int, ...]]], device: str,
     after: list[Any] | None = None,
 ) -> tuple[np.ndarray, ...]:  # fmt: skip
-    """Runs a chained kernel (before..., points, after..., chain, outputs...) over points (n, 3) float32.
+    """Run a chained kernel (before..., points, after..., chain, outputs...) over points (n, 3) float32.
 
-    On the CPU the kernel meets them in spatial order, so that each point's search is bounded by the one before.
+    On the CPU each thread of the kernel processes a chain of points in spatial order, so that the result of one point
+    bounds the search of the next.
 
     Args:
         outputs: Warp type and trailing NumPy shape of each output.
+    Returns:
+        One array per output, (n, *shape), in the order of `points`.
     """
     wp = get_warp()
-    chain = CHAIN if device == "cpu" else 1
+    chain = _CHAIN if device == "cpu" else 1
     kinds = [(dtype, shape, np.int32 if dtype is wp.int32 else np.float32) for dtype, shape in outputs]
     results = tuple(np.empty((len(points), *shape), kind) for _, shape, kind in kinds)
 
@@ -142,10 +151,10 @@ def points_through(
         for result, array in zip(results, found, strict=True):
             result[start + order] = array.numpy()
 
-    in_chunks(len(points), work, device, size=_part(len(points)))
+    in_chunks(len(points), work, device, size=_chunk_size(len(points)))
     return results
 
 
-def _part(count: int) -> int:
-    """Points in a spatial order of their own: the more, the closer neighbours are; but every thread wants some."""
-    return max(_CHUNK, min(_PART, -(-count // cpu_threads())))
+def _chunk_size(count: int) -> int:
+    """Points per spatial order: the more, the closer neighbours are, but every thread should get a chunk."""
+    return max(_SMALLEST_CHUNK, min(_LARGEST_CHUNK, -(-count // cpu_threads())))

@@ -1,7 +1,8 @@
 # type: ignore (the whole file: Warp's compiler checks these types, Python's checkers cannot)
-"""Warp kernels of `rendering`: corner normals, rays, light. Import only after `get_warp()`.
+"""Warp kernels of `rendering`: corner normals, rays, light.
 
-Positions are in the picture's frame (y up). Picture arrays are flat, row by row from the top.
+Positions are in the frame of the picture (y up). Picture arrays are flat, row by row from the top. Import only through
+`launch.compiled_kernels`, after Warp is initialised.
 """
 
 import warp as wp

@@ -1,4 +1,4 @@
-"""NVIDIA Warp, imported when first needed and kept silent."""
+"""NVIDIA Warp: imported on first use, initialised without output."""
 
 from __future__ import annotations
 
@@ -14,29 +14,32 @@ _warp: ModuleType | None = None
 
 @contextmanager
 def _silent_stderr() -> Iterator[None]:
-    """Warp's native code warns there where a machine has no NVIDIA driver; an error still raises in Python."""
+    """Discard what native code writes to stderr; Python exceptions still propagate.
+
+    Warp's native code prints warnings there on machines without an NVIDIA driver, which Python cannot filter.
+    """
     try:
         saved = os.dup(2)
-    except OSError:  # closed, as in a service: there is nothing to silence
+    except OSError:  # stderr is closed, as in some services: there is nothing to silence
         yield
         return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    devnull = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 2)
+        os.dup2(devnull, 2)
         yield
     finally:
         os.dup2(saved, 2)
         os.close(saved)
-        os.close(nowhere)
+        os.close(devnull)
 
 
 def get_warp() -> ModuleType:
-    """The `warp` module, initialised without its banner."""
+    """The `warp` module, initialised without its banner. Only `deepsdf.kernels` uses it."""
     global _warp
     if _warp is None:
         import warp
 
-        if hasattr(warp, "LOG_ERROR"):  # where there are log levels, `quiet` is not heeded any more
+        if hasattr(warp, "LOG_ERROR"):  # versions with log levels ignore `quiet`
             warp.config.log_level = warp.LOG_ERROR
         else:
             warp.config.quiet = True  # pyright: ignore[reportAttributeAccessIssue]
@@ -47,16 +50,18 @@ def get_warp() -> ModuleType:
 
 
 def warp_device(device: str = "auto") -> str:
-    """Warp's name of a device: "auto" is the first CUDA device, else "cpu".
+    """Warp's name of a device.
 
+    Args:
+        device: "auto" (the first CUDA device, else the CPU), "cpu", "cuda" or "cuda:1".
     Raises:
-        InputError: the device is not on this machine; the message lists those that are.
+        InputError: the device does not exist on this machine; the message lists those that do.
     """
     warp = get_warp()
     if device == "auto":
         return "cuda:0" if warp.is_cuda_available() else "cpu"
-    known = [found.alias for found in warp.get_devices()]
+    available = [found.alias for found in warp.get_devices()]
     wanted = "cuda:0" if device == "cuda" else device
-    if wanted not in known:
-        raise InputError(f"device {device!r} is not available; expected auto, {', '.join(known)}")
+    if wanted not in available:
+        raise InputError(f"device {device!r} is not available; expected auto, {', '.join(available)}")
     return wanted

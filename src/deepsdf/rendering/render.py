@@ -17,8 +17,7 @@ import numpy as np
 from deepsdf.errors import InputError, MeshError
 from deepsdf.geometry.fields import Field
 from deepsdf.geometry.sdf.sampling import sample_surface
-from deepsdf.kernels.launch import cpu_threads
-from deepsdf.kernels.launch import kernels as compiled
+from deepsdf.kernels.launch import compiled_kernels, cpu_threads
 from deepsdf.kernels.runtime import get_warp, warp_device
 from deepsdf.rendering import colours as render_colours
 from deepsdf.rendering.camera import (
@@ -117,7 +116,7 @@ def render_mesh(
     placed = camera.place(vertices)
     colours = linear_colours(vertex_colors, options.color, len(vertices))
     warp, device = get_warp(), warp_device(device)
-    kernels = compiled(device, "render_kernels")
+    kernels = compiled_kernels(device, "render_kernels")
     width = options.size * options.supersample
 
     def upload(array: np.ndarray, dtype: Any = warp.vec3) -> Any:

@@ -1,4 +1,4 @@
-"""Holes of an oriented surface: cap the small ones, so that the winding number is whole again."""
+"""Caps over the small holes of an oriented surface, which make its winding number an integer again."""
 
 from __future__ import annotations
 
@@ -11,15 +11,30 @@ from scipy.sparse.csgraph import connected_components
 from deepsdf.geometry.repair.patches import boundary_of
 from deepsdf.geometry.repair.visibility import face_normals
 
-_CAP_SHARE = 0.35  # a cap larger than this share of its patch invents too much
-_RINGS = 3
-_DOME_EDGES = 8  # shorter loops miss a face or two: flat is exact
-_SMOOTH, _SHARP = np.radians(50.0), np.radians(75.0)  # a steeper rim is where a flat underside is missing
+_CAP_SHARE = 0.35
+"""A loop is capped if its flat cap has at most this share of the area of its patch. The open end of a hemisphere has
+one half, and a cap there would be a guess at half of the shape; the end of a tube 1.5 diameters long has 1/6."""
+
+_RINGS = 3  # of vertices between the rim and the apex of a dome, which approximate its curve
+
+_DOME_EDGES = 8
+"""Loops of fewer edges lack only a face or two, for which a flat cap is exact."""
+
+_SMOOTH, _SHARP = np.radians(50.0), np.radians(75.0)
+"""Mean slope of the surface at a rim. Up to the first the cap continues the curvature. Beyond the second the rim is the
+edge of a missing flat side, as of a can without lid (90 degrees), and the cap is flat; in between, both are blended."""
 
 
 @dataclass(frozen=True, eq=False)
 class Caps:
-    """Surfaces that close holes. `faces` index the vertices followed by `added`."""
+    """Surfaces that close holes.
+
+    Attributes:
+        faces: (c, 3) int, index the given vertices followed by `added`.
+        added: (a, 3) new vertices.
+        capped: number of loops closed.
+        open_loops: number of loops left open.
+    """
 
     faces: np.ndarray
     added: np.ndarray
@@ -29,12 +44,20 @@ class Caps:
 
 @dataclass(frozen=True, eq=False)
 class Loops:
-    """The boundary of a surface, as a chain: edges (m, 2) of rim vertices, grouped into loops."""
+    """The boundary of a surface, grouped into connected loops.
 
-    edges: np.ndarray  # rows of `rim`
-    rim: np.ndarray  # (r,) vertices
-    of_rim: np.ndarray  # (r,) loop
-    of_edge: np.ndarray  # (m,) loop
+    Attributes:
+        edges: (m, 2) int, directed edges as the faces run along them; rows of `rim`.
+        rim: (r,) int, boundary vertices.
+        of_rim: (r,) int, loop of each boundary vertex.
+        of_edge: (m,) int, loop of each edge.
+        count: number of loops.
+    """
+
+    edges: np.ndarray
+    rim: np.ndarray
+    of_rim: np.ndarray
+    of_edge: np.ndarray
     count: int
 
     @classmethod
@@ -48,10 +71,16 @@ class Loops:
 
 
 def cap_holes(vertices: np.ndarray, faces: np.ndarray, patch: np.ndarray) -> Caps:
-    """A cap over each boundary loop that is small beside the patch around it.
+    """A cap over each boundary loop that is small compared with the patch around it.
 
-    Caps are cones over a closed chain, which close it whatever its shape, so no loop has to be walked. Over larger
-    loops with a smooth rim they are domed, to carry on the surface's curvature.
+    A cap is a cone from the boundary edges to an apex. Because the boundary is a closed chain, the cone closes it
+    whatever its shape, so no loop has to be traversed in order: figure-eights and branching rims need no special case.
+    Over larger loops with a smooth rim the cone is bent into a dome that continues the curvature of the surface.
+
+    Args:
+        vertices: (v, 3) float64.
+        faces: (f, 3) int, wound outward.
+        patch: (f,) int, patch of each face.
     """
     none = Caps(np.zeros((0, 3), np.int64), np.zeros((0, 3)), 0, 0)
     if len(faces) == 0:
@@ -59,28 +88,61 @@ def cap_holes(vertices: np.ndarray, faces: np.ndarray, patch: np.ndarray) -> Cap
     loops = Loops.of(faces)
     if loops.count == 0:
         return none
-    places = vertices[loops.rim]
-    start, stop = places[loops.edges[:, 0]], places[loops.edges[:, 1]]
+    rim_points = vertices[loops.rim]
+    start, stop = rim_points[loops.edges[:, 0]], rim_points[loops.edges[:, 1]]
+    # The centre of a loop is that of its curve: edges weighted by length, so unevenly spaced vertices do not pull it.
     length = np.maximum(np.linalg.norm(stop - start, axis=1), 1e-12)
-    middle = _sums(loops.of_edge, (start + stop) / 2 * length[:, None], loops.count)
-    middle /= np.bincount(loops.of_edge, length, loops.count)[:, None]
-    fan = np.cross(stop - middle[loops.of_edge], start - middle[loops.of_edge]) / 2
+    centre = _sums(loops.of_edge, (start + stop) / 2 * length[:, None], loops.count)
+    centre /= np.bincount(loops.of_edge, length, loops.count)[:, None]
+    # A face runs along its boundary edge from start to stop, so the cap must run from stop to start:
+    #
+    #        surface              start --> stop       (edge of a face, outward normal towards you)
+    #      -----------                \      /
+    #         hole                      centre          cap face: stop, start, centre
+    #
+    # Their vector areas add up to the normal of the flat cap, whatever the order of the edges.
+    fan = np.cross(stop - centre[loops.of_edge], start - centre[loops.of_edge]) / 2
     area = np.bincount(loops.of_edge, np.linalg.norm(fan, axis=1), loops.count)
     accepted = area <= _CAP_SHARE * _area_around(vertices, faces, patch, loops)
     up = _sums(loops.of_edge, fan, loops.count)
     up /= np.maximum(np.linalg.norm(up, axis=1), 1e-12)[:, None]
-    slope, height = _slopes(vertices, faces, loops, middle, up)
-    return _build(len(vertices), places, loops, accepted, middle, up, slope, height)
+    slope, height = _slopes(vertices, faces, loops, centre, up)
+    return _build(len(vertices), rim_points, loops, accepted, _Domes(centre, up, slope, height))
+
+
+@dataclass(frozen=True, eq=False)
+class _Domes:
+    """The shape of the cap over each loop.
+
+    Attributes:
+        centre: (count, 3) centres of the loops.
+        up: (count, 3) unit normals of the flat caps.
+        slope: (r,) rise along `up` at each rim vertex, if the surface went on straight to the centre; 0: flat.
+        height: (count,) height of each apex over its centre.
+    """
+
+    centre: np.ndarray
+    up: np.ndarray
+    slope: np.ndarray
+    height: np.ndarray
 
 
 def _sums(group: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
+    """Sums (count, 3) of rows (n, 3) by group (n,)."""
     return np.stack([np.bincount(group, rows[:, k], count) for k in range(3)], axis=1)
 
 
 def _slopes(
-    vertices: np.ndarray, faces: np.ndarray, loops: Loops, middle: np.ndarray, up: np.ndarray
+    vertices: np.ndarray, faces: np.ndarray, loops: Loops, centre: np.ndarray, up: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How the surface would go on into each hole: rise per unit of the way at each rim vertex, height of each apex."""
+    r"""`_Domes.slope` and `_Domes.height`, by continuing the surface into each hole.
+
+             . - + - .  <- apex, at half the mean rise
+          ./     |     \.
+    rim -x-------+-------x-      the dashed line is the flat cap, across the centre
+        /     centre      \      slope: rise of the tangent at x over the way to the centre
+    """
+    # Surface normals at the rim, area-weighted over the faces that touch each rim vertex.
     normals, area = face_normals(vertices, faces)
     row_of = np.full(len(vertices), -1)
     row_of[loops.rim] = np.arange(len(loops.rim))
@@ -90,16 +152,19 @@ def _slopes(
         on = row >= 0
         normal += _sums(row[on], (normals * area[:, None])[on], len(loops.rim))
     normal /= np.maximum(np.linalg.norm(normal, axis=1), 1e-12)[:, None]
-    inward, top = middle[loops.of_rim] - vertices[loops.rim], up[loops.of_rim]
+    # `inward` is the way to the centre within the plane of the flat cap, `way` its length.
+    inward, top = centre[loops.of_rim] - vertices[loops.rim], up[loops.of_rim]
     inward -= np.einsum("ij,ij->i", inward, top)[:, None] * top
     way = np.linalg.norm(inward, axis=1)
-    # along the tangent plane, a step `inward` rises by this angle
+    # A step `inward` leaves the tangent plane; to stay in it (normal . step = 0), it must rise by this angle.
     angle = np.arctan2(-np.einsum("ij,ij->i", inward, normal), way * np.einsum("ij,ij->i", top, normal))
     members = np.maximum(np.bincount(loops.of_rim, minlength=loops.count), 1)
     steepness = np.bincount(loops.of_rim, np.abs(angle), loops.count) / members
     fade = np.clip((_SHARP - steepness) / (_SHARP - _SMOOTH), 0, 1) * (members >= _DOME_EDGES)
     slope = way * np.tan(np.clip(angle, -_SMOOTH, _SMOOTH)) * fade[loops.of_rim]
-    # the apex of a long hole follows its long sides, which are near, not its far ends
+    # The apex is at half the mean rise, where a parabola with these slopes at the rim would have it. Rim vertices are
+    # weighted by edge length over squared distance, because over a long hole the nearby long sides determine the
+    # height, not the distant ends.
     ends = vertices[loops.rim[loops.edges]]
     length = np.linalg.norm(ends[:, 0] - ends[:, 1], axis=1)
     weight = np.bincount(loops.edges.ravel(), np.repeat(length, 2), len(way)) / np.maximum(way, 1e-12) ** 2
@@ -107,20 +172,29 @@ def _slopes(
     return slope, np.bincount(loops.of_rim, weight * slope, loops.count) / total / 2
 
 
-def _build(
-    first: int, places: np.ndarray, loops: Loops, accepted: np.ndarray, middle: np.ndarray, up: np.ndarray,
-    slope: np.ndarray, height: np.ndarray,
-) -> Caps:  # fmt: skip
+def _build(first: int, rim_points: np.ndarray, loops: Loops, accepted: np.ndarray, domes: _Domes) -> Caps:
+    """Vertices and faces of the accepted caps; new vertices are numbered from `first`.
+
+    Vertices are laid out for all loops first, and unused ones are removed at the end:
+
+        row  0 ... r - 1            rim vertices
+             r ... r + count - 1    apex of each loop
+             then r rows per ring   ring 1 (next to the rim), ring 2, ring 3
+    """
     use = accepted[loops.of_edge]
     domed = use & (np.bincount(loops.of_rim, minlength=loops.count) >= _DOME_EDGES)[loops.of_edge]
-    rim, loop = len(places), loops.of_rim
-    # rows of the new vertices: apexes of all loops, then ring by ring; unused ones are cut away at the end
+    rim, loop = len(rim_points), loops.of_rim
     rings = []
     for s in np.arange(1, _RINGS + 1) / (_RINGS + 1):
-        rise = (s**3 - 2 * s**2 + s) * slope + (3 * s**2 - 2 * s**3) * height[loop]
-        rings.append(places + s * (middle[loop] - places) + rise[:, None] * up[loop])
-    added = np.concatenate([middle + height[:, None] * up, *rings])
-    # from here on, rows below `rim` are rim vertices and the rest are added ones
+        # Cubic Hermite curve from the rim (height 0, given slope) to the apex (given height, slope 0).
+        rise = (s**3 - 2 * s**2 + s) * domes.slope + (3 * s**2 - 2 * s**3) * domes.height[loop]
+        rings.append(rim_points + s * (domes.centre[loop] - rim_points) + rise[:, None] * domes.up[loop])
+    added = np.concatenate([domes.centre + domes.height[:, None] * domes.up, *rings])
+    # Against the run of the surface's faces, see `cap_holes`: a is the end of the edge, b its start.
+    #
+    #     b ---- a      outer ring, or the rim
+    #     |   /  |      two triangles per edge and ring: (a, b, b') and (a, b', a')
+    #     b'---- a'     inner ring; the last ring is closed by triangles to the apex
     a, b = loops.edges[domed, 1], loops.edges[domed, 0]
     faces = []
     for ring in range(_RINGS):
@@ -141,7 +215,7 @@ def _build(
 
 
 def _area_around(vertices: np.ndarray, faces: np.ndarray, patch: np.ndarray, loops: Loops) -> np.ndarray:
-    """Area of the largest patch that touches each loop."""
+    """Area (count,) of the largest patch that touches each loop."""
     _, area = face_normals(vertices, faces)
     of_patch = np.bincount(patch, area)
     loop_of = np.full(len(vertices), -1)

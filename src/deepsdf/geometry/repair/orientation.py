@@ -1,8 +1,8 @@
-"""Make a dirty mesh answer "inside or outside?".
+"""Repair a mesh so that inside and outside are defined.
 
-Merge, drop doubled faces, weld cracks, wind neighbours alike, turn every patch outward (closed ones by their
-signed volume, open ones by which side sees the sky), leave out what is buried, close small holes. Outside is
-what is seen from outside: nested and overlapping parts make a union, without cavities.
+The steps: merge vertices and drop duplicate faces; weld cracks; wind neighbouring faces alike; turn every patch outward
+(closed ones by their signed volume, open ones by the side that is visible from outside); leave out what is buried; cap
+small holes. Outside is what can be seen from outside: nested and overlapping parts form their union, without cavities.
 """
 
 from __future__ import annotations
@@ -13,37 +13,47 @@ import numpy as np
 import trimesh
 
 from deepsdf.geometry.meshes import clean_mesh
-from deepsdf.geometry.repair.buried import buried_one_by_one, buried_regions, crossing_faces, inside_of
-from deepsdf.geometry.repair.cavities import cavity_turns
+from deepsdf.geometry.repair.buried import buried_faces, buried_regions, crossing_faces, is_inside
+from deepsdf.geometry.repair.cavities import cavity_patches
 from deepsdf.geometry.repair.cracks import weld_cracks
 from deepsdf.geometry.repair.holes import cap_holes
 from deepsdf.geometry.repair.patches import boundary_of, orient_patches, signed_volumes
-from deepsdf.geometry.repair.visibility import see_sky
+from deepsdf.geometry.repair.visibility import patch_visibility
 
-SHEET_RATIO = 0.6
-"""An open patch whose one side sees the sky at least this share as much as the other encloses nothing."""
+# How an open patch is classified, by the visibility of its less visible side over that of the other:
+#
+#     0            0.3                0.6            1
+#     |--- part ----|---- doubtful ----|--- sheet ---|
+#
+# The open shell of a solid is visible from one side, a sheet (leaf, curtain) equally from both. A doubtful patch may be
+# an inner wall seen through a window; it is part of the solid's boundary unless the solid made of the other patches
+# contains it.
+_SHEET_RATIO = 0.6
+_PART_RATIO = 0.3
 
-_UNSEEN = 0.002  # share of rays; below it neither side of a patch sees the sky
-_WEAKLY_ONE_SIDED = 0.3  # patches above this ratio may be inner walls seen through a window
+_INVISIBLE = 0.002
+"""Share of rays (of at least 256 per side) below which a side counts as invisible."""
 
 
 @dataclass(frozen=True, eq=False)
 class OrientedMesh:
-    """A repaired mesh in a working frame: `mesh frame = vertices / scale + center`.
+    """A repaired mesh in its working frame: `mesh frame = vertices / scale + center`.
 
-    `faces` are the outer surface, wound outward (sheets that enclose nothing: either way).
-    `solid_faces` bound the solid: the winding number around them decides. `shell_faces` are those that can be seen:
-    the outer surface without sheets, and caps on its holes.
+    Three sets of faces, all wound outward:
+
+    - `faces` are the outer surface, to which distances are measured (open sheets: either winding);
+    - `solid_faces` bound the solid; the winding number around them defines inside;
+    - `shell_faces` are the visible part of those: the outer surface without sheets, and the caps on its holes.
     """
 
     vertices: np.ndarray
-    """(v, 3) float32, about unit size, centred."""
+    """(v, 3) float32, of about unit size, centred."""
     faces: np.ndarray
     """(f, 3) int32."""
     source_faces: np.ndarray
     """(f,) rows of the given mesh's faces."""
     loose: np.ndarray
-    """(f,) bool: of open sheets."""
+    """(f,) bool: part of an open sheet."""
     solid_faces: np.ndarray
     """(s, 3) int32."""
     shell_faces: np.ndarray
@@ -58,17 +68,21 @@ class OrientedMesh:
     closed: bool
     """The given mesh bounds a solid without any hole."""
     sealed: bool
-    """`solid_faces` have no boundary: the winding number is a whole number everywhere."""
+    """`solid_faces` have no boundary, so their winding number is an integer everywhere."""
     degenerate: int
+    """Faces without area, removed."""
     doubled: int
+    """Duplicate faces, removed."""
     flipped: int
+    """Faces wound the other way than stored."""
     buried: int
     """Faces inside the solid, left out of `faces`."""
     sheets: int
     """Faces of open patches that enclose nothing."""
     holes: int
-    """Boundary loops, closed by a cap or not."""
+    """Boundary loops, capped or not."""
     capped: int
+    """Boundary loops closed by a cap."""
 
     @property
     def dropped(self) -> int:
@@ -77,7 +91,10 @@ class OrientedMesh:
 
 
 def working_frame(vertices: np.ndarray) -> tuple[np.ndarray, float]:
-    """Center (3,) and scale that bring vertices to about unit size; a power of two, so scaling is exact."""
+    """Center (3,) and scale that bring vertices to an extent of 1 to 2.
+
+    The scale is a power of two, so that scaling is exact and cannot move a vertex relative to others.
+    """
     low, high = vertices.min(axis=0), vertices.max(axis=0)
     return (low + high) / 2, float(2.0 ** -np.ceil(np.log2((high - low).max() / 2)))
 
@@ -85,38 +102,40 @@ def working_frame(vertices: np.ndarray) -> tuple[np.ndarray, float]:
 def orient_mesh(
     mesh: trimesh.Trimesh, *, keep_cavities: bool = False, device: str = "cpu", seed: int = 0
 ) -> OrientedMesh:
-    """Repair a mesh, in any frame, so that its inside is defined as well as it can be.
+    """Repair a mesh, in any frame, so that its inside is defined where it can be.
 
     Args:
-        keep_cavities: closed shells inside others that the file winds the other way stay hollow;
-            otherwise they are filled.
+        keep_cavities: closed shells inside others stay hollow if the file winds them the other way; otherwise they are
+            filled.
         device: Warp's name of the device for ray queries.
-        seed: of the ray origins.
+        seed: for the random points from which visibility is judged.
     Raises:
-        MeshError: no face with an area.
+        MeshError: no face has an area.
     """
     clean = clean_mesh(mesh)
     source, stored = clean.source_faces, np.asarray(clean.mesh.faces, np.int64)
     center, scale = working_frame(clean.mesh.vertices)
     vertices = (clean.mesh.vertices - center) * scale
-    welded, kept = weld_cracks(vertices, stored)
-    source, faces = source[kept], welded
+    faces, kept = weld_cracks(vertices, stored)
+    source = source[kept]
+    # `flip` collects which faces are turned relative to the file.
     flip, patch, number = orient_patches(faces)
-    volumes = signed_volumes(vertices, _turn(faces, flip), patch, number)
-    open_patches = np.unique(boundary_of(_turn(faces, flip), patch)[:, 2])
+    volumes = signed_volumes(vertices, _flipped(faces, flip), patch, number)
+    open_patches = np.unique(boundary_of(_flipped(faces, flip), patch)[:, 2])
     is_open = np.isin(np.arange(number), open_patches)
+    # The volume of a closed patch is positive if it is wound outward; that of an open one depends on where it is cut.
     turn = ~is_open & (volumes < 0)
     sheet = buried = np.zeros(number, bool)
     if is_open.any():
-        turned = _turn(faces, flip ^ turn[patch])
-        see = _judge_open(vertices, turned, patch, is_open, device, seed)
-        turn, sheet, buried = turn ^ see[0], see[1], see[2]
+        outward = _flipped(faces, flip ^ turn[patch])
+        turn_open, sheet, buried = _classify_open(vertices, outward, patch, is_open, device, seed)
+        turn = turn ^ turn_open
     if keep_cavities:
-        turn ^= cavity_turns(vertices, _turn(faces, flip ^ turn[patch]), patch, ~is_open, flip ^ turn[patch])
+        flipped = flip ^ turn[patch]
+        turn ^= cavity_patches(vertices, _flipped(faces, flipped), patch, ~is_open, flipped)
     flip ^= turn[patch]
-    faces = _turn(faces, flip)
     return _assemble(
-        vertices, faces, patch, sheet, buried, source, device,
+        vertices, _flipped(faces, flip), patch, sheet, buried, source, device,
         {
             "center": center, "scale": scale, "degenerate": clean.degenerate,
             "doubled": clean.doubled + len(stored) - len(kept), "flipped": int(flip.sum()),
@@ -124,30 +143,33 @@ def orient_mesh(
     )  # fmt: skip
 
 
-def _turn(faces: np.ndarray, flip: np.ndarray) -> np.ndarray:
+def _flipped(faces: np.ndarray, flip: np.ndarray) -> np.ndarray:
+    """Faces (f, 3) with those of `flip` (f,) wound the other way."""
     return np.where(flip[:, None], faces[:, ::-1], faces)
 
 
-def _judge_open(
+def _classify_open(
     vertices: np.ndarray, faces: np.ndarray, patch: np.ndarray, is_open: np.ndarray, device: str, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Which open patches to turn, which are sheets, which are buried; each (number,) bool."""
-    view = see_sky(vertices, faces, patch, is_open, device, seed)
-    most, least = np.maximum(view.front, view.back), np.minimum(view.front, view.back)
-    turn = is_open & (view.back > view.front)
+    """Open patches to turn, those that are sheets, and those that are buried; (number,) bool each."""
+    visibility = patch_visibility(vertices, faces, patch, is_open, device, seed)
+    most = np.maximum(visibility.front, visibility.back)
+    least = np.minimum(visibility.front, visibility.back)
+    turn = is_open & (visibility.back > visibility.front)
     ratio = least / np.maximum(most, 1e-12)
-    doubtful = is_open & ((most < _UNSEEN) | (ratio > _WEAKLY_ONE_SIDED))
+    doubtful = is_open & ((most < _INVISIBLE) | (ratio > _PART_RATIO))
     buried = np.zeros(len(is_open), bool)
     if doubtful.any() and not doubtful.all():
         sure = ~doubtful[patch]
-        outward = _turn(faces[sure], turn[patch[sure]])
-        rows = doubtful[view.patch]
-        inside = inside_of(vertices, outward, view.points[rows], device)
-        share = np.bincount(view.patch[rows], inside, len(is_open)) / np.maximum(
-            np.bincount(view.patch[rows], minlength=len(is_open)), 1
+        outward = _flipped(faces[sure], turn[patch[sure]])
+        rows = doubtful[visibility.patch]
+        inside = is_inside(vertices, outward, visibility.points[rows], device)
+        share = np.bincount(visibility.patch[rows], inside, len(is_open)) / np.maximum(
+            np.bincount(visibility.patch[rows], minlength=len(is_open)), 1
         )
+        # Not 1: the solid of the other patches may have holes, near which the winding number is below one half.
         buried = doubtful & (share > 0.9)
-    sheet = is_open & ~buried & (most >= _UNSEEN) & (ratio > SHEET_RATIO)
+    sheet = is_open & ~buried & (most >= _INVISIBLE) & (ratio > _SHEET_RATIO)
     return turn & ~sheet, sheet, buried
 
 
@@ -161,6 +183,7 @@ def _assemble(
     device: str,
     counts: dict,
 ) -> OrientedMesh:
+    """Cap the solid's holes, remove what lies inside, and split the faces into the sets of `OrientedMesh`."""
     solid = ~(sheet | buried)[patch]
     own = int(solid.sum())
     caps = cap_holes(vertices, faces[solid], patch[solid])
@@ -171,13 +194,14 @@ def _assemble(
     if sealed:
         inner, crossing = buried_regions(vertices, full, crossing, len(sheet), device)
     else:
-        inner = buried_one_by_one(vertices, full, full, device)
+        # With a boundary, the winding number varies along the surface, so regions have no common answer.
+        inner = buried_faces(vertices, full, full, device)
     hidden = buried[patch]
     hidden[solid] = inner[:own]
     loose = sheet[patch]
-    hidden[loose] = buried_one_by_one(vertices, faces[loose], full, device)
-    shows = np.zeros(len(faces), bool)
-    shows[solid] = crossing[:own]
+    hidden[loose] = buried_faces(vertices, faces[loose], full, device)
+    partly_hidden = np.zeros(len(faces), bool)
+    partly_hidden[solid] = crossing[:own]
     return OrientedMesh(
         vertices=vertices.astype(np.float32),
         faces=faces[~hidden].astype(np.int32),
@@ -187,7 +211,7 @@ def _assemble(
         shell_faces=full[~inner].astype(np.int32),
         shell_own=own - int(inner[:own].sum()),
         shell_crossing=crossing[~inner],
-        crossing=shows[~hidden],
+        crossing=partly_hidden[~hidden],
         closed=sealed and caps.capped == 0 and not sheet.any(),
         sealed=sealed,
         buried=int(hidden.sum()),

@@ -1,4 +1,18 @@
-"""Connected, consistently wound patches of a triangle mesh, all as array operations."""
+r"""Connected, consistently wound patches of a triangle mesh, by array operations.
+
+Orientation in one figure. Two faces are wound alike if they run along their common edge in opposite directions:
+
+        c                       c
+       /|\                     /|\
+      / | \                   / | \
+     a  |  d                 a  |  d
+      \ | /                   \ | /
+       \|/                     \|/
+        b                       b
+    (a,b,c) has b->c        (a,b,c) has b->c
+    (d,c,b) has c->b        (d,b,c) has b->c
+    alike                   not alike: flip one of them
+"""
 
 from __future__ import annotations
 
@@ -11,30 +25,41 @@ from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
 @dataclass(frozen=True)
 class Edges:
-    """The three directed edges of each face, grouped: row k belongs to face `face[k]`, group `group[k]`.
+    """The three directed edges of every face, grouped by undirected edge.
 
-    Groups are undirected edges; `forward[k]` says that the face runs from the lower to the higher vertex.
+    Directed edge k (k = 0 ... 3 f - 1, in the order of the faces) belongs to face `face[k]` and to group `group[k]`.
+
+    Attributes:
+        face: (3 f,) int.
+        group: (3 f,) int, undirected edge.
+        forward: (3 f,) bool, the face runs from the lower to the higher vertex.
+        count: (groups,) int, faces per undirected edge.
+        ends: (groups, 2) int, its vertices, lower first.
     """
 
     face: np.ndarray
     group: np.ndarray
     forward: np.ndarray
-    count: np.ndarray  # faces per group
-    ends: np.ndarray  # (groups, 2) vertices, lower first
+    count: np.ndarray
+    ends: np.ndarray
 
     @classmethod
     def of(cls, faces: np.ndarray) -> Edges:
         start = faces.reshape(-1).astype(np.int64)
         stop = np.roll(faces, -1, axis=1).reshape(-1).astype(np.int64)
         low, high = np.minimum(start, stop), np.maximum(start, stop)
+        # (low, high) as one integer, because unique rows of two columns take several times as long
         base = int(faces.max()) + 1
         keys, group, count = np.unique(low * base + high, return_inverse=True, return_counts=True)
         face = np.repeat(np.arange(len(faces)), 3)
         return cls(face, group.ravel(), start < stop, count, np.stack([keys // base, keys % base], axis=1))
 
 
-def pairs_of(edges: Edges) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Faces that meet in an edge of exactly two faces: (a, b, same), `same` where both run the same way round."""
+def neighbour_pairs(edges: Edges) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs of faces that meet in an edge of exactly two faces: a (p,), b (p,), and alike (p,) bool, wound alike.
+
+    Edges of three or more faces are left out: there "the neighbour" is ambiguous, so patches end.
+    """
     order = np.argsort(edges.group, kind="stable")
     rows = order[edges.count[edges.group[order]] == 2].reshape(-1, 2)
     a, b = rows[:, 0], rows[:, 1]
@@ -42,36 +67,45 @@ def pairs_of(edges: Edges) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def orient_patches(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-    """Winds faces alike across every edge of exactly two faces.
+    r"""Wind faces alike across every edge of exactly two faces.
 
-    Patches are the connected components over such edges. Each one is a component pair of the double cover,
-    whose nodes are (face, as stored) and (face, flipped). A one-sided patch (Moebius) is cut open along a
-    spanning tree.
+    Patches are the connected components over such edges. Which faces to flip follows from the double cover: a graph
+    with two nodes per face, (face, as stored) and (face, flipped). An edge between faces wound alike connects equal
+    states, any other edge connects opposite states:
+
+        alike:   f  -- g        not alike:   f     g
+                                              \ /
+                                              / \
+                 f' -- g'                    f'    g'
+
+    An orientable patch splits into two components, its two orientations. On a one-sided patch (Moebius strip) a loop
+    leads from f to f', so both orientations are one component; such a patch is cut open along a spanning tree.
 
     Returns:
         flip (f,) bool, patch (f,) int numbered from 0, number of patches.
     """
     n = len(faces)
-    a, b, same = pairs_of(Edges.of(faces))
+    a, b, alike = neighbour_pairs(Edges.of(faces))
     number, patch = connected_components(_graph(a, b, n), directed=False)
-    sheet = _double_cover(a, b, same, n)
+    sheet = _double_cover(a, b, alike, n)
     one_sided = np.zeros(number, bool)
     one_sided[patch[sheet[:n] == sheet[n:]]] = True
     if one_sided.any():
+        # A tree has no loops, so without the other edges the patch is orientable.
         weights = coo_matrix((np.ones(len(a)), (np.minimum(a, b), np.maximum(a, b))), shape=(n, n)).tocsr()
         tree = minimum_spanning_tree(weights).tocoo()
         in_tree = np.isin(np.minimum(a, b) * n + np.maximum(a, b), tree.row.astype(np.int64) * n + tree.col)
         use = in_tree | ~one_sided[patch[a]]
-        sheet = _double_cover(a[use], b[use], same[use], n)
-    # of a patch's two sheets, stay with the one that keeps its lowest-numbered face as stored
+        sheet = _double_cover(a[use], b[use], alike[use], n)
+    # Of the two orientations of a patch, take the one that keeps its lowest-numbered face as stored.
     first = np.full(number, n)
     np.minimum.at(first, patch, np.arange(n))
     return sheet[:n] != sheet[first][patch], patch, number
 
 
 def connected_faces(faces: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, int]:
-    """Regions (f,) of faces joined across edges of two wanted faces, and their number."""
-    a, b, _ = pairs_of(Edges.of(faces))
+    """Regions (f,) of faces connected across edges of two wanted faces (f,) bool, and the number of regions."""
+    a, b, _ = neighbour_pairs(Edges.of(faces))
     use = wanted[a] & wanted[b]
     number, region = connected_components(_graph(a[use], b[use], len(faces)), directed=False)
     return region, number
@@ -81,27 +115,34 @@ def _graph(a: np.ndarray, b: np.ndarray, n: int) -> coo_matrix:
     return coo_matrix((np.ones(len(a), np.int8), (a, b)), shape=(n, n))
 
 
-def _double_cover(a: np.ndarray, b: np.ndarray, same: np.ndarray, n: int) -> np.ndarray:
+def _double_cover(a: np.ndarray, b: np.ndarray, alike: np.ndarray, n: int) -> np.ndarray:
+    """Components (2 n,) of the double cover: nodes 0 ... n - 1 are faces as stored, n ... 2 n - 1 flipped."""
     rows = np.concatenate([a, a + n])
-    columns = np.concatenate([np.where(same, b, b + n), np.where(same, b + n, b)])
+    columns = np.concatenate([np.where(alike, b, b + n), np.where(alike, b + n, b)])
     return connected_components(_graph(rows, columns, 2 * n), directed=False)[1]
 
 
 def boundary_of(faces: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Directed edges (m, 2) where the surfaces labelled alike do not cancel: their boundary as a chain.
+    """The boundary of each labelled part, as a chain: rows (m, 3) of start vertex, end vertex, label.
 
-    Empty exactly when each labelled part is closed, so that its winding number is whole everywhere.
+    The boundary operator of homology: every face contributes its three directed edges, and u->v cancels v->u. An edge
+    that remains twice is listed twice. Empty if and only if every part is closed, and then its winding number is an
+    integer everywhere.
+
+    Args:
+        label: (f,) int, part of each face.
     """
     start = faces.reshape(-1).astype(np.int64)
     stop = np.roll(faces, -1, axis=1).reshape(-1).astype(np.int64)
     base = int(faces.max()) + 1
     pair = np.minimum(start, stop) * base + np.maximum(start, stop)
     parts = int(label.max()) + 1 if len(label) else 1
-    if parts * base * base >= 2**62:  # pair and part do not fit one number
+    if parts * base * base >= 2**62:  # vertex pair and label do not fit one int64: number the pairs instead
         pair = np.unique(pair, return_inverse=True)[1].ravel()
     key = pair * parts + np.repeat(label, 3)
     order = np.argsort(key)
     first = np.flatnonzero(np.diff(key[order], prepend=-1))
+    # +1 for each run from the lower to the higher vertex, -1 for each run back; what does not cancel is boundary
     total = np.add.reduceat(np.where(start < stop, 1, -1)[order], first)
     left = np.flatnonzero(total)
     rows, total = order[first[left]], total[left]
@@ -111,7 +152,11 @@ def boundary_of(faces: np.ndarray, label: np.ndarray) -> np.ndarray:
 
 
 def signed_volumes(vertices: np.ndarray, faces: np.ndarray, patch: np.ndarray, number: int) -> np.ndarray:
-    """Signed volume of each patch, positive when its faces look outward; about the patch's own middle."""
+    """Signed volume (number,) of each patch, positive if its faces look outward.
+
+    Each face spans a tetrahedron with the centroid of its patch, of volume a . (b x c) / 6. About the patch's own
+    centroid, because far from the origin large terms would cancel; for an open patch this also closes it by a cone.
+    """
     corners = vertices[faces]
     size = np.bincount(patch, minlength=number)
     middle = np.stack([np.bincount(patch, corners.mean(axis=1)[:, k], number) for k in range(3)], axis=1)

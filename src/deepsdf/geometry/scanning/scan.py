@@ -1,4 +1,4 @@
-"""Scans: what depth cameras saw of a surface, and virtual cameras that take them."""
+"""Scans: surface points seen by depth cameras, and virtual cameras that scan a mesh."""
 
 from __future__ import annotations
 
@@ -12,36 +12,37 @@ import trimesh
 from deepsdf.errors import InputError
 from deepsdf.geometry.scanning.depth_camera import Convention, DepthCamera
 from deepsdf.geometry.scanning.normals import estimate_normals, towards
-from deepsdf.kernels.launch import in_chunks, kernels, to_device, warp_mesh
-from deepsdf.kernels.runtime import get_warp, warp_device
+from deepsdf.kernels.queries import QueryMesh
+from deepsdf.kernels.runtime import warp_device
 
 FEWEST = 20
-"""Points that a scan has at least."""
+"""Minimum number of points of a scan: normals are estimated from 16 neighbours."""
 
 POINTS = 10_000
-"""Points that a scan keeps, at random; normals are estimated from all of them, up to `_MOST`."""
+"""Maximum number of points of a scan; of more, a random subset is kept. A fit uses 500 of them by default."""
 
 RAYS = 4096
-"""Rays into the empty that a scan keeps: half of them those that pass nearest to what was seen, the others at random.
-Near the outline they tell most."""
+"""Maximum number of rays without a hit that a scan keeps. Half are those that pass closest to the seen points, because
+rays near the outline constrain the shape most; the others are a random subset."""
 
-_MOST = 300_000
-_AWAY = 0.5  # share of normals that may point away from the camera: above it they are all the other way round
+_POINTS_FOR_NORMALS = 300_000
+"""Maximum number of points from which normals are estimated."""
 
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """Surface points that cameras saw, in the scan's own frame and lengths.
+    """Surface points seen by one or several cameras, in the scan's own frame and unit of length.
 
     Attributes:
         points: (n, 3) float64.
-        normals: (n, 3) float64, unit, outward; of either orientation where neither normals nor a camera were given.
-        cameras: (n, 3) float64, where the camera of each point stood, NaN where that is not known. Between it and
-            the point space is free.
-        oriented: (n,) bool, where the normal is known to point outward.
-        thickness: (n,) float64, standard deviation across the surface of the points around: noise, and bends.
-        empty: (m, 7) float64, origin and unit direction of rays that met nothing, and the way along each to where it
-            passes what was seen next to it.
+        normals: (n, 3) float64, unit length, outward; of either orientation where `oriented` is False.
+        cameras: (n, 3) float64, camera position of each point, NaN if unknown. The space between camera and point is
+            free.
+        oriented: (n,) bool, the normal is known to point outward.
+        thickness: (n,) float64, standard deviation of the neighbouring points across the surface, caused by noise and
+            curvature.
+        empty: (m, 7) float64, rays that hit nothing: origin, unit direction, and the length along the ray at which it
+            passes the nearest seen point.
     """
 
     points: np.ndarray
@@ -56,7 +57,7 @@ class Scan:
 
     @property
     def noise(self) -> float:
-        """Standard deviation of the points across the surface, where it is least bent and no outliers are near."""
+        """Standard deviation of the noise, estimated from the least curved quarter of the surface."""
         return float(np.quantile(self.thickness, 0.25))
 
     @classmethod
@@ -68,25 +69,27 @@ class Scan:
         *,
         seed: int = 0,
     ) -> Scan:
-        """From a point cloud.
+        """A scan from a point cloud.
 
-        Points that are not finite are left out; of more than `POINTS` some are, at random.
+        Points that are not finite are dropped; of more than `POINTS`, a random subset is kept.
 
         Args:
-            points: (n, 3), the scan's frame.
-            normals: (n, 3), outward, of any length; None: estimated, and turned to the camera where one is known.
-            camera: (3,), or (n, 3) one a point: where it stood. None: not known; then no space is known to be free.
-            seed: of what is left out.
+            points: (n, 3).
+            normals: (n, 3), outward, of any length; None: estimated, and turned towards the camera if it is known.
+            camera: camera position (3,), or one per point (n, 3); None: unknown, so no space is known to be free.
+            seed: for the random subset.
         Raises:
-            InputError: fewer than `FEWEST` points, arrays that do not match, a camera that is NaN, or most normals
-                pointing away from the camera.
+            InputError: fewer than `FEWEST` usable points, arrays of different lengths, a camera that is not finite, or
+                most normals pointing away from the camera.
         """
         points = _array(points, "points", None)
         cameras = np.full_like(points, np.nan)
         if camera is not None:
             given = np.asarray(camera, np.float64)
             if given.shape not in ((3,), points.shape) or not np.isfinite(given).all():
-                raise InputError(f"the camera is {given.shape} numbers, or not finite; give (3,) or one a point (n, 3)")
+                raise InputError(
+                    f"invalid camera of shape {given.shape}; expected finite numbers (3,), or (n, 3) one per point"
+                )
             cameras[:] = given
         if normals is not None:
             normals = _unit(_array(normals, "normals", len(points)))
@@ -103,47 +106,51 @@ class Scan:
         depth_scale: float = 1.0,
         seed: int = 0,
     ) -> Scan:
-        """From a depth map: lengths along the camera's axis, not along each pixel's ray.
+        """A scan from a depth map. Depths are measured along the optical axis, not along the ray of each pixel.
 
-        0 and NaN are pixels without a reading: nothing is known there. Infinity says that the ray met nothing, and
-        so that the space along it is free.
+        0 and NaN mark pixels without a reading, where nothing is known. Infinity means that the ray hit nothing, so the
+        space along it is free.
 
         Args:
-            depth: (h, w), times `depth_scale` lengths of the scan's frame.
+            depth: (h, w); multiplied by `depth_scale`, it is in the scan's unit of length.
             intrinsics, pose, convention: see `DepthCamera.of`.
-            seed: of the pixels that are left out where there are more than `POINTS`.
+            depth_scale: 0.001 for depths in millimetres and a scan in metres.
+            seed: for the random subset of more than `POINTS` pixels.
         Raises:
-            InputError: no camera, or not one of this image; depths that are all NaN or 0, or negative.
+            InputError: an invalid camera or one of another image size; all depths missing, or most of them negative.
         """
         image = np.asarray(depth)
         if image.ndim != 2 or image.dtype.kind not in "fiu":
-            raise InputError(f"a depth map is (height, width) numbers, not {image.dtype} of shape {image.shape}")
+            raise InputError(
+                f"invalid depth map: {image.dtype} of shape {image.shape}; expected numbers (height, width)"
+            )
         if not (np.isfinite(depth_scale) and depth_scale > 0):
-            raise InputError(f"depth_scale {depth_scale} is no scale; give a positive number, 0.001 for millimetres")
+            raise InputError(f"depth_scale is {depth_scale}; expected a positive number, such as 0.001 for millimetres")
         camera = DepthCamera.of(intrinsics, pose, size=(image.shape[1], image.shape[0]), convention=convention)
         return _from_camera(image.astype(np.float64) * depth_scale, camera, seed)
 
     @classmethod
     def join(cls, scans: Sequence[Scan]) -> Scan:
-        """Several views in one frame as one scan."""
+        """Several scans in the same frame as one."""
         if not scans:
-            raise InputError("there is no scan to join")
+            raise InputError("cannot join zero scans")
         names = ("points", "normals", "cameras", "oriented", "thickness", "empty")
         return cls(*(np.concatenate([getattr(scan, name) for scan in scans]) for name in names))
 
     def moved(self, matrix: np.ndarray) -> Scan:
-        """This scan in another frame, which a similarity (4, 4) takes its own to."""
+        """This scan transformed by a similarity (4, 4)."""
+        # The linear part is scale * rotation, so its determinant is scale^3.
         scale = float(np.cbrt(np.linalg.det(matrix[:3, :3])))
-        turn = matrix[:3, :3] / scale
+        rotation = matrix[:3, :3] / scale
 
-        def place(points: np.ndarray) -> np.ndarray:
+        def transformed(points: np.ndarray) -> np.ndarray:
             return points @ matrix[:3, :3].T + matrix[:3, 3]
 
-        empty = np.hstack([place(self.empty[:, :3]), self.empty[:, 3:6] @ turn.T, self.empty[:, 6:] * scale])
+        empty = np.hstack([transformed(self.empty[:, :3]), self.empty[:, 3:6] @ rotation.T, self.empty[:, 6:] * scale])
         return Scan(
-            place(self.points),
-            self.normals @ turn.T,
-            place(self.cameras),
+            transformed(self.points),
+            self.normals @ rotation.T,
+            transformed(self.cameras),
             self.oriented,
             self.thickness * scale,
             empty,
@@ -160,21 +167,20 @@ def scan(
     seed: int = 0,
     device: str = "auto",
 ) -> Scan:
-    """What virtual depth cameras see of a mesh, in its frame. Normals are estimated, as of a real scan.
+    """Scan a mesh with virtual depth cameras, in the mesh's frame. Normals are estimated, as for a real scan.
 
     Args:
-        camera: a DepthCamera, or the place (3,) of one that looks at the middle of the mesh; or several of either.
-        resolution: pixels a side, of cameras given by their places.
-        noise: standard deviation of Gaussian noise on each depth, lengths of the mesh's frame.
-        field_of_view: degrees, of cameras given by their places.
-        seed: of the noise, and of the pixels that are left out where there are more than `POINTS`.
-        device: "auto", "cpu" or a CUDA device, for Warp.
+        camera: a DepthCamera, or the position (3,) of one that looks at the centre of the mesh; or several of either.
+        resolution: image width and height in pixels, for cameras given by position.
+        noise: standard deviation of Gaussian noise added to each depth, in the mesh's unit of length.
+        field_of_view: in degrees, for cameras given by position.
+        seed: for the noise, and for the random subset of more than `POINTS` pixels.
+        device: "auto", "cpu" or a CUDA device.
     Raises:
-        InputError: no camera, or one that sees fewer than `FEWEST` points.
-        MeshError: a mesh without faces.
+        InputError: a mesh without faces, an invalid camera, or one that sees fewer than `FEWEST` points.
     """
     if not 0 <= noise < np.inf:
-        raise InputError(f"noise {noise} is no standard deviation; give a length, 0 for none")
+        raise InputError(f"noise is {noise}; expected a standard deviation of at least 0")
     rng = np.random.default_rng(seed)
     views = []
     for one in _cameras(mesh, camera, resolution, field_of_view):
@@ -184,25 +190,16 @@ def scan(
 
 
 def render_depth(mesh: trimesh.Trimesh, camera: DepthCamera, *, device: str = "auto") -> np.ndarray:
-    """The depth map (height, width) float64 that a camera takes of a mesh; infinite where it sees nothing."""
-    wp, device = get_warp(), warp_device(device)
+    """Depth map (height, width) float64 of a mesh; infinite where a ray hits nothing."""
+    device = warp_device(device)
     if not len(mesh.faces):
         raise InputError("a mesh without faces cannot be scanned")
-    shape = warp_mesh(np.asarray(mesh.vertices) - camera.centre, np.asarray(mesh.faces), device)
-    kernel, rays = kernels(device).camera_kernel, camera.rays().astype(np.float32)
-    depth = np.full(len(rays), np.inf)
-    forward = camera.pose[:3, 2].astype(np.float32)
-
-    def work(start: int, stop: int) -> None:
-        count = stop - start
-        hit = wp.zeros(count, dtype=wp.int32, device=device)
-        position, normal = (wp.zeros(count, dtype=wp.vec3, device=device) for _ in range(2))
-        directions = rays[start:stop] / np.linalg.norm(rays[start:stop], axis=1, keepdims=True)
-        inputs = [to_device(np.zeros_like(directions), wp.vec3, device), to_device(directions, wp.vec3, device)]
-        wp.launch(kernel, count, inputs=[shape.id, *inputs], outputs=[hit, position, normal], device=device)
-        depth[start:stop] = np.where(hit.numpy() >= 0, position.numpy() @ forward, np.inf)
-
-    in_chunks(len(rays), work, device)
+    # Relative to the camera, so that float32 keeps its digits even if the mesh is far from the origin.
+    surface = QueryMesh(np.asarray(mesh.vertices) - camera.centre, np.asarray(mesh.faces), device)
+    rays = camera.rays().astype(np.float32)
+    directions = rays / np.linalg.norm(rays, axis=1, keepdims=True)
+    hit, position, _ = surface.first_hits(np.zeros_like(directions), directions)
+    depth = np.where(hit, position @ camera.pose[:3, 2].astype(np.float32), np.inf)
     return depth.reshape(camera.height, camera.width)
 
 
@@ -211,11 +208,13 @@ def _cameras(mesh: trimesh.Trimesh, given: Any, resolution: int, field_of_view: 
         return [given]
     if isinstance(given, Sequence) and given and all(isinstance(one, DepthCamera) for one in given):
         return list(given)
-    places = np.atleast_2d(np.asarray(given, np.float64))
-    if places.ndim != 2 or places.shape[1] != 3 or not len(places) or not np.isfinite(places).all():
-        raise InputError(f"cameras are places (3,) or (v, 3), or DepthCameras, not numbers of shape {places.shape}")
+    eyes = np.atleast_2d(np.asarray(given, np.float64))
+    if eyes.ndim != 2 or eyes.shape[1] != 3 or not len(eyes) or not np.isfinite(eyes).all():
+        raise InputError(
+            f"invalid camera: numbers of shape {eyes.shape}; expected finite positions (3,) or (n, 3), or DepthCameras"
+        )
     middle = np.asarray(mesh.bounds, np.float64).mean(axis=0)
-    return [DepthCamera.look_at(place, middle, field_of_view=field_of_view, resolution=resolution) for place in places]
+    return [DepthCamera.look_at(eye, middle, field_of_view=field_of_view, resolution=resolution) for eye in eyes]
 
 
 def _from_camera(depth: np.ndarray, camera: DepthCamera, seed: int) -> Scan:
@@ -224,14 +223,14 @@ def _from_camera(depth: np.ndarray, camera: DepthCamera, seed: int) -> Scan:
     behind = int((depth[seen] < 0).sum())
     if behind > 0.5 * seen.sum():
         raise InputError(
-            f"{behind} of {int(seen.sum())} depths are negative: they lie behind the camera. Depths grow along the "
-            "direction it looks in; OpenGL's z must be negated"
+            f"{behind} of {int(seen.sum())} depths are negative, i.e. behind the camera; depths must increase in the "
+            "viewing direction, so negate OpenGL's z"
         )
     seen &= depth > 0
     if seen.sum() < FEWEST:
         raise InputError(
             f"{int(seen.sum())} of {depth.size} pixels have a depth (NaN: {int(np.isnan(depth).sum())}, 0: "
-            f"{int((depth == 0).sum())}, infinite: {int(np.isinf(depth).sum())}); a scan needs {FEWEST}"
+            f"{int((depth == 0).sum())}, infinite: {int(np.isinf(depth).sum())}); a scan needs at least {FEWEST}"
         )
     points = camera.centre + depth[seen, None] * rays[seen]
     empty = _empty_rays(depth, seen, camera, seed)
@@ -239,15 +238,16 @@ def _from_camera(depth: np.ndarray, camera: DepthCamera, seed: int) -> Scan:
 
 
 def _empty_rays(depth: np.ndarray, seen: np.ndarray, camera: DepthCamera, seed: int) -> np.ndarray:
-    """(m, 7), see `Scan.empty`, of a camera's pixels (h * w,)."""
+    """`Scan.empty` (m, 7) from the depths (h * w,) of a camera's pixels and which of them hit the surface (h * w,)."""
     from scipy.ndimage import distance_transform_edt
 
     shape = (camera.height, camera.width)
+    # distance in pixels from each pixel to the nearest one that hit the surface, and the indices of that one
     gaps, nearest = distance_transform_edt(~seen.reshape(shape), return_indices=True)  # pyright: ignore[reportGeneralTypeIssues]
     missed = np.flatnonzero(np.isposinf(depth))
     order = missed[np.argsort(gaps.ravel()[missed], kind="stable")]
     close, rest = order[: RAYS // 2], order[RAYS // 2 :]
-    kept = np.concatenate([close, rest[_some(len(rest), RAYS - len(close), seed)]])
+    kept = np.concatenate([close, rest[_subset(len(rest), RAYS - len(close), seed)]])
     beside = np.ravel_multi_index((nearest[0].ravel()[kept], nearest[1].ravel()[kept]), shape)
     rays = camera.rays()[kept]
     length = np.linalg.norm(rays, axis=1, keepdims=True)
@@ -259,28 +259,30 @@ def _scan(points: np.ndarray, normals: np.ndarray | None, cameras: np.ndarray, e
     if normals is not None:
         good &= np.isfinite(normals).all(axis=1)
     if good.sum() < FEWEST:
-        raise InputError(f"the scan has {int(good.sum())} usable points of {len(points)}; it needs {FEWEST}")
-    rows = np.flatnonzero(good)[_some(int(good.sum()), _MOST, seed)]
-    kept = rows[_some(len(rows), POINTS, seed + 1)]
+        raise InputError(f"the scan has {int(good.sum())} usable points of {len(points)}; it needs at least {FEWEST}")
+    rows = np.flatnonzero(good)[_subset(int(good.sum()), _POINTS_FOR_NORMALS, seed)]
+    kept = rows[_subset(len(rows), POINTS, seed + 1)]
     if not np.ptp(points[rows], axis=0).max() > 0:
         raise InputError(f"all {len(rows)} points of the scan are the same")
     estimated, thickness = estimate_normals(points[rows], points[kept])
-    where, camera = points[kept], cameras[kept]
+    at, camera = points[kept], cameras[kept]
     known = np.asarray(np.isfinite(camera).all(axis=1))
     if normals is None:
-        return Scan(where, towards(estimated, where, camera), np.array(camera), known, thickness, empty)
+        return Scan(at, towards(estimated, at, camera), np.array(camera), known, thickness, empty)
     own = normals[kept]
-    away = np.einsum("ni,ni->n", own[known], camera[known] - where[known]) < 0
-    if away.sum() > _AWAY * max(1, known.sum()):
+    # A camera sees surfaces that face it. A few normals may be wrong by noise; most of them are so only if all normals
+    # point inward or the camera position is wrong.
+    away = np.einsum("ni,ni->n", own[known], camera[known] - at[known]) < 0
+    if away.sum() > 0.5 * max(1, known.sum()):
         raise InputError(
-            f"{away.mean():.0%} of the normals point away from the camera, so it cannot have seen their points: turn "
-            "the normals round, leave them out so that they are estimated, or correct the camera's place"
+            f"{away.mean():.0%} of the normals point away from the camera, which cannot see their points: negate the "
+            "normals, omit them so that they are estimated, or correct the camera position"
         )
-    return Scan(where, towards(own, where, camera), np.array(camera), np.ones(len(where), bool), thickness, empty)
+    return Scan(at, towards(own, at, camera), np.array(camera), np.ones(len(at), bool), thickness, empty)
 
 
-def _some(count: int, most: int, seed: int) -> np.ndarray:
-    """Rows of at most so many, at random, in order."""
+def _subset(count: int, most: int, seed: int) -> np.ndarray:
+    """Sorted rows of a random subset of at most `most` of `count`."""
     if count <= most:
         return np.arange(count)
     return np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
@@ -290,9 +292,9 @@ def _array(given: Any, what: str, count: int | None) -> np.ndarray:
     try:
         array = np.asarray(given, np.float64)
     except (TypeError, ValueError):
-        raise InputError(f"{what} are not numbers; (n, 3) were expected") from None
+        raise InputError(f"{what} are not numbers; expected (n, 3)") from None
     if array.ndim != 2 or array.shape[1] != 3 or count not in (None, len(array)):
-        raise InputError(f"{what} have shape {array.shape}; ({'n' if count is None else count}, 3) was expected")
+        raise InputError(f"{what} have shape {array.shape}; expected ({'n' if count is None else count}, 3)")
     return array
 
 

@@ -1,4 +1,4 @@
-"""Samples of shapes: signed distances for training, points of the surface for evaluation."""
+"""Samples of shapes: signed distances for training, surface points for evaluation."""
 
 from __future__ import annotations
 
@@ -15,22 +15,18 @@ from deepsdf.geometry.fields import Field
 from deepsdf.geometry.repair.visibility import points_on
 from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
 
-TRAIN_COUNT = 500_000
-TRAIN_VARIANCE = 0.005
-TRAIN_SECOND_FACTOR = 0.1
-TEST_COUNT = 250_000
-TEST_VARIANCE = 0.05
-"""The original's --test: 250 000 samples, variances 0.05 and 0.0005 (a second factor of 0.01)."""
-TEST_SECOND_FACTOR = 0.01
-
-_REDRAWS = 20
+# The original's PreprocessMesh: number of samples, variance of the noise, and factor of the second, smaller variance.
+TRAIN_COUNT, TRAIN_VARIANCE, TRAIN_SECOND_FACTOR = 500_000, 0.005, 0.1
+TEST_COUNT, TEST_VARIANCE, TEST_SECOND_FACTOR = 250_000, 0.05, 0.01
 
 
 @dataclass(frozen=True, eq=False)
 class SDFSamples:
-    """Signed distance samples of one shape, rows `x y z sdf`, float32, unit frame.
+    """Signed distance samples of one shape, in the unit frame.
 
-    `pos` (n, 4) holds sdf > 0 (outside), `neg` (m, 4) sdf <= 0.
+    Attributes:
+        pos: (n, 4) float32, rows x y z sdf with sdf > 0 (outside).
+        neg: (m, 4) float32, rows x y z sdf with sdf <= 0 (inside or on the surface).
     """
 
     pos: np.ndarray
@@ -41,7 +37,7 @@ class SDFSamples:
             rows = np.asarray(getattr(self, name))
             if rows.ndim != 2 or rows.shape[1] != 4 or rows.dtype.kind not in "fiu":
                 raise InputError(
-                    f"{name} is {rows.dtype} of shape {rows.shape}; samples are rows x y z sdf, (n, 4) numbers"
+                    f"{name} is {rows.dtype} of shape {rows.shape}; expected numbers (n, 4), rows x y z sdf"
                 )
             object.__setattr__(self, name, np.ascontiguousarray(rows, np.float32))
 
@@ -67,7 +63,7 @@ class SDFSamples:
         return len(self.pos) + len(self.neg)
 
     def save(self, path: str | Path) -> Path:
-        """Writes an .npz with the arrays `pos` and `neg`, whole or not at all; returns its path."""
+        """Write an .npz with the arrays `pos` and `neg`, never a partial file; returns its path."""
         path = Path(path)
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.savez(file, pos=self.pos, neg=self.neg)
@@ -75,10 +71,10 @@ class SDFSamples:
 
     @classmethod
     def load(cls, path: str | Path) -> SDFSamples:
-        """Reads what `save`, or the original, wrote. Rows that are not finite are dropped; the original drops NaN.
+        """Read an .npz written by `save` or by the original. Rows with NaN or infinite numbers are dropped.
 
         Raises:
-            InputError: no such file, not an .npz, cut short, without `pos` or `neg`, or of another shape.
+            InputError: the file does not exist, is no .npz or truncated, or `pos` or `neg` is missing or misshapen.
         """
         path = Path(path)
         wanted = "an .npz with float arrays pos (n, 4) and neg (m, 4), rows x y z sdf"
@@ -86,8 +82,8 @@ class SDFSamples:
         if not path.is_file():
             raise InputError(f"{path}: no such file; expected {wanted}; {advice}")
         try:
-            if not is_zipfile(path):  # numpy's own advice is to trust the file
-                raise InputError("is no .npz, or was cut short")
+            if not is_zipfile(path):  # NumPy's own message would advise to allow pickles
+                raise InputError("is not an .npz, or truncated")
             with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 missing = [name for name in ("pos", "neg") if name not in archive.files]
                 if missing:
@@ -95,7 +91,7 @@ class SDFSamples:
                         f"has no array {' and no '.join(missing)}, only {', '.join(archive.files) or 'nothing'}"
                     )
                 samples = cls(archive["pos"], archive["neg"])
-        except Exception as error:  # a damaged file makes the reader meet anything
+        except Exception as error:  # readers may raise anything on a damaged file
             raise InputError(f"{path}: {error}; expected {wanted}; {advice}") from error
         return cls(*(rows[np.isfinite(rows).all(axis=1)] for rows in (samples.pos, samples.neg)))
 
@@ -110,17 +106,21 @@ def sample_sdf(
     second_variance_factor: float = TRAIN_SECOND_FACTOR,
     mesh: trimesh.Trimesh | None = None,
 ) -> SDFSamples:
-    """Signed distance samples as the original DeepSDF draws them, unit frame.
+    """Signed distance samples drawn like those of the original DeepSDF, in the unit frame.
 
-    `surface_share` of the points are area-weighted points of the outer surface, each moved twice by isotropic Gaussian
-    noise, of `variance` and of `variance * second_variance_factor`; the rest are uniform in [-1, 1]^3. Points whose
-    sign the field does not know (NaN) are dropped, so fewer than `count` may come back.
+    Half of the near-surface samples are random surface points plus Gaussian noise, the other half the same points plus
+    smaller noise; the rest of the samples are uniform in [-1, 1]^3. Points where the field is NaN (sign unknown) are
+    dropped, so there may be fewer samples than `count`.
 
     Args:
         field: a MeshSDF, or any field together with `mesh`.
-        mesh: where the surface points are drawn; default: the field's own.
+        count: number of samples.
+        surface_share: share of the samples near the surface.
+        variance: of the noise, per coordinate, in squared lengths of the unit frame.
+        second_variance_factor: variance of the smaller noise over `variance`.
+        mesh: surface from which points are drawn; None: that of the field.
     Raises:
-        InputError: the field has no mesh and none is given; count, share or variance out of range.
+        InputError: the field has no mesh and none is given; or count, share or variance is out of range.
     """
     if count < 1 or not 0 <= surface_share <= 1 or not variance >= 0 or not second_variance_factor >= 0:
         raise InputError(
@@ -129,8 +129,9 @@ def sample_sdf(
         )
     source = mesh if mesh is not None else field
     if not isinstance(source, MeshSDF | trimesh.Trimesh):
-        raise InputError("sample_sdf needs a surface to sample near: give a MeshSDF as the field, or mesh=")
+        raise InputError("sample_sdf needs a surface to sample near: pass a MeshSDF as the field, or mesh=")
     rng = np.random.default_rng(seed)
+    # 1e-9: products such as 0.94 * 100 that are integers may be represented just below
     near = int(surface_share * count + 1e-9) // 2
     surface = sample_surface(source, near, seed=rng)
     points = np.concatenate(
@@ -146,14 +147,14 @@ def sample_sdf(
 def sample_surface(
     mesh: MeshSDF | trimesh.Trimesh, count: int = 30_000, *, seed: int | np.random.Generator = 0
 ) -> np.ndarray:
-    """Area-weighted random points (count, 3) float64 of a surface, in the mesh's frame.
+    """Uniform random points (count, 3) float64 on a surface, in the mesh's frame.
 
-    Of a MeshSDF only the outer surface is drawn: its buried faces are left out, and where parts overlap, points that
-    have the solid on both sides are drawn again elsewhere. Of a thickened one the faces' parallels are drawn, on both
-    sides of a sheet, but not the rounded rims along edges.
+    For a MeshSDF, points lie on its outer surface: buried faces are left out, and where parts overlap, points with the
+    solid on both sides are replaced. If it is thickened, points lie on the offset faces, on both sides of a sheet, but
+    not on the rounded rims along edges.
 
     Raises:
-        MeshError: no face with an area.
+        MeshError: no face has an area.
     """
     rng = np.random.default_rng(seed)
     if isinstance(mesh, MeshSDF):
@@ -164,7 +165,7 @@ def sample_surface(
 def area_points(
     vertices: np.ndarray, faces: np.ndarray, count: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Points (count, 3), the rows (count,) and unit normals (count, 3) of the faces they lie on."""
+    """Uniform random points (count, 3) on faces, and the rows (count,) and unit normals (count, 3) of these faces."""
     a, b, c = (vertices[faces[:, k]] for k in range(3))
     normals = np.cross(b - a, c - a)
     double = np.linalg.norm(normals, axis=1)
@@ -177,17 +178,19 @@ def area_points(
 
 
 def _outer_points(field: MeshSDF, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Points (count, 3) on the outer surface, by rejection: points inside the solid are drawn again."""
     oriented = field.oriented
     vertices = oriented.vertices / oriented.scale + oriented.center
     kept: list[np.ndarray] = []
     missing = count
-    for _ in range(_REDRAWS):
+    for _ in range(20):  # even if 1 in 5 points is accepted, 20 rounds leave 1 % of them missing
         points, rows, normals = area_points(vertices, oriented.faces, missing, rng)
         if field.thicken:
             points += rng.choice([-field.thicken, field.thicken], (missing, 1)) * normals
-            points = points[field(points) > -0.01 * field.thicken]  # others lie in the solid
+            # An offset point lies on the thickened surface unless it is within the solid or another plate.
+            points = points[field(points) > -0.01 * field.thicken]
         else:
-            unsure = np.flatnonzero(oriented.crossing[rows])  # parts of these faces may lie inside
+            unsure = np.flatnonzero(oriented.crossing[rows])  # faces that may be partly inside
             near, off = points[unsure], 1e-4 / oriented.scale * normals[unsure]
             hidden = (field(near + off) < 0) & (field(near - off) < 0)
             points = np.delete(points, unsure[hidden], axis=0)
@@ -195,6 +198,6 @@ def _outer_points(field: MeshSDF, count: int, rng: np.random.Generator) -> np.nd
         missing -= len(points)
         if missing == 0:
             break
-    else:  # nearly everything lies inside: better such points than too few
+    else:  # nearly the whole surface lies inside: accept such points rather than return too few
         kept.append(area_points(vertices, oriented.faces, missing, rng)[0])
     return np.concatenate(kept)
