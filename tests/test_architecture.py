@@ -96,10 +96,16 @@ def test_the_rule_itself() -> None:
     assert not breach("cli", "errors")
 
 
-def test_only_kernels_imports_warp() -> None:
+WARP_NAMES = {"get_warp", "compiled_kernels", "points_through", "to_device"}
+"""What `kernels` has to launch Warp kernels; other packages use its functions of NumPy arrays."""
+
+
+def test_only_kernels_uses_warp() -> None:
     for path in FILES:
         if inside(path) != "kernels":
             assert not [module for module in imports(path) if module.split(".")[0] == "warp"], path
+            nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+            assert not WARP_NAMES & {alias.name for node in nodes for alias in node.names}, path
 
 
 def test_geometry_knows_no_torch() -> None:

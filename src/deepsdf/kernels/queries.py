@@ -38,6 +38,7 @@ class QueryMesh:
             support_winding_number=winding_numbers,
         )
         self._kernels = compiled_kernels(device)
+        # Kernels get the id of the Warp mesh, which does not keep it alive: `self._mesh` does.
 
     def closest(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Distances (n,), faces (n,) int32 and closest points (n, 3) on the mesh, of points (n, 3) float32."""
@@ -86,7 +87,7 @@ class QueryMesh:
         """
         wp = get_warp()
         outputs = [(float, ()), (wp.int32, ())]
-        after = [accuracy, int(closed)]
+        after = [accuracy, int(closed)]  # the order of the kernel's arguments between points and chain
         kernel = self._kernels.winding_sign_kernel
         return points_through(kernel, points, [self._mesh.id], outputs, self.device, after=after)[0]
 
@@ -111,6 +112,7 @@ class QueryMesh:
             towards the origin of the ray.
         """
         wp = get_warp()
+        # Rays of a camera are already in spatial order, row by row, and have no bound to pass on: no chains here.
         hit = np.zeros(len(origins), bool)
         position, normal = (np.zeros((len(origins), 3), np.float32) for _ in range(2))
 
@@ -138,6 +140,7 @@ class QueryMesh:
             offset: distance from the surface at which rays start, so that they miss the face itself.
         """
         wp = get_warp()
+        # one table for all points; the kernel turns it to each normal
         table = to_device(directions.astype(np.float32), wp.vec3, self.device)
         front, back = (np.zeros(len(points), np.float32) for _ in range(2))
 
@@ -156,6 +159,7 @@ class QueryMesh:
     def crossing_faces(self) -> np.ndarray:
         """(f,) bool: faces that pass through another face. Neighbours that share a corner there do not count."""
         wp = get_warp()
+        # A face marks itself and the other face. Several threads may write the same flag, but all write 1.
         flags = wp.zeros(self._count, dtype=wp.int32, device=self.device)
 
         def work(start: int, stop: int) -> None:

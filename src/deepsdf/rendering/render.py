@@ -8,7 +8,6 @@ degrees; a positive azimuth moves the camera to its right.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +16,8 @@ import numpy as np
 from deepsdf.errors import InputError, MeshError
 from deepsdf.geometry.fields import Field
 from deepsdf.geometry.sdf.sampling import sample_surface
-from deepsdf.kernels.launch import compiled_kernels, cpu_threads
-from deepsdf.kernels.runtime import get_warp, warp_device
+from deepsdf.kernels.runtime import warp_device
+from deepsdf.kernels.shading import ShadedMesh, shade_mesh
 from deepsdf.rendering import colours as render_colours
 from deepsdf.rendering.camera import (
     CLAY,
@@ -80,12 +79,6 @@ PROBES = 10_000
 LARGEST = 16_384
 """Rays along a side at most: the buffers of such a picture take 20 GB."""
 
-SURFACE = 1
-"""Value of `render_kernels.SURFACE`: a pixel that sees the mesh."""
-
-BAND = 16_384
-"""Rays per launch on a CPU: the 1024² rays of a picture of 512 pixels make 64 bands, enough to balance the threads."""
-
 
 def render_mesh(
     mesh: trimesh.Trimesh,
@@ -115,41 +108,19 @@ def render_mesh(
     camera = Camera.fit(used, options)
     placed = camera.place(vertices)
     colours = linear_colours(vertex_colors, options.color, len(vertices))
-    warp, device = get_warp(), warp_device(device)
-    kernels = compiled_kernels(device, "render_kernels")
-    width = options.size * options.supersample
-
-    def upload(array: np.ndarray, dtype: Any = warp.vec3) -> Any:
-        kind = np.float32 if dtype is warp.vec3 else None
-        return warp.array(np.ascontiguousarray(array, kind), dtype=dtype, device=device)
-
-    def blank(dtype: Any, count: int = width**2) -> Any:
-        return warp.empty(count, dtype=dtype, device=device)
-
-    points, corners = upload(placed), upload(faces.ravel(), warp.int32)
-    shape = warp.Mesh(points, corners)  # the scene holds only its id: keep a reference
-    scene = _scene(kernels.Scene(), camera, camera.place(used), options)
-    scene.mesh = shape.id
+    scene = _scene(camera, camera.place(used), options)
     if cut is not None:
         # At 512 pixels the line is 1.5 pixels wide; in larger pictures it grows with them.
-        _cut(scene, camera, *cut, width=0.75 * options.supersample * max(1.0, options.size / 512))
-    a, b, c = placed[faces[:, 0]], placed[faces[:, 1]], placed[faces[:, 2]]
-    area = upload(np.cross(b - a, c - a))
-    *incidence, disputed = _incidence(placed, faces)
-    incidence = [*(upload(array, warp.int32) for array in incidence), upload(disputed, warp.bool)]
-    normals, picture = blank(warp.vec3, faces.size), blank(warp.vec4)
-    seen = [blank(kind) for kind in (warp.int32, warp.vec3, warp.vec3, warp.vec3, warp.vec2)]
-    rays = [upload(directions) for directions in _ray_sets()]
-    _launch(kernels.corner_normals, faces.size, [*incidence, area, CREASE, normals], device)
-    surface = [points, corners, normals, upload(colours)]
-    _launch(kernels.trace, len(picture), [scene, *surface, *rays, *seen], device)
-    kind, position, normal, albedo, light = seen
-    if surface_colors is not None:
-        _paint(surface_colors, kind, position, albedo, camera)
-    mean = warp.empty_like(light)
-    _launch(kernels.gather, len(picture), [scene, kind, position, normal, light, mean], device)
-    _launch(kernels.shade, len(picture), [scene, kind, position, normal, albedo, mean, picture], device)
-    return developed(picture.numpy().reshape(width, -1, 4), options.supersample, options.background)
+        scene |= _cut(camera, *cut, width=0.75 * options.supersample * max(1.0, options.size / 512))
+    picture = shade_mesh(
+        scene,
+        ShadedMesh(placed, faces, colours, CREASE, *_incidence(placed, faces)),
+        _ray_sets(),
+        warp_device(device),
+        surface_colours=None if surface_colors is None else partial(_linear_at, surface_colors, camera),
+    )
+    width = options.size * options.supersample
+    return developed(picture.reshape(width, -1, 4), options.supersample, options.background)
 
 
 def error_picture(
@@ -264,54 +235,47 @@ def _checked(mesh: trimesh.Trimesh) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     return vertices, faces, used
 
 
-def _scene(scene: Any, camera: Camera, placed: np.ndarray, options: PictureOptions) -> Any:
-    """Fill the kernels' `Scene`, except its mesh. `placed`: vertices that belong to faces, picture's frame."""
+def _scene(camera: Camera, placed: np.ndarray, options: PictureOptions) -> dict[str, Any]:
+    """Fields of the kernels' `Scene`, except its mesh. `placed`: vertices that belong to faces, picture's frame."""
     low, high = placed.min(axis=0), placed.max(axis=0)
     centre = (low + high) / 2
-    scene.centre = centre.tolist()
-    scene.radius = float(np.linalg.norm(placed - centre, axis=1).max()) * 1.0001 + 1e-6
-    scene.eye = camera.eye.tolist()
-    scene.right, scene.above, scene.forward = camera.axes.tolist()
-    scene.width, scene.supersample = options.size * options.supersample, options.supersample
-    scene.step = camera.pixel(scene.width)
-    scene.has_ground, scene.ground = int(options.ground), float(low[1])
-    scene.key, scene.fill = camera.light(*KEY_LIGHT).tolist(), camera.light(*FILL_LIGHT).tolist()
-    return scene
+    width = options.size * options.supersample
+    right, above, forward = camera.axes.tolist()
+    return {
+        "centre": centre.tolist(),
+        "radius": float(np.linalg.norm(placed - centre, axis=1).max()) * 1.0001 + 1e-6,
+        "eye": camera.eye.tolist(),
+        "right": right,
+        "above": above,
+        "forward": forward,
+        "width": width,
+        "supersample": options.supersample,
+        "step": camera.pixel(width),
+        "has_ground": int(options.ground),
+        "ground": float(low[1]),
+        "key": camera.light(*KEY_LIGHT).tolist(),
+        "fill": camera.light(*FILL_LIGHT).tolist(),
+    }
 
 
-def _paint(colours: Callable[[np.ndarray], np.ndarray], kind: Any, position: Any, albedo: Any, camera: Camera) -> None:
-    """Set the colour of every pixel that sees the surface to the colour of the point that it sees."""
-    seen = np.flatnonzero(kind.numpy() == SURFACE)
-    if len(seen):
-        points = camera.back(position.numpy()[seen].astype(np.float64))
-        painted = albedo.numpy()
-        painted[seen] = linear_colours(colours(points), CLAY, len(points))
-        albedo.assign(painted)
+def _linear_at(colours: Callable[[np.ndarray], np.ndarray], camera: Camera, positions: np.ndarray) -> np.ndarray:
+    """Linear colours (n, 3) at positions (n, 3) in the picture's frame. `colours` is a function of the mesh's frame."""
+    points = camera.back(positions.astype(np.float64))
+    return linear_colours(colours(points), CLAY, len(points))
 
 
-def _cut(scene: Any, camera: Camera, axis: Axis, offset: float, width: float) -> None:
+def _cut(camera: Camera, axis: Axis, offset: float, width: float) -> dict[str, Any]:
+    """Fields of the kernels' `Scene` for the line where a plane meets the surface."""
     if axis not in FRAMES:
         raise InputError(f"axis is {axis!r}; expected 'x', 'y' or 'z'")
     normal = camera.frame @ np.eye(3)["xyz".index(axis)]
-    scene.has_cut, scene.cut, scene.cut_width = 1, normal.tolist(), width
-    scene.cut_at = (offset - float(normal @ camera.centre)) / camera.radius
-    scene.ink = [channel / 255 for channel in INK]
-
-
-def _launch(kernel: Any, count: int, inputs: list[Any], device: str) -> None:
-    """Run a kernel whose first argument is the index of its first thread.
-
-    A launch on Warp's CPU device uses one thread and releases the interpreter's lock, so bands of pixels are launched
-    from several Python threads.
-    """
-    warp = get_warp()
-    band = BAND if device == "cpu" else count
-
-    def run(first: int) -> None:
-        warp.launch(kernel, dim=min(band, count - first), inputs=[first, *inputs], device=device)
-
-    with ThreadPoolExecutor(cpu_threads()) as pool:
-        list(pool.map(run, range(0, count, band)))
+    return {
+        "has_cut": 1,
+        "cut": normal.tolist(),
+        "cut_width": width,
+        "cut_at": (offset - float(normal @ camera.centre)) / camera.radius,
+        "ink": [channel / 255 for channel in INK],
+    }
 
 
 def _incidence(placed: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -60,6 +60,7 @@ def neighbour_pairs(edges: Edges) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
     Edges of three or more faces are left out: there "the neighbour" is ambiguous, so patches end.
     """
+    # sorted by group, the two directed edges of such a group are neighbours: rows of two
     order = np.argsort(edges.group, kind="stable")
     rows = order[edges.count[edges.group[order]] == 2].reshape(-1, 2)
     a, b = rows[:, 0], rows[:, 1]
@@ -88,6 +89,7 @@ def orient_patches(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
     a, b, alike = neighbour_pairs(Edges.of(faces))
     number, patch = connected_components(_graph(a, b, n), directed=False)
     sheet = _double_cover(a, b, alike, n)
+    # both states of a face in one component: its patch has no consistent winding
     one_sided = np.zeros(number, bool)
     one_sided[patch[sheet[:n] == sheet[n:]]] = True
     if one_sided.any():
@@ -134,11 +136,12 @@ def boundary_of(faces: np.ndarray, label: np.ndarray) -> np.ndarray:
     """
     start = faces.reshape(-1).astype(np.int64)
     stop = np.roll(faces, -1, axis=1).reshape(-1).astype(np.int64)
-    base = int(faces.max()) + 1
+    base = int(faces.max()) + 1  # (low, high) as one integer, as in `Edges.of`
     pair = np.minimum(start, stop) * base + np.maximum(start, stop)
     parts = int(label.max()) + 1 if len(label) else 1
     if parts * base * base >= 2**62:  # vertex pair and label do not fit one int64: number the pairs instead
         pair = np.unique(pair, return_inverse=True)[1].ravel()
+    # edges that may cancel have equal keys: the same two vertices and the same label
     key = pair * parts + np.repeat(label, 3)
     order = np.argsort(key)
     first = np.flatnonzero(np.diff(key[order], prepend=-1))
