@@ -20,18 +20,18 @@ import numpy as np
 import torch
 
 from deepsdf import ShapeSpace
-from deepsdf.viewer.content.place import Place
-from deepsdf.viewer.scene.redraw import COARSE, FINE, MIDDLE, Drawn, Redraw
+from deepsdf.viewer.content.position import LatentPosition
+from deepsdf.viewer.scene.meshing import COARSE, FINE, MIDDLE, ProgressiveMesher, ShapeMesh
 
 
 class Hand:
     """Notes when a mesh is there."""
 
     def __init__(self) -> None:
-        self.seen: list[tuple[float, Drawn]] = []
+        self.seen: list[tuple[float, ShapeMesh]] = []
         self.came = threading.Condition()
 
-    def __call__(self, drawn: Drawn) -> None:
+    def __call__(self, drawn: ShapeMesh) -> None:
         with self.came:
             self.seen.append((time.perf_counter(), drawn))
             self.came.notify_all()
@@ -48,33 +48,33 @@ class Hand:
 
 
 def row(path: str, moves: int) -> str:
-    place, hand = Place(ShapeSpace.load(path, device="cpu")), Hand()
-    redraw = Redraw(hand)
-    place.pick(place.space.codes[0])
+    position, hand = LatentPosition(ShapeSpace.load(path, device="cpu")), Hand()
+    mesher = ProgressiveMesher(hand)
+    position.set_code(position.space.codes[0])
     for stages in ((COARSE,), (COARSE, MIDDLE)):  # warm
-        redraw.ask(place.shape, stages)
-        redraw.wait()
+        mesher.request(position.shape, stages)
+        mesher.wait()
     start, busy = time.perf_counter(), time.process_time()
     for move in range(moves):
-        place.move(0, 2.0 * np.sin(move / 5))
+        position.set_coordinate(0, 2.0 * np.sin(move / 5))
         asked = time.perf_counter()
-        redraw.ask(place.shape)
+        mesher.request(position.shape)
         hand.wait(COARSE, asked)
     wall, busy = (time.perf_counter() - start) / moves, (time.process_time() - busy) / moves
     asked = time.perf_counter()
-    place.move(0, 0.5)
-    redraw.ask(place.shape)
+    position.set_coordinate(0, 0.5)
+    mesher.request(position.shape)
     times = [hand.wait(resolution, asked) - asked for resolution in (MIDDLE, FINE)]
     answers = []
     for move in range(8):
-        redraw.ask(place.shape, (COARSE, FINE))
+        mesher.request(position.shape, (COARSE, FINE))
         hand.wait(COARSE, time.perf_counter() - 1e-9)
         time.sleep(0.15)
-        place.move(1, move / 10)
+        position.set_coordinate(1, move / 10)
         asked = time.perf_counter()
-        redraw.ask(place.shape, (COARSE, FINE))
+        mesher.request(position.shape, (COARSE, FINE))
         answers.append(hand.wait(COARSE, asked) - asked)
-    redraw.close()
+    mesher.close()
     name = os.path.basename(os.path.normpath(path))
     return (
         f"| {name} | {1 / wall:.1f} | {1000 * busy:.0f} | {times[0]:.1f} | {times[1]:.1f} | "

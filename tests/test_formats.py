@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import trimesh
 from click.testing import CliRunner
+from deepsdf.viewer.content.looks import of_path as look_of
 
 from deepsdf.cli import main
 from deepsdf.errors import InputError, MeshError
@@ -17,7 +18,6 @@ from deepsdf.geometry.meshes import load_mesh, save_mesh
 from deepsdf.geometry.scanning.files import SCAN_FORMATS, Cloud, ScanFormat, load_scan, scan_suffixes
 from deepsdf.library.sources import find_mesh, list_shapes
 from deepsdf.splits import ShapeName
-from deepsdf.viewer.content.looks import of_path as look_of
 from deepsdf.viewer.content.uploads import upload_suffixes
 
 DOCS = Path(__file__).parent.parent / "docs"

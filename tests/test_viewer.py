@@ -1,4 +1,4 @@
-"""The viewer without a browser: places in a space, redrawing, checkpoints that change, files that are dropped in."""
+"""The viewer without a browser: positions in a space, meshing, checkpoints that change, uploaded files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,8 +29,10 @@ from deepsdf.geometry.fields import Field
 from deepsdf.geometry.isosurface.options import Meshing
 from deepsdf.geometry.meshes import load_mesh
 from deepsdf.geometry.scanning.scan import Scan
+from deepsdf.inference.complete.options import CompletionOptions
 from deepsdf.inference.encode import EncodeOptions, encode
 from deepsdf.inference.space import ShapeSpace
+from deepsdf.jobs.worker import Cancelled, IsWanted, Worker
 from deepsdf.journal import write_together
 from deepsdf.metrics.fields import sdf_error
 from deepsdf.progress import Progress
@@ -42,20 +44,20 @@ from deepsdf.viewer.content.catalogue import (
     Entry,
     catalogue_of,
     data_of,
-    known_of,
     labels_of,
+    load_shape_data,
 )
 from deepsdf.viewer.content.exports import code_bytes, file_stem, mesh_bytes, png_bytes
-from deepsdf.viewer.content.follow import Follower
-from deepsdf.viewer.content.looks import of_path, shapes_of
-from deepsdf.viewer.content.place import Directions, Place, between, blend, corner_weights
+from deepsdf.viewer.content.position import LatentPosition, PrincipalDirections, blend, corner_weights, interpolate
+from deepsdf.viewer.content.previews import data_shapes, preview_file
 from deepsdf.viewer.content.uploads import encode_upload
+from deepsdf.viewer.content.watcher import CheckpointWatcher
+from deepsdf.viewer.html import escape, heading, note, table
 from deepsdf.viewer.opening import open_page
-from deepsdf.viewer.pages.widgets import notes, table, title, words
+from deepsdf.viewer.scene.blend_square import BALL_RADIUS, FORWARD, HALF_SIZE, floor_point
 from deepsdf.viewer.scene.layers import cut, faded_slice
-from deepsdf.viewer.scene.pad import FORWARD, HALF, LIFT, floor_point
-from deepsdf.viewer.scene.redraw import Cancelled, Drawn, Jobs, Redraw
-from deepsdf.viewer.scene.stage import GROUND, upright
+from deepsdf.viewer.scene.meshing import ProgressiveMesher, ShapeMesh
+from deepsdf.viewer.scene.stage import FLOOR, upright
 from deepsdf.viewer.serve import Server, check_port
 from deepsdf.workspace import DataSource, Experiment
 
@@ -69,54 +71,54 @@ def experiment(trained: Experiment, tmp_path: Path) -> Experiment:
     return Experiment.open(tmp_path / "exp")
 
 
-# Where one stands
+# Positions
 
 
 def test_a_slider_moves_the_code_along_its_direction_alone(space: ShapeSpace) -> None:
-    place = Place(space)
+    position = LatentPosition(space)
     for row in range(len(space.codes)):
-        place.pick(space.codes[row])
-        assert torch.equal(place.code, space.codes[row])  # nothing was moved: exactly what was picked
-        for direction in range(len(place.directions)):
-            place.pick(space.codes[row])
-            start = place.sliders[direction]
+        position.set_code(space.codes[row])
+        assert torch.equal(position.code, space.codes[row])  # nothing was moved: exactly what was picked
+        for direction in range(len(position.directions)):
+            position.set_code(space.codes[row])
+            start = position.coordinates[direction]
             steps = 1.5 if start < 0 else -1.5
-            place.move(direction, start + steps)
+            position.set_coordinate(direction, start + steps)
             expected = space.codes[row] + steps * space.prior.std[direction] * space.prior.directions[:, direction]
-            torch.testing.assert_close(place.code, expected, rtol=1e-6, atol=1e-6)
+            torch.testing.assert_close(position.code, expected, rtol=1e-6, atol=1e-6)
             # Seen from the prior, too: that coordinate alone has changed, by as many standard deviations.
-            change = space.prior.whiten(place.code) - space.prior.whiten(space.codes[row])
+            change = space.prior.whiten(position.code) - space.prior.whiten(space.codes[row])
             torch.testing.assert_close(change, steps * torch.eye(len(change))[direction], rtol=1e-4, atol=1e-4)
 
 
 def test_sliders_stand_where_the_code_is(space: ShapeSpace) -> None:
-    place = Place(space)
-    place.pick(space.codes[2])
-    found = space.prior.whiten(space.codes[2])[: len(place.directions)]
-    np.testing.assert_allclose(place.sliders, found.numpy(), atol=0.0051)
+    position = LatentPosition(space)
+    position.set_code(space.codes[2])
+    found = space.prior.whiten(space.codes[2])[: len(position.directions)]
+    np.testing.assert_allclose(position.coordinates, found.numpy(), atol=0.0051)
     far = space.prior.colour(torch.tensor([50.0, 0.0, 0.0, 0.0]))
-    place.pick(far)  # beyond the sliders: they stop at their ends, the code does not
-    assert place.sliders[0] == place.directions.reach
-    assert torch.equal(place.code, far)
-    with pytest.raises(InputError, match="reach"):
-        place.move(0, place.directions.reach + 1)
+    position.set_code(far)  # beyond the sliders: they stop at their ends, the code does not
+    assert position.coordinates[0] == position.directions.reach
+    assert torch.equal(position.code, far)
+    with pytest.raises(InputError, match="out of range"):
+        position.set_coordinate(0, position.directions.reach + 1)
 
 
 def test_directions_are_named_by_their_share_of_the_variance(space: ShapeSpace) -> None:
-    directions = Directions.of(space, 4)
+    directions = PrincipalDirections.of(space, 4)
     codes = space.codes.double()
     values = torch.linalg.svdvals(codes - codes.mean(dim=0)).square()
     np.testing.assert_allclose(directions.shares.numpy(), (values / values.sum())[:4].numpy(), rtol=1e-3, atol=1e-5)
     first = round(100 * float(values[0] / values.sum()))
     assert directions.names()[0] == f"1 · {first} %"
-    assert len(Directions.of(space, 2)) == 2
+    assert len(PrincipalDirections.of(space, 2)) == 2
 
 
 def test_between_and_blend() -> None:
     a, b, c, d = torch.eye(4)
-    assert torch.equal(between(a, b, 0.0), a)
-    assert torch.equal(between(a, b, 1.0), b)
-    torch.testing.assert_close(between(a, b, 0.25), torch.tensor([0.75, 0.25, 0.0, 0.0]))
+    assert torch.equal(interpolate(a, b, 0.0), a)
+    assert torch.equal(interpolate(a, b, 1.0), b)
+    torch.testing.assert_close(interpolate(a, b, 0.25), torch.tensor([0.75, 0.25, 0.0, 0.0]))
     assert corner_weights(0, 0) == (1, 0, 0, 0)
     assert corner_weights(1, 1) == (0, 0, 0, 1)
     assert corner_weights(2, -1) == (0, 1, 0, 0)
@@ -130,9 +132,9 @@ def test_between_and_blend() -> None:
 
 
 def test_the_nearest_training_shape_is_itself(space: ShapeSpace) -> None:
-    place = Place(space)
-    place.pick(space.codes[4])
-    near = place.nearest(6)
+    position = LatentPosition(space)
+    position.set_code(space.codes[4])
+    near = position.nearest(6)
     assert near[0] == (4, 0.0)
     away = torch.linalg.vector_norm(space.codes - space.codes[4], dim=1)
     assert [row for row, _ in near] == away.argsort().tolist()
@@ -140,15 +142,15 @@ def test_the_nearest_training_shape_is_itself(space: ShapeSpace) -> None:
 
 
 def test_two_places_of_one_space_are_independent(space: ShapeSpace) -> None:
-    one, other = Place(space), Place(space)
-    one.pick(space.codes[0])
-    other.pick(space.codes[0])
-    one.move(0, 0.0)
+    one, other = LatentPosition(space), LatentPosition(space)
+    one.set_code(space.codes[0])
+    other.set_code(space.codes[0])
+    one.set_coordinate(0, 0.0)
     assert torch.equal(other.code, space.codes[0])
     assert not torch.equal(one.code, other.code)
 
 
-# Redrawing
+# Meshing
 
 
 @dataclass(frozen=True)
@@ -163,14 +165,14 @@ class Solid:
 
 
 def test_coarse_first_then_finer() -> None:
-    shown: list[Drawn] = []
-    redraw = Redraw(shown.append)
-    redraw.ask(Solid(ball(0.5)), (12, 24, 48))  # pyright: ignore[reportArgumentType]
-    assert redraw.wait(30)
-    redraw.close()
-    assert [drawn.resolution for drawn in shown] == [12, 24, 48]
-    assert [drawn.last for drawn in shown] == [False, False, True]
-    volumes = [abs(drawn.mesh.volume - 4 / 3 * np.pi / 8) for drawn in shown if drawn.mesh is not None]
+    shown: list[ShapeMesh] = []
+    mesher = ProgressiveMesher(shown.append)
+    mesher.request(Solid(ball(0.5)), (12, 24, 48))  # pyright: ignore[reportArgumentType]
+    assert mesher.wait(30)
+    mesher.close()
+    assert [mesh.resolution for mesh in shown] == [12, 24, 48]
+    assert [mesh.last for mesh in shown] == [False, False, True]
+    volumes = [abs(mesh.mesh.volume - 4 / 3 * np.pi / 8) for mesh in shown if mesh.mesh is not None]
     assert volumes == sorted(volumes, reverse=True)
     assert volumes[-1] < 0.003
 
@@ -187,30 +189,30 @@ def test_the_next_move_gives_up_what_is_not_finished() -> None:
 
     first, second = Solid(slow), Solid(ball(0.3))
     names = {id(first): "first", id(second): "second"}
-    redraw = Redraw(lambda drawn: shown.append((names[id(drawn.shape)], drawn.resolution)))
-    redraw.ask(first, (12, 100))  # pyright: ignore[reportArgumentType]
+    mesher = ProgressiveMesher(lambda mesh: shown.append((names[id(mesh.shape)], mesh.resolution)))
+    mesher.request(first, (12, 100))  # pyright: ignore[reportArgumentType]
     assert reached.wait(30)
-    redraw.ask(second, (12, 30))  # pyright: ignore[reportArgumentType]
+    mesher.request(second, (12, 30))  # pyright: ignore[reportArgumentType]
     go_on.set()
-    assert redraw.wait(30)
-    redraw.close()
+    assert mesher.wait(30)
+    mesher.close()
     assert shown == [("first", 12), ("second", 12), ("second", 30)]
 
 
 def test_a_hand_that_never_rests_sees_every_coarse_mesh() -> None:
     shown: list[int] = []
-    redraw = Redraw(lambda drawn: shown.append(drawn.resolution))
+    mesher = ProgressiveMesher(lambda mesh: shown.append(mesh.resolution))
 
     def restless(points: np.ndarray) -> np.ndarray:
         if len(shown) < 4:  # the next move comes while this one is being meshed
-            redraw.ask(Solid(restless), (12, 90))  # pyright: ignore[reportArgumentType]
+            mesher.request(Solid(restless), (12, 90))  # pyright: ignore[reportArgumentType]
         return ball(0.5)(points)
 
-    redraw.ask(Solid(restless), (12, 90))  # pyright: ignore[reportArgumentType]
+    mesher.request(Solid(restless), (12, 90))  # pyright: ignore[reportArgumentType]
     deadline = time.monotonic() + 30
     while 90 not in shown and time.monotonic() < deadline:
         time.sleep(0.01)
-    redraw.close()
+    mesher.close()
     assert shown[:4] == [12, 12, 12, 12]
     assert shown[-1] == 90
 
@@ -225,23 +227,23 @@ def test_a_closed_page_stops_its_work() -> None:
         go_on.wait(30)
         return ball(0.5)(points)
 
-    shown: list[Drawn] = []
-    redraw, jobs = Redraw(shown.append, "of a test"), Jobs("of a test")
-    redraw.ask(Solid(slow), (100,))  # pyright: ignore[reportArgumentType]
+    shown: list[ShapeMesh] = []
+    mesher, worker = ProgressiveMesher(shown.append, "of a test"), Worker("of a test")
+    mesher.request(Solid(slow), (100,))  # pyright: ignore[reportArgumentType]
     started, stopped = threading.Event(), threading.Event()
 
-    def job(wanted: Callable[[], bool]) -> None:
+    def job(is_wanted: IsWanted) -> None:
         started.set()
-        while wanted():
+        while is_wanted():
             time.sleep(0.005)
         stopped.set()
 
-    jobs.ask("one", job)
+    worker.submit("one", job)
     assert begun.wait(30)
     assert started.wait(30)
-    jobs.close()
+    worker.close()
     threading.Timer(0.05, go_on.set).start()
-    redraw.close()
+    mesher.close()
     assert stopped.wait(30)
     assert len(asked) == 1  # one piece of points, and no more
     assert not shown
@@ -252,29 +254,29 @@ def test_a_closed_page_stops_its_work() -> None:
 
 
 def test_a_shape_without_a_surface_says_so_and_work_goes_on() -> None:
-    shown: list[Drawn] = []
-    redraw = Redraw(shown.append)
-    redraw.ask(Solid(lambda points: np.ones(len(points))), (12, 24))  # pyright: ignore[reportArgumentType]
-    assert redraw.wait(30)
-    redraw.ask(Solid(ball(0.5)), (12,))  # pyright: ignore[reportArgumentType]
-    assert redraw.wait(30)
-    redraw.close()
-    assert [drawn.mesh is None for drawn in shown] == [True, False]
+    shown: list[ShapeMesh] = []
+    mesher = ProgressiveMesher(shown.append)
+    mesher.request(Solid(lambda points: np.ones(len(points))), (12, 24))  # pyright: ignore[reportArgumentType]
+    assert mesher.wait(30)
+    mesher.request(Solid(ball(0.5)), (12,))  # pyright: ignore[reportArgumentType]
+    assert mesher.wait(30)
+    mesher.close()
+    assert [mesh.mesh is None for mesh in shown] == [True, False]
     assert "no surface" in shown[0].reason
     assert shown[0].last
 
 
 def test_a_job_takes_the_place_of_one_that_waits() -> None:
     done: list[str] = []
-    jobs, go_on = Jobs(), threading.Event()
-    jobs.ask("first", lambda wanted: go_on.wait(30) and None)
+    worker, go_on = Worker("test"), threading.Event()
+    worker.submit("first", lambda is_wanted: go_on.wait(30) and None)
     for name in ("old", "new"):
-        jobs.ask("same", lambda wanted, name=name: done.append(name))
-    jobs.ask("broken", lambda wanted: 1 / 0)
-    jobs.ask("last", lambda wanted: done.append("last"))
+        worker.submit("same", lambda is_wanted, name=name: done.append(name))
+    worker.submit("broken", lambda is_wanted: 1 / 0)
+    worker.submit("last", lambda is_wanted: done.append("last"))
     go_on.set()
-    assert jobs.wait(30)
-    jobs.close()
+    assert worker.wait(30)
+    worker.close()
     assert done == ["new", "last"]
 
 
@@ -295,34 +297,34 @@ def rewrite(experiment: Experiment, epoch: int, change: Callable[[torch.Tensor],
 
 
 def test_the_latest_checkpoint_is_followed(experiment: Experiment) -> None:
-    follower = Follower(experiment, device="cpu")
-    before = follower.space
+    watcher = CheckpointWatcher(experiment, device="cpu")
+    before = watcher.space
     told: list[ShapeSpace] = []
-    end = follower.subscribe(told.append)
-    follower.subscribe(lambda space: 1 / 0)  # another browser's trouble
-    assert not follower.look()
+    end = watcher.subscribe(told.append)
+    watcher.subscribe(lambda space: 1 / 0)  # another browser's trouble
+    assert not watcher.poll()
     rewrite(experiment, 900, lambda codes: codes + 0.5)
-    assert follower.look()
-    assert not follower.look()
+    assert watcher.poll()
+    assert not watcher.poll()
     assert [space.epoch for space in told] == [900]
     torch.testing.assert_close(told[0].codes, before.codes + 0.5)
     experiment.model_path("latest").write_bytes(b"half")
-    assert not follower.look()
-    assert follower.space is told[0]
+    assert not watcher.poll()
+    assert watcher.space is told[0]
     end()
     experiment.model_path("latest").unlink()
-    assert not follower.look()
+    assert not watcher.poll()
     assert len(told) == 1
 
 
 def test_a_place_follows_as_far_moved_as_it_was(space: ShapeSpace) -> None:
-    place = Place(space)
-    place.pick(space.codes[1])
-    steps = 0.75 if place.sliders[0] < 0 else -0.75
-    place.move(0, place.sliders[0] + steps)
+    position = LatentPosition(space)
+    position.set_code(space.codes[1])
+    steps = 0.75 if position.coordinates[0] < 0 else -0.75
+    position.set_coordinate(0, position.coordinates[0] + steps)
     later = ShapeSpace(space.decoder, 2.0 * space.codes + 1.0, device="cpu")
-    place.follow(later, later.codes[1])
-    moved = (place.code - later.codes[1]) @ later.prior.directions / later.prior.std
+    position.set_space(later, later.codes[1])
+    moved = (position.code - later.codes[1]) @ later.prior.directions / later.prior.std
     torch.testing.assert_close(moved[0], torch.tensor(steps), rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(moved[1:], torch.zeros(len(moved) - 1), atol=1e-3, rtol=0)
 
@@ -358,12 +360,12 @@ def test_the_list_holds_training_reconstructed_and_completed_shapes(experiment: 
     ):  # fmt: skip
         torch.testing.assert_close(found.get(kind, label).code(space), space.codes[row])
     assert found.training(5) is found.get(TRAINING, "q2")
-    known = known_of(found.get(TRAINING, "q1"), data_of(experiment))
+    known = load_shape_data(found.get(TRAINING, "q1"), data_of(experiment))
     assert known.samples is not None
     assert known.truth is None  # no meshes are registered there
-    with pytest.raises(InputError, match=r"no training shape '\.\./\.\./etc"):
+    with pytest.raises(InputError, match=r"the list has no training shape '\.\./\.\./etc"):
         found.get(TRAINING, "../../etc/passwd")
-    with pytest.raises(InputError, match=r"short.json is no shape of this space"):
+    with pytest.raises(InputError, match=r"short.json is not a shape of this space"):
         catalogue_of(experiment, space, [folder / "short.json"])
 
 
@@ -447,9 +449,9 @@ def test_the_pose_of_a_scan_is_estimated_unless_it_is_given(space: ShapeSpace, m
     poses: list[str] = []
     complete = ShapeSpace.complete
 
-    def recorded(self: ShapeSpace, scan: Scan, **options: Any) -> Any:
-        poses.append(options["pose"])
-        return complete(self, scan, **{**options, "pose": "none"})
+    def recorded(self: ShapeSpace, scan: Scan, options: CompletionOptions) -> Any:
+        poses.append(options.pose)
+        return complete(self, scan, replace(options, pose="none"))
 
     monkeypatch.setattr(ShapeSpace, "complete", recorded)
     points = draw(ball(0.5), 4000).points
@@ -538,7 +540,7 @@ def test_what_is_saved_loads_again(tmp_path: Path, space: ShapeSpace) -> None:
     assert file_stem("...") == "shape"
 
 
-# What is drawn
+# Drawing
 
 
 def test_cutting_keeps_what_lies_behind() -> None:
@@ -567,58 +569,58 @@ def test_the_ball_is_where_the_pointer_is(up: Any) -> None:
     assert np.linalg.det(frame) == pytest.approx(1)
     assert frame[:, 1].tolist() == [float(axis == up) for axis in "xyz"]
     eye = frame @ np.array([0.4, 2.0, 6.0])
-    at = frame @ np.array([HALF / 2, GROUND + LIFT, FORWARD - HALF / 2])
+    at = frame @ np.array([HALF_SIZE / 2, FLOOR + BALL_RADIUS, FORWARD - HALF_SIZE / 2])
     np.testing.assert_allclose(floor_point(eye, (eye + at) / 2, frame), (0.75, 0.75))  # pyright: ignore
     assert floor_point(eye, eye + frame[:, 1], frame) is None  # to the sky
     assert floor_point(eye, eye + frame[:, 0], frame) is None  # along the floor
-    far = frame @ np.array([9.0, GROUND + LIFT, FORWARD])
+    far = frame @ np.array([9.0, FLOOR + BALL_RADIUS, FORWARD])
     np.testing.assert_allclose(floor_point(eye, far, frame), (1.0, 0.5))  # pyright: ignore
 
 
 def test_words_of_files_are_no_html() -> None:
     evil = "<img src=x onerror=alert(1)>&"
-    assert words(evil) == "&lt;img src=x onerror=alert(1)&gt;&amp;"
-    for made in (title(evil), table([(evil, evil)])):
+    assert escape(evil) == "&lt;img src=x onerror=alert(1)&gt;&amp;"
+    for made in (heading(evil), table([(evil, evil)])):
         assert "<img" not in made
-    assert notes("<b>ours</b>").count("<b>") == 1
+    assert note("<b>ours</b>").count("<b>") == 1
 
 
-# Files and data sources to look at
+# Previews of files and data sources
 
 
 def test_looks_of_files(tmp_path: Path) -> None:
     box = trimesh.creation.box((4, 2, 2)).apply_translation((9, 9, 9))
     box.export(tmp_path / "box.stl")
-    look = of_path(tmp_path / "box.stl")
-    assert look.mesh is not None
-    assert np.linalg.norm(look.mesh.vertices, axis=1).max() == pytest.approx(1 / 1.03)
-    assert ("Triangles", "12") in look.facts
-    assert ("Watertight", "yes") in look.facts
-    assert look.field is not None
-    assert float(look.field()(np.zeros((1, 3)))[0]) < 0
+    preview = preview_file(tmp_path / "box.stl")
+    assert preview.mesh is not None
+    assert np.linalg.norm(preview.mesh.vertices, axis=1).max() == pytest.approx(1 / 1.03)
+    assert ("Triangles", "12") in preview.properties
+    assert ("Watertight", "yes") in preview.properties
+    assert preview.field is not None
+    assert float(preview.field()(np.zeros((1, 3)))[0]) < 0
     draw(ball(0.5)).save(tmp_path / "ball.npz")
-    look = of_path(tmp_path / "ball.npz")
-    assert look.samples is not None
-    assert dict(look.facts)["Samples inside"] == str(len(look.samples.neg))
+    preview = preview_file(tmp_path / "ball.npz")
+    assert preview.samples is not None
+    assert dict(preview.properties)["Samples inside"] == str(len(preview.samples.neg))
     rng = np.random.default_rng(0)
     trimesh.PointCloud(100 + rng.normal(size=(500, 3))).export(tmp_path / "cloud.ply")
-    look = of_path(tmp_path / "cloud.ply")
-    assert look.points is not None
-    assert np.linalg.norm(look.points, axis=1).max() == pytest.approx(1)
+    preview = preview_file(tmp_path / "cloud.ply")
+    assert preview.points is not None
+    assert np.linalg.norm(preview.points, axis=1).max() == pytest.approx(1)
     for name, content, message in (
         ("no.ply", None, "there is no file or folder"),
-        ("a.txt", b"words", r"cannot be looked at; give one of \.obj"),
+        ("a.txt", b"words", r"cannot be shown; expected one of \.obj"),
         ("bad.npz", b"PK\x03\x04", "expected an .npz"),
         ("bad.obj", b"f 1 2 3", "bad.obj"),
     ):
         if content is not None:
             (tmp_path / name).write_bytes(content)
         with pytest.raises(InputError, match=message):
-            of_path(tmp_path / name)
+            preview_file(tmp_path / name)
 
 
 def test_shapes_of_a_data_source(toys: Any) -> None:
-    found = shapes_of(toys.data)
+    found = data_shapes(toys.data)
     assert list(found) == sorted(FIELDS)
     assert set(found.values()) == {None}
     toys.data.quality_path.write_text(
@@ -628,12 +630,12 @@ def test_shapes_of_a_data_source(toys: Any) -> None:
         "../../etc,ok,,0,0,True,0,0,0,0,0,0,0,1\n"
         "toys/../secret,ok,,0,0,True,0,0,0,0,0,0,0,1\n"
     )
-    found = shapes_of(toys.data)
+    found = data_shapes(toys.data)
     assert len(found) == len(FIELDS) + 1
     assert found[ShapeName("toys", "ball", "b0")].verdict == "doubtful"  # pyright: ignore
     assert found[ShapeName("toys", "ball", "gone")].verdict == "rejected"  # pyright: ignore
     with pytest.raises(InputError, match="there are no samples in"):
-        shapes_of(DataSource(toys.root))
+        data_shapes(DataSource(toys.root))
 
 
 # The command
@@ -641,7 +643,7 @@ def test_shapes_of_a_data_source(toys: Any) -> None:
 
 def test_wrong_commands_say_what_to_do(tmp_path: Path, experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
     for arguments, message in (
-        ((), "0 files or folders were given"),
+        ((), "0 files or folders were given; expected one"),
         (("a", "b"), "2 files or folders were given"),
         ((tmp_path / "nothing",), "there is no file or folder"),
         (("-e", tmp_path / "nothing"), "there is no experiment folder"),
@@ -649,9 +651,9 @@ def test_wrong_commands_say_what_to_do(tmp_path: Path, experiment: Experiment, m
         (("-e", experiment.root, tmp_path / "x.pth"), "there is no code at"),
     ):
         assert message in run("view", *arguments, status=2).output
-    with pytest.raises(InputError, match=r"cannot be used.*--host is an address of this machine"):
+    with pytest.raises(InputError, match=r"cannot be used.*--host must be an address of this machine"):
         check_port("no.such.host.invalid", 8080)
-    with pytest.raises(InputError, match=r"is no host; say 127\.0\.0\.1"):
+    with pytest.raises(InputError, match=r"is not a host; use 127\.0\.0\.1"):
         check_port("a" * 80, 8080)
     monkeypatch.setitem(sys.modules, "viser", None)
     with pytest.raises(InputError, match=r"pip install deepsdf\[viewer\]"):
@@ -691,7 +693,7 @@ def test_pages_of_other_sites_are_given_nothing(host: str, headers: dict[str, st
     server._make = lambda client: made.append(client) or SimpleNamespace(close=lambda: None)
     client = SimpleNamespace(client_id=7)
     server._server.get_clients = lambda: {7: client}
-    server._came(client)
+    server._connect(client)
     assert (made == []) is foreign
     assert (server.pages == {}) is foreign
 
@@ -699,4 +701,4 @@ def test_pages_of_other_sites_are_given_nothing(host: str, headers: dict[str, st
 def test_an_experiment_needs_no_flag(experiment: Experiment) -> None:
     opened = open_page([experiment.root], device="cpu")
     opened.close()
-    assert opened.title == f"The shape space of {experiment.root}"
+    assert opened.title == f"Shape space of {experiment.root}"

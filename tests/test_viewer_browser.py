@@ -24,10 +24,10 @@ from deepsdf.geometry.meshes import load_mesh
 from deepsdf.inference.encode import EncodeOptions
 from deepsdf.viewer.content.catalogue import catalogue_of
 from deepsdf.viewer.content.exports import code_bytes, png_bytes
-from deepsdf.viewer.content.follow import Follower
-from deepsdf.viewer.content.looks import of_path, shapes_of
-from deepsdf.viewer.pages.look_page import DataPage, FilePage
-from deepsdf.viewer.pages.space_page import SpacePage, World
+from deepsdf.viewer.content.previews import data_shapes, preview_file
+from deepsdf.viewer.content.watcher import CheckpointWatcher
+from deepsdf.viewer.pages.preview_pages import DataPage, FilePage
+from deepsdf.viewer.pages.space_page import SharedSpace, SpacePage
 from deepsdf.workspace import Experiment
 
 pytest.importorskip("viser", reason="needs viser: pip install deepsdf[viewer]")
@@ -58,18 +58,18 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def world(trained: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(trained: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedSpace]:
     """A copy of the toys' space, as a training that goes on would write to it."""
     root = tmp_path_factory.mktemp("view") / "exp"
     shutil.copytree(trained.root, root)
     experiment = Experiment.open(root)
-    follower = Follower(experiment, device="cpu")
-    yield World(follower, catalogue_of(experiment, follower.space), finest=64, encoding=EncodeOptions(samples=8000))
-    follower.close()
+    watcher = CheckpointWatcher(experiment, device="cpu")
+    yield SharedSpace(watcher, catalogue_of(experiment, watcher.space), finest=64, encoding=EncodeOptions(samples=8000))
+    watcher.close()
 
 
 @pytest.fixture(scope="module")
-def server(world: World) -> Iterator[Server]:
+def server(world: SharedSpace) -> Iterator[Server]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("deepsdf.viewer.pages.space_page.FINEST", ("64",))  # the toys are no finer
         server = Server(lambda client: SpacePage(client, world), port=free_port())
@@ -104,8 +104,10 @@ class Visitor:
 
     def settled(self, width: int = 400, height: int = 400) -> np.ndarray:
         """What the scene shows once nothing is refined any more, drawn by the browser with all that was sent before."""
-        for work in (getattr(self.page, name, None) for name in ("fits", "redraw", "jobs")):
-            assert work is None or work.wait(PATIENCE)
+        for work in (getattr(self.page, "files", None), self.page):
+            assert work is None or work.worker.wait(PATIENCE)
+            mesher = getattr(work, "mesher", None)
+            assert mesher is None or mesher.wait(PATIENCE)
         client = self.page.stage.client
         picture = client.get_render(height, width, transport_format="png", timeout=PATIENCE)
         return np.asarray(Image.open(io.BytesIO(png_bytes(picture)))).astype(int)
@@ -172,25 +174,27 @@ def clay(picture: np.ndarray) -> float:
 
 def test_the_page_shows_a_shape_and_a_slider_changes_it(visitor: Visitor, server: Server) -> None:
     tab, page = visitor.tab, visitor.page
-    playwright.expect(tab.get_by_text("6 shapes learned, epoch 700.")).to_be_visible()
+    playwright.expect(tab.get_by_text("6 training shapes, epoch 700.")).to_be_visible()
     visitor.until(lambda: 0.03 < clay(visitor.settled()) < 0.9)
     first = visitor.settled()
     visitor.until(lambda: clay(np.asarray(Image.open(io.BytesIO(tab.screenshot())).convert("RGB")).astype(int)) > 0.02)
     assert all(url.startswith(("http://127.0.0.1", "data:", "blob:")) for url in visitor.requests)
     connection = server._server._websock_server._live_connections[visitor.number]
     assert connection.request.headers["Origin"] == server.url  # by which other sites are told from us
-    code = page.place.code.clone()
-    name = page.place.directions.names()[0]
+    code = page.position.code.clone()
+    name = page.position.directions.names()[0]
     row = tab.get_by_text(name, exact=True).locator("xpath=ancestor::*[.//input][1]")
     row.get_by_role("slider").press("Home")
-    visitor.until(lambda: not torch.equal(page.place.code, code))
-    expected = code + (page.place.sliders[0] - float(page.place._start[0])) * page.place.directions.steps[0]
-    torch.testing.assert_close(page.place.code, expected)
-    assert page.place.sliders[0] == -page.place.directions.reach
+    visitor.until(lambda: not torch.equal(page.position.code, code))
+    expected = (
+        code + (page.position.coordinates[0] - float(page.position._start[0])) * page.position.directions.steps[0]
+    )
+    torch.testing.assert_close(page.position.code, expected)
+    assert page.position.coordinates[0] == -page.position.directions.reach
     visitor.until(lambda: difference(first, visitor.settled()) > OTHER)
     playwright.expect(tab.get_by_text(", moved")).to_be_visible()
     tab.get_by_role("button", name="reset").click()
-    visitor.until(lambda: torch.equal(page.place.code, code))
+    visitor.until(lambda: torch.equal(page.position.code, code))
     visitor.until(lambda: difference(first, visitor.settled()) < SAME)
 
 
@@ -214,9 +218,9 @@ def test_a_point_of_the_map_is_a_shape(visitor: Visitor) -> None:
     plain = visitor.settled()
     visitor.open("Map")
     tab.get_by_label("Show the map").check()
-    visitor.until(lambda: page.map.chart is not None and page.map.jobs.wait(0))
-    np.testing.assert_allclose(page.map._ball.position, page.map.spot(page.map.chart))
-    assert len(page.map._pictures) > 1
+    visitor.until(lambda: page.map.map is not None and page.map.worker.wait(0))
+    np.testing.assert_allclose(page.map._ball.position, page.map.ball_position(page.map.map))
+    assert len(page.map._thumbnails) > 1
     camera = page.client.camera
     visitor.settled(camera.image_width, camera.image_height)
 
@@ -231,7 +235,7 @@ def test_a_point_of_the_map_is_a_shape(visitor: Visitor) -> None:
         return flat * camera.image_height / 2 / np.tan(camera.fov / 2) + middle
 
     lowest = int(pixels()[:, 1].argmax())  # not below viser's own messages, nor the ball
-    chosen = page.map.chart.entries[lowest]
+    chosen = page.map.map.entries[lowest]
     assert chosen is not page.entry
 
     def clicked() -> bool:
@@ -245,7 +249,7 @@ def test_a_point_of_the_map_is_a_shape(visitor: Visitor) -> None:
     visitor.until(lambda: np.allclose(page.map._ball.position, page.map.points[lowest], atol=0.04))
     page.pick("training", "b0")
     tab.get_by_label("Show the map").uncheck()
-    visitor.until(lambda: page.map.chart is None and page.map.jobs.wait(0))
+    visitor.until(lambda: page.map.map is None and page.map.worker.wait(0))
     visitor.until(lambda: difference(plain, visitor.settled()) < SAME)
 
 
@@ -253,26 +257,26 @@ def test_a_mesh_that_is_dropped_in_is_fitted_and_saved(visitor: Visitor, tmp_pat
     cube = trimesh.creation.box((2, 2, 2))
     visitor.drop("my cube.obj", obj(cube))
     tab, page = visitor.tab, visitor.page
-    playwright.expect(tab.get_by_text("In the space now")).to_be_visible()
+    playwright.expect(tab.get_by_text("Shape added")).to_be_visible()
     assert page.kind.value == "yours"
     assert page.choice.value == "my cube"
     visitor.settled()
-    visitor.open("Facts")
+    visitor.open("Metrics")
     playwright.expect(tab.get_by_text("Chamfer × 10³")).to_be_visible()
     visitor.open("Layers")
-    tab.get_by_label("Error heat map").check()
+    tab.get_by_label("Error colours").check()
     visitor.until(lambda: red(visitor.settled()) > 0.03)
-    playwright.expect(tab.get_by_text("Distance to the truth, unit frame")).to_be_visible()
+    playwright.expect(tab.get_by_text("Distance to the true mesh, unit frame")).to_be_visible()
     for kind in (".ply", ".glb"):
         path = visitor.saved(f"mesh ({kind})", tmp_path)
         assert path.name == f"my_cube{kind}"
-        assert len(load_mesh(path).faces) == len(page.drawn.mesh.faces)
+        assert len(load_mesh(path).faces) == len(page.shown.mesh.faces)
     code = load_code(visitor.saved("code (.pth)", tmp_path), 4)
-    torch.testing.assert_close(code, page.place.code)
+    torch.testing.assert_close(code, page.position.code)
     picture = np.asarray(Image.open(visitor.saved("picture (.png)", tmp_path)).convert("RGB")).astype(int)
     assert red(picture) > 0.03
     visitor.open("Layers")
-    tab.get_by_label("Error heat map").uncheck()
+    tab.get_by_label("Error colours").uncheck()
 
 
 def test_a_broken_file_gives_a_message_and_the_page_goes_on(visitor: Visitor) -> None:
@@ -290,19 +294,19 @@ def test_a_broken_file_gives_a_message_and_the_page_goes_on(visitor: Visitor) ->
 def test_two_browsers_do_not_disturb_one_another(browser: Any, server: Server, visitor: Visitor) -> None:
     other = Visitor(browser, server)
     other.until(lambda: clay(other.settled()) > 0.03)
-    before, code = other.settled(), other.page.place.code.clone()
+    before, code = other.settled(), other.page.position.code.clone()
     visitor.tab.get_by_role("button", name="›").click()
     visitor.until(lambda: visitor.page.choice.value == "b1")
     visitor.drop("mine.pth", code_bytes(torch.zeros(4)))
     visitor.until(lambda: "mine" in visitor.page.catalogue.labels("yours"))
-    assert torch.equal(other.page.place.code, code)
+    assert torch.equal(other.page.position.code, code)
     assert other.page.choice.value == "b0"
     assert "mine" not in other.page.catalogue.labels("yours")
     assert difference(before, other.settled()) < SAME
     other.close()  # its work ends with it
     visitor.until(lambda: other.number not in server.pages)
-    visitor.until(lambda: not other.page.redraw._thread.is_alive() and not other.page.jobs._thread.is_alive())
-    assert other.page._follow not in visitor.page.world.follower._told
+    visitor.until(lambda: not other.page.mesher.worker._thread.is_alive() and not other.page.worker._thread.is_alive())
+    assert other.page._change_space not in visitor.page.shared.watcher._subscribers
     assert visitor.number in server.pages
 
 
@@ -313,11 +317,11 @@ def test_the_blend_follows_the_ball(browser: Any, server: Server) -> None:
     visitor.settled()
     tab.get_by_text("Blend of four").click()
     tab.get_by_role("button", name="Show the square").click()
-    visitor.until(lambda: page.pad.shown)
+    visitor.until(lambda: page.square.shown)
     camera = visitor.page.client.camera
     shown = visitor.settled(camera.image_width, camera.image_height)
-    codes = page.place.space.codes[[0, 1, 3, 5]]  # of the names that the corners begin with
-    torch.testing.assert_close(page.place.code, codes.mean(dim=0))
+    codes = page.position.space.codes[[0, 1, 3, 5]]  # of the names that the corners begin with
+    torch.testing.assert_close(page.position.code, codes.mean(dim=0))
     rows, columns = np.nonzero((shown[..., 0] > 160) & (shown[..., 1] < 130) & (shown[..., 2] < 110))
     x, y = float(np.median(columns)), float(np.median(rows))
     tab.mouse.move(x, y)
@@ -325,29 +329,29 @@ def test_the_blend_follows_the_ball(browser: Any, server: Server) -> None:
     tab.mouse.move(x + 15, y, steps=3)
     tab.mouse.move(x + 60, y, steps=5)
     tab.mouse.up()
-    visitor.until(lambda: page.pad.at[0] > 0.6)
+    visitor.until(lambda: page.square.position[0] > 0.6)
     visitor.settled()
-    across, away = page.pad.at
+    across, away = page.square.position
     weights = torch.tensor([(1 - across) * (1 - away), across * (1 - away), (1 - across) * away, across * away])
-    torch.testing.assert_close(page.place.code, weights @ codes, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(page.position.code, weights @ codes, rtol=1e-4, atol=1e-4)
     visitor.close()
 
 
-def test_a_later_checkpoint_is_shown(visitor: Visitor, world: World) -> None:
+def test_a_later_checkpoint_is_shown(visitor: Visitor, world: SharedSpace) -> None:
     before = visitor.settled()
-    rewrite(world.follower.experiment, 900, lambda codes: codes.flip(0))
-    assert world.follower.look()
-    playwright.expect(visitor.tab.get_by_text("6 shapes learned, epoch 900.")).to_be_visible()
-    assert torch.equal(visitor.page.place.code, world.follower.space.codes[0])
+    rewrite(world.watcher.experiment, 900, lambda codes: codes.flip(0))
+    assert world.watcher.poll()
+    playwright.expect(visitor.tab.get_by_text("6 training shapes, epoch 900.")).to_be_visible()
+    assert torch.equal(visitor.page.position.code, world.watcher.space.codes[0])
     visitor.until(lambda: difference(before, visitor.settled()) > OTHER)
 
 
 def test_files_and_data_sources(browser: Any, toys: Any, tmp_path: Path) -> None:
     trimesh.creation.box((4, 2, 2)).export(tmp_path / "box.stl")
     draw(ball(0.5), 8000).save(toys.data.samples_path(toys.shapes[0]))
-    shapes = shapes_of(toys.data)
+    shapes = data_shapes(toys.data)
     makes: list[tuple[Callable[[Any], Any], str]] = [
-        (lambda client: FilePage(client, of_path(tmp_path / "box.stl"), "z"), "Watertight"),
+        (lambda client: FilePage(client, preview_file(tmp_path / "box.stl"), "z"), "Watertight"),
         (lambda client: DataPage(client, toys.data, shapes, "y"), "6 shapes."),
     ]
     for make, said in makes:

@@ -19,10 +19,17 @@ from deepsdf.library.names import known_shapes
 from deepsdf.pipeline.latent_map import GREY, Colouring, painted, positions, variance_shares
 from deepsdf.splits import ShapeName
 from deepsdf.viewer.content.catalogue import OWN, RECONSTRUCTED, TRAINING, Catalogue, Entry, catalogue_of
-from deepsdf.viewer.content.chart import HALF, MIDDLE, Chart, coloured, met, tables
+from deepsdf.viewer.content.code_map import (
+    BOARD_CENTRE,
+    BOARD_HALF_SIZE,
+    CodeMap,
+    colour_columns,
+    map_colours,
+    nearest_to_ray,
+)
 from deepsdf.viewer.content.exports import code_bytes
-from deepsdf.viewer.content.place import Place
-from deepsdf.viewer.scene.map_layer import legend
+from deepsdf.viewer.content.position import LatentPosition
+from deepsdf.viewer.scene.map_board import legend
 from deepsdf.viewer.scene.stage import upright
 from deepsdf.workspace import Experiment
 
@@ -39,66 +46,68 @@ def experiment(trained: Experiment, space: ShapeSpace, tmp_path: Path) -> Experi
     return experiment
 
 
-def labels(chart: Chart) -> list[tuple[str, str]]:
-    return [(entry.kind, entry.label) for entry in chart.entries]
+def labels(code_map: CodeMap) -> list[tuple[str, str]]:
+    return [(entry.kind, entry.label) for entry in code_map.entries]
 
 
 def test_shapes_stand_where_the_picture_of_the_map_has_them(experiment: Experiment, space: ShapeSpace) -> None:
     catalogue = catalogue_of(experiment, space)
     catalogue.add(Entry(OWN, "mine", lambda space: 10 * space.codes[1]))
     catalogue.add(Entry(OWN, "gone", lambda space: load_code(experiment.root / "gone.pth")))
-    chart = Chart.of(catalogue, space)
-    assert labels(chart)[6:] == [(RECONSTRUCTED, "b0"), (RECONSTRUCTED, "new"), (OWN, "mine")]
+    code_map = CodeMap.of(catalogue, space)
+    assert labels(code_map)[6:] == [(RECONSTRUCTED, "b0"), (RECONSTRUCTED, "new"), (OWN, "mine")]
     known = known_shapes(experiment, space)
     codes = np.stack([one.code.numpy() for one in known])
-    assert [one.shape for one in known] == [chart.entries[k].shape for k in (0, 1, 2, 3, 4, 5, 7)]
-    np.testing.assert_allclose(chart.places[[0, 1, 2, 3, 4, 5, 7]], positions(codes), rtol=1e-9, atol=1e-9)
-    np.testing.assert_allclose(chart.shares, variance_shares(codes))
+    assert [one.shape for one in known] == [code_map.entries[k].shape for k in (0, 1, 2, 3, 4, 5, 7)]
+    np.testing.assert_allclose(code_map.positions[[0, 1, 2, 3, 4, 5, 7]], positions(codes), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(code_map.shares, variance_shares(codes))
 
 
 def test_one_stands_on_the_point_of_the_shape_that_is_shown(space: ShapeSpace, trained: Experiment) -> None:
-    chart, place = Chart.of(catalogue_of(trained, space), space), Place(space)
+    code_map, position = CodeMap.of(catalogue_of(trained, space), space), LatentPosition(space)
     for row in range(len(space.codes)):
-        place.pick(space.codes[row])
-        np.testing.assert_allclose(chart.place(place.code), chart.places[row], atol=1e-12)
-    half = chart.place((space.codes[0].double() + space.codes[5].double()) / 2)
-    np.testing.assert_allclose(half, (chart.places[0] + chart.places[5]) / 2, atol=1e-9)
+        position.set_code(space.codes[row])
+        np.testing.assert_allclose(code_map.project(position.code), code_map.positions[row], atol=1e-12)
+    half = code_map.project((space.codes[0].double() + space.codes[5].double()) / 2)
+    np.testing.assert_allclose(half, (code_map.positions[0] + code_map.positions[5]) / 2, atol=1e-9)
     # The first slider moves along the map's first axis, by as much.
-    start = chart.place(place.code)
-    place.move(0, place.sliders[0] + (1.0 if place.sliders[0] < 0 else -1.0))
-    moved = chart.place(place.code) - start
+    start = code_map.project(position.code)
+    position.set_coordinate(0, position.coordinates[0] + (1.0 if position.coordinates[0] < 0 else -1.0))
+    moved = code_map.project(position.code) - start
     assert abs(moved[0]) == pytest.approx(float(space.prior.std[0]), rel=1e-3)
     assert abs(moved[1]) < 1e-3 * abs(moved[0])
 
 
 @pytest.mark.parametrize("up", ["x", "y", "z"])
 def test_the_board_keeps_distances_and_a_click_finds_its_shape(up: Any, trained: Experiment, space: ShapeSpace) -> None:
-    chart, frame = Chart.of(catalogue_of(trained, space), space), upright(up)
-    points = chart.on_board(chart.places, frame)
-    here = points @ frame - MIDDLE
+    code_map, frame = CodeMap.of(catalogue_of(trained, space), space), upright(up)
+    points = code_map.on_board(code_map.positions, frame)
+    here = points @ frame - BOARD_CENTRE
     np.testing.assert_allclose(here[:, 2], 0, atol=1e-12)
-    assert np.ptp(here, axis=0).max() == pytest.approx(2 * HALF)
-    assert np.abs(here).max() == pytest.approx(HALF)
-    ways, flat = points[:, None] - points, chart.places[:, None] - chart.places
+    assert np.ptp(here, axis=0).max() == pytest.approx(2 * BOARD_HALF_SIZE)
+    assert np.abs(here).max() == pytest.approx(BOARD_HALF_SIZE)
+    ways, flat = points[:, None] - points, code_map.positions[:, None] - code_map.positions
     np.testing.assert_allclose(
-        np.linalg.norm(ways, axis=-1), HALF * chart.scale * np.linalg.norm(flat, axis=-1), atol=1e-9
+        np.linalg.norm(ways, axis=-1), BOARD_HALF_SIZE * code_map.scale * np.linalg.norm(flat, axis=-1), atol=1e-9
     )
-    before = chart.on_board(chart.places[2], frame, 0.3)[0] - points[2]
+    before = code_map.on_board(code_map.positions[2], frame, 0.3)[0] - points[2]
     np.testing.assert_allclose(before, 0.3 * frame[:, 2], atol=1e-12)
     eye = frame @ np.array([0.5, 1.0, 6.0])
     nudge = 0.01 * frame[:, 0]
-    assert [met(points, eye, 3 * (point + nudge - eye)) for point in points] == list(range(len(points)))  # pyright: ignore
+    assert [nearest_to_ray(points, eye, 3 * (point + nudge - eye)) for point in points] == list(range(len(points)))  # pyright: ignore
 
 
 def test_small_shapes_do_not_cover_each_other(trained: Experiment, space: ShapeSpace) -> None:
-    chart = Chart.of(catalogue_of(trained, space), space)
-    assert len(chart.apart(40, 0.0)) == len(chart.entries)
-    assert len(chart.apart(2, 0.0)) == 2
+    code_map = CodeMap.of(catalogue_of(trained, space), space)
+    assert len(code_map.spread(40, 0.0)) == len(code_map.entries)
+    assert len(code_map.spread(2, 0.0)) == 2
     for side in (0.3, 1.0):
-        chosen = chart.apart(40, side)
-        gaps = np.linalg.norm(chart.places[chosen][:, None] - chart.places[chosen], axis=-1) * chart.scale
+        chosen = code_map.spread(40, side)
+        gaps = (
+            np.linalg.norm(code_map.positions[chosen][:, None] - code_map.positions[chosen], axis=-1) * code_map.scale
+        )
         assert (gaps + 9 * np.eye(len(chosen))).min() >= side
-    assert len(chart.apart(40, 1.0)) < len(chart.entries)
+    assert len(code_map.spread(40, 1.0)) < len(code_map.entries)
 
 
 def test_too_few_codes_are_told(space: ShapeSpace) -> None:
@@ -106,14 +115,14 @@ def test_too_few_codes_are_told(space: ShapeSpace) -> None:
     for row in range(2):
         catalogue.add(Entry(TRAINING, str(row), lambda space, row=row: space.codes[row], row=row))
     catalogue.add(Entry(OWN, "mine", lambda space: torch.ones(space.code_length)))
-    with pytest.raises(InputError, match="2 codes make no map; it needs at least 3"):
-        Chart.of(catalogue, space)
+    with pytest.raises(InputError, match="2 codes cannot be mapped; expected at least 3"):
+        CodeMap.of(catalogue, space)
 
 
 def test_colours_by_set_class_error_and_column(experiment: Experiment, space: ShapeSpace) -> None:
     catalogue = catalogue_of(experiment, space)
     catalogue.add(Entry(OWN, "b1", lambda space: space.codes[1]))  # named as a shape of the split, and another one
-    entries = Chart.of(catalogue, space).entries
+    entries = CodeMap.of(catalogue, space).entries
     folder = experiment.evaluation_folder("latest")
     folder.mkdir(parents=True)
     (folder / "metrics.csv").write_text("shape,status,chamfer\ntoys/ball/b1,ok,0.5\ntoys/ball/new,ok,2\ngone,ok,9\n")
@@ -121,14 +130,14 @@ def test_colours_by_set_class_error_and_column(experiment: Experiment, space: Sh
     (experiment.root / "others.csv").write_text("name,x\nnobody,1\nnone,2\n")
     (experiment.root / "noise.csv").write_bytes(b"\xff\xfe\x00" * 50)
     (experiment.root / "nothing.csv").write_bytes(b"")
-    assert tables(experiment, entries) == ["Evaluation/latest/metrics.csv:chamfer", "notes.csv:age"]
-    of = {by: coloured(experiment, entries, by, "latest") for by in ("set", "class", "error", "notes.csv:age")}
+    assert colour_columns(experiment, entries) == ["Evaluation/latest/metrics.csv:chamfer", "notes.csv:age"]
+    of = {by: map_colours(experiment, entries, by, "latest") for by in ("set", "class", "error", "notes.csv:age")}
     assert of["set"].values == [TRAINING] * 6 + [RECONSTRUCTED] * 2 + [OWN]
     assert of["class"].values == [shape.category for shape in FIELDS] + ["ball", "ball", ""]
     known = {k: value for k, value in enumerate(of["error"].values) if value == value}
     assert known == {1: 0.5, 7: 2.0}
     assert of["notes.csv:age"].values == ["old", "", "young", "", "", "", "old", "", ""]
-    same = coloured(experiment, entries, "Evaluation/latest/metrics.csv:chamfer", "latest")
+    same = map_colours(experiment, entries, "Evaluation/latest/metrics.csv:chamfer", "latest")
     np.testing.assert_array_equal(same.values, of["error"].values)
 
 

@@ -1,4 +1,4 @@
-"""Which page a command asks for."""
+"""The page for the arguments of `deepsdf view`."""
 
 from __future__ import annotations
 
@@ -10,18 +10,24 @@ from typing import Any
 from deepsdf.errors import InputError
 from deepsdf.rendering.camera import Axis
 from deepsdf.viewer.content.catalogue import catalogue_of
-from deepsdf.viewer.content.follow import Follower
-from deepsdf.viewer.content.looks import of_path, shapes_of
-from deepsdf.viewer.pages.look_page import DataPage, FilePage
-from deepsdf.viewer.pages.space_page import SpacePage, World
-from deepsdf.viewer.scene.redraw import FINE
+from deepsdf.viewer.content.previews import data_shapes, preview_file
+from deepsdf.viewer.content.watcher import CheckpointWatcher
+from deepsdf.viewer.pages.preview_pages import DataPage, FilePage
+from deepsdf.viewer.pages.space_page import SharedSpace, SpacePage
+from deepsdf.viewer.scene.meshing import FINE
 from deepsdf.viewer.serve import Page
 from deepsdf.workspace import DataSource, Experiment
 
 
 @dataclass(frozen=True)
-class Opened:
-    """A page for every browser that comes, and what ends what they share."""
+class PageFactory:
+    """Makes a page for every browser that connects.
+
+    Attributes:
+        title: what is shown, for messages.
+        make: makes the page of a browser, given viser's `ClientHandle`.
+        close: ends the work that the pages share.
+    """
 
     title: str
     make: Callable[[Any], Page]
@@ -36,11 +42,14 @@ def open_page(
     up: Axis = "y",
     finest: int = FINE,
     device: str = "auto",
-) -> Opened:
+) -> PageFactory:
     """The page of an experiment, a data source or a file.
 
+    Args:
+        what: files and folders. With an experiment: completions (.json) and code files (.pth) of it.
+        finest: grid resolution of the finest mesh.
     Raises:
-        InputError: nothing to look at, or something that cannot be read.
+        InputError: nothing to show, or files that cannot be read.
     """
     paths = list(what)
     if experiment is None and len(paths) == 1 and (paths[0] / "specs.json").is_file():
@@ -48,24 +57,25 @@ def open_page(
     if experiment is not None:
         return _space(Experiment.open(experiment), paths, checkpoint, up, finest, device)
     if len(paths) != 1:
-        raise InputError(f"{len(paths)} files or folders were given to look at; give one, or an experiment with -e EXP")
+        raise InputError(f"{len(paths)} files or folders were given; expected one, or an experiment (-e EXP)")
     if paths[0].is_dir():
         data = DataSource.open(paths[0])
-        shapes = shapes_of(data)
-        return Opened(f"The data source {data.root}", lambda client: DataPage(client, data, shapes, up))
-    look = of_path(paths[0])
-    return Opened(f"{paths[0]}", lambda client: FilePage(client, look, up))
+        shapes = data_shapes(data)
+        return PageFactory(f"Data source {data.root}", lambda client: DataPage(client, data, shapes, up))
+    preview = preview_file(paths[0])
+    return PageFactory(f"{paths[0]}", lambda client: FilePage(client, preview, up))
 
 
 def _space(
     experiment: Experiment, files: Sequence[Path], checkpoint: str | int, up: Axis, finest: int, device: str
-) -> Opened:
-    follower = Follower(experiment, checkpoint, device)
-    if len(follower.space.trained_codes) < 2:
+) -> PageFactory:
+    watcher = CheckpointWatcher(experiment, checkpoint, device)
+    space = watcher.space
+    if len(space.trained_codes) < 2:
         raise InputError(
-            f"{experiment.root} has {len(follower.space.trained_codes)} trained codes at epoch {follower.space.epoch}; "
-            "a space to walk in needs at least 2"
+            f"{experiment.root} has {len(space.trained_codes)} trained codes at epoch {space.epoch}; "
+            "the viewer needs at least 2"
         )
-    world = World(follower, catalogue_of(experiment, follower.space, files), up, finest)
-    follower.start()
-    return Opened(f"The shape space of {experiment.root}", lambda client: SpacePage(client, world), follower.close)
+    shared = SharedSpace(watcher, catalogue_of(experiment, space, files), up, finest)
+    watcher.start()
+    return PageFactory(f"Shape space of {experiment.root}", lambda client: SpacePage(client, shared), watcher.close)

@@ -1,11 +1,11 @@
-"""The shapes of an experiment that can be picked by name, and what is known of each."""
+"""The list of an experiment's shapes, and the data known of each."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,19 +26,19 @@ from deepsdf.workspace import DataSource, Experiment
 TRAINING, RECONSTRUCTED, COMPLETED, OWN = "training", "reconstructed", "completed", "yours"
 KINDS = (TRAINING, RECONSTRUCTED, COMPLETED, OWN)
 
-LARGEST_JSON = 2**24
-"""Bytes of a completion's figures; larger files are something else."""
+MAX_JSON_BYTES = 2**24
+"""Larger .json files are not searched for completions, which have a few kilobytes."""
 
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """One shape of the list.
+    """A shape of the list.
 
     Attributes:
-        code: reads it, for a space.
-        shape: its names in the data source, where it is from there.
-        row: of the training codes.
-        truth, samples, scan: what a shape that was dropped in brought along, unit frame; else None.
+        code: returns the code (L,) for a space.
+        shape: its name in the data source; None if it is not from there.
+        row: its row of the training codes; None if it is not a training shape.
+        truth, samples, scan: data of an uploaded shape, unit frame.
     """
 
     kind: str
@@ -53,67 +53,66 @@ class Entry:
 
 @dataclass
 class Catalogue:
-    """All entries of an experiment by kind, and by label within a kind."""
+    """All entries of an experiment, by kind and label."""
 
     entries: dict[str, dict[str, Entry]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
 
     def kinds(self) -> list[str]:
-        """Those that have a shape."""
+        """Kinds that have at least one shape."""
         return [kind for kind in KINDS if self.entries[kind]]
 
     def labels(self, kind: str) -> list[str]:
         return list(self.entries[kind])
 
     def get(self, kind: str, label: str) -> Entry:
-        """Raises InputError: no such shape."""
+        """The entry of a kind and label. Raises InputError if there is none."""
         try:
             return self.entries[kind][label]
         except KeyError:
-            raise InputError(f"there is no {kind} shape {label[:60]!r} in the list any more") from None
+            raise InputError(f"the list has no {kind} shape {label[:60]!r}") from None
 
     def training(self, row: int) -> Entry | None:
-        """The entry of a row of the training codes."""
+        """The entry of a row of the training codes, if it was trained."""
         return next((entry for entry in self.entries[TRAINING].values() if entry.row == row), None)
 
     def add(self, entry: Entry) -> Entry:
-        """Put it into the list, under its label or one like it; returns the entry as it is there."""
-        here, label, number = self.entries[entry.kind], entry.label, 2
-        while label in here:
+        """Add an entry and return it; its label gets a number if it is already in use."""
+        entries, label, number = self.entries[entry.kind], entry.label, 2
+        while label in entries:
             label, number = f"{entry.label} ({number})", number + 1
-        made = Entry(**{**entry.__dict__, "label": label})
-        here[label] = made
-        return made
+        entries[label] = replace(entry, label=label)
+        return entries[label]
 
     def copy(self) -> Catalogue:
-        """One that is added to without the other being changed."""
+        """An independent copy."""
         return Catalogue({kind: dict(entries) for kind, entries in self.entries.items()})
 
 
 def labels_of(shapes: Iterable[ShapeName]) -> dict[ShapeName, str]:
-    """The shortest name of each that no other has: instance, class/instance, or all three."""
+    """The shortest unique label of each shape: instance, class/instance, or dataset/class/instance."""
     shapes = list(shapes)
-    ways: list[Callable[[ShapeName], str]] = [
+    formats: list[Callable[[ShapeName], str]] = [
         lambda shape: shape.instance,
         lambda shape: f"{shape.category}/{shape.instance}",
         str,
     ]
     found: dict[ShapeName, str] = {}
-    for way in ways:
-        counts = Counter(map(way, shapes))
-        found |= {shape: way(shape) for shape in shapes if shape not in found and counts[way(shape)] == 1}
+    for label in formats:
+        counts = Counter(map(label, shapes))
+        found |= {shape: label(shape) for shape in shapes if shape not in found and counts[label(shape)] == 1}
     return found
 
 
 def catalogue_of(experiment: Experiment, space: ShapeSpace, files: Iterable[Path] = ()) -> Catalogue:
     """Training, reconstructed and completed shapes of an experiment.
 
-    Completions are the .json files that `deepsdf complete` writes beside its meshes, wherever below the experiment's
-    folder they lie.
+    Completions are the .json files that `deepsdf complete` writes next to its meshes, anywhere below the experiment's
+    folder.
 
     Args:
-        files: more of those, and code files (.pth).
+        files: further completions (.json) and code files (.pth).
     Raises:
-        InputError: one of `files` is neither.
+        InputError: one of `files` is neither, or belongs to another space.
     """
     found = Catalogue()
     for entry in _training(experiment, space):
@@ -121,18 +120,18 @@ def catalogue_of(experiment: Experiment, space: ShapeSpace, files: Iterable[Path
     for entry in _reconstructed(experiment, space):
         found.add(entry)
     for path in sorted(experiment.root.rglob("*.json")):
-        # Others are settings and tables, and what cannot be read is nobody's shape.
+        # Other .json files are settings and tables; unreadable ones are skipped.
         if path.name not in ("specs.json", ".commit.json") and (entry := _completion(path, space)):
             found.add(entry)
     for path in files:
-        found.add(_file(path, space))
+        found.add(_listed_file(path, space))
     return found
 
 
 def _training(experiment: Experiment, space: ShapeSpace) -> list[Entry]:
     try:
         shapes = read_split(experiment.specs.train_split)
-    except (DeepSDFError, OSError):  # the split went elsewhere: codes still have numbers
+    except (DeepSDFError, OSError):  # without the split, shapes are labelled by row
         shapes = []
     if len(shapes) != len(space.codes):
         shapes = []
@@ -149,7 +148,7 @@ def _training(experiment: Experiment, space: ShapeSpace) -> list[Entry]:
 
 def _row(space: ShapeSpace, row: int) -> Tensor:
     if row >= len(space.codes):
-        raise InputError(f"the checkpoint of epoch {space.epoch} has no training code {row} any more")
+        raise InputError(f"the checkpoint of epoch {space.epoch} has no training code {row}")
     return space.codes[row]
 
 
@@ -167,11 +166,11 @@ def _read(path: Path, space: ShapeSpace) -> Tensor:
 
 
 def _completion(path: Path, space: ShapeSpace) -> Entry | None:
-    """The entry of a completion's figures, or None where the file is none for this space."""
+    """The entry of a completion's .json; None if the file is not a completion of this space."""
     try:
-        if path.stat().st_size > LARGEST_JSON or '"scan_to_unit"' not in path.read_text(encoding="utf-8"):
+        if path.stat().st_size > MAX_JSON_BYTES or '"scan_to_unit"' not in path.read_text(encoding="utf-8"):
             return None
-        given = read_json(path, "figures of a completion")["code"]
+        given = read_json(path, "a completion")["code"]
         code = torch.tensor([float(number) for number in given])
     except (DeepSDFError, OSError, ValueError, KeyError, TypeError, json.JSONDecodeError):
         return None
@@ -186,22 +185,29 @@ def _of_length(code: Tensor, space: ShapeSpace, path: Path) -> Tensor:
     return code.to(space.device)
 
 
-def _file(path: Path, space: ShapeSpace) -> Entry:
+def _listed_file(path: Path, space: ShapeSpace) -> Entry:
     if path.suffix == ".pth":
         code = _read(path, space)
         return Entry(COMPLETED, path.stem, lambda space: _of_length(code, space, path))
     entry = _completion(path, space) if path.suffix == ".json" else None
     if entry is None:
         raise InputError(
-            f"{path} is no shape of this space; give code files (.pth), or the .json that `deepsdf complete` writes "
-            "beside its mesh, of the same experiment"
+            f"{path} is not a shape of this space; expected a code file (.pth), or the .json that `deepsdf complete` "
+            "writes next to its mesh, from the same experiment"
         )
     return entry
 
 
 @dataclass(frozen=True)
-class Known:
-    """What is known of a shape besides its code, unit frame; None where it is not there."""
+class ShapeData:
+    """Data of a shape besides its code, unit frame; None where it is not available.
+
+    Attributes:
+        truth: the true mesh.
+        points: (n, 3) surface samples, in place of a true mesh.
+        samples: SDF samples that were trained on or fitted.
+        scan: (n, 3) points of a partial scan.
+    """
 
     truth: trimesh.Trimesh | None = None
     points: np.ndarray | None = None
@@ -209,10 +215,10 @@ class Known:
     scan: np.ndarray | None = None
 
 
-def known_of(entry: Entry, data: DataSource | None) -> Known:
-    """Truth and samples, as far as they can be found and read; surface points stand in for a mesh that is gone."""
+def load_shape_data(entry: Entry, data: DataSource | None) -> ShapeData:
+    """Data of a shape that is available and readable; surface samples replace a missing true mesh."""
     if entry.shape is None or data is None:
-        return Known(entry.truth, None, entry.samples, entry.scan)
+        return ShapeData(entry.truth, None, entry.samples, entry.scan)
     shape, truth, points, samples = entry.shape, None, None, None
     try:
         truth = true_shape(data, shape).mesh
@@ -225,11 +231,11 @@ def known_of(entry: Entry, data: DataSource | None) -> Known:
         samples = data.load_samples(shape)
     except (DeepSDFError, OSError):
         samples = None
-    return Known(truth, points, samples, entry.scan)
+    return ShapeData(truth, points, samples, entry.scan)
 
 
 def data_of(experiment: Experiment) -> DataSource | None:
-    """The experiment's data source, where it is still there."""
+    """The experiment's data source, if it still exists."""
     try:
         return DataSource.open(experiment.specs.data_source)
     except (DeepSDFError, OSError):

@@ -1,4 +1,4 @@
-"""What is shown, as a file's bytes."""
+"""Contents of the files that the page saves: meshes, codes and pictures."""
 
 from __future__ import annotations
 
@@ -20,9 +20,14 @@ MESH_KINDS = (".ply", ".glb")
 
 
 def mesh_bytes(mesh: trimesh.Trimesh, kind: str, colours: np.ndarray | None = None) -> bytes:
-    """A mesh's file, with colours (v, 3) of its vertices where they are given."""
+    """Content of a .ply or .glb file of a mesh.
+
+    Args:
+        kind: ".ply" or ".glb".
+        colours: (v, 3) uint8 vertex colours, sRGB.
+    """
     if kind not in MESH_KINDS:
-        raise InputError(f"meshes are saved as {' or '.join(MESH_KINDS)}, not {kind!r}")
+        raise InputError(f"meshes cannot be saved as {kind!r}; use {' or '.join(MESH_KINDS)}")
     if kind == ".glb":
         return glb_bytes(mesh, colours)
     whole = trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_colors=colours, process=False)
@@ -31,9 +36,10 @@ def mesh_bytes(mesh: trimesh.Trimesh, kind: str, colours: np.ndarray | None = No
 
 
 def glb_bytes(mesh: trimesh.Trimesh, colours: np.ndarray | None = None) -> bytes:
-    """A .glb with a matte material, which viewers would take for metal otherwise, and normals.
+    """Content of a .glb file with normals and a matte material (viewers render glTF's default material as metal).
 
-    glTF's colours of vertices are linear; `colours` (v, 3) uint8 are sRGB.
+    Args:
+        colours: (v, 3) uint8 vertex colours, sRGB. glTF stores them linear: a gamma of 2.2 is removed.
     """
     if colours is not None:
         colours = np.round(255 * (np.asarray(colours) / 255.0) ** 2.2).astype(np.uint8)
@@ -52,12 +58,12 @@ def glb_bytes(mesh: trimesh.Trimesh, colours: np.ndarray | None = None) -> bytes
 
 
 def code_bytes(code: Tensor) -> bytes:
-    """A code (L,) as the original's file, a tensor (1, 1, L)."""
+    """Content of a code file: a tensor (1, 1, L), the original's format."""
     return pth_bytes(code_content(code))
 
 
 def png_bytes(picture: np.ndarray) -> bytes:
-    """A picture (h, w, 3 or 4) on white."""
+    """Content of a .png file of a picture (h, w, 3 or 4) uint8, on a white background."""
     image = Image.fromarray(picture)
     if image.mode == "RGBA":
         paper = Image.new("RGBA", image.size, "white")
@@ -68,5 +74,5 @@ def png_bytes(picture: np.ndarray) -> bytes:
 
 
 def file_stem(label: str) -> str:
-    """A plain name for a file that a browser saves."""
+    """A label as a file name: letters, digits, `_`, `.` and `-` only."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", label).strip("._")[:80] or "shape"

@@ -11,7 +11,7 @@ import numpy as np
 from deepsdf.errors import InputError
 from deepsdf.inference.encode import CodeEstimator, EncodeOptions, Encoding, encodable_suffixes, encode
 from deepsdf.progress import OnProgress
-from deepsdf.viewer.pages.widgets import many
+from deepsdf.viewer.html import grouped
 
 MAX_BYTES = 200 * 2**20
 """Largest file that is read: a mesh of about four million triangles."""
@@ -41,16 +41,17 @@ class Upload:
 
     @property
     def summary(self) -> str:
-        """How the code was obtained and how well it fits."""
+        """How the code was obtained, how well it fits, and warnings."""
         fit, completion, samples = self.encoding.fit, self.encoding.completion, self.encoding.samples
+        text = "code read from the file"
         if completion is not None:
-            return (
+            text = (
                 f"completed; {completion.explained:.0%} of the scan explained, "
                 f"{completion.unlikeliness:.1f} std from the mean"
             )
-        if fit is not None and samples is not None:
-            return f"fitted to {many(len(samples))} samples; mean error {float(fit.losses[0]):.4f}"
-        return "code read from the file"
+        elif fit is not None and samples is not None:
+            text = f"fitted to {grouped(len(samples))} samples; mean error {float(fit.losses[0]):.4f}"
+        return "; ".join((text, *self.encoding.warnings))
 
 
 def encode_upload(

@@ -1,10 +1,10 @@
-"""The page of a shape space: what one visitor sees, and what their hands do."""
+"""The page of a shape space, one for each visitor."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,38 +12,51 @@ import torch
 from torch import Tensor
 
 from deepsdf.errors import DeepSDFError, InputError, NoSurfaceError
-from deepsdf.inference.encode import EncodeOptions, Treat
+from deepsdf.inference.encode import EncodeOptions
 from deepsdf.inference.space import ShapeSpace
+from deepsdf.jobs.worker import IsWanted, Worker
 from deepsdf.metrics.surfaces import compare
-from deepsdf.progress import Progress
 from deepsdf.rendering.camera import Axis, PictureOptions
 from deepsdf.rendering.render import render_mesh
-from deepsdf.viewer.content.catalogue import COMPLETED, OWN, TRAINING, Catalogue, Entry, Known, data_of, known_of
+from deepsdf.viewer.content.catalogue import (
+    COMPLETED,
+    OWN,
+    TRAINING,
+    Catalogue,
+    Entry,
+    ShapeData,
+    data_of,
+    load_shape_data,
+)
 from deepsdf.viewer.content.exports import code_bytes, file_stem, mesh_bytes, png_bytes
-from deepsdf.viewer.content.follow import Follower
-from deepsdf.viewer.content.place import Place
-from deepsdf.viewer.content.uploads import encode_upload, upload_suffixes
-from deepsdf.viewer.pages.controls import Between, Blend, Sliders
-from deepsdf.viewer.pages.facts import Facts
-from deepsdf.viewer.pages.widgets import by_hand, guarded, many, notes, on_click, tell, title, words
+from deepsdf.viewer.content.position import LatentPosition
+from deepsdf.viewer.content.uploads import Upload
+from deepsdf.viewer.content.watcher import CheckpointWatcher
+from deepsdf.viewer.html import escape, grouped, heading, note
+from deepsdf.viewer.pages.controls import Blend, Interpolation, Sliders
+from deepsdf.viewer.pages.files_panel import FilesPanel
+from deepsdf.viewer.pages.metrics_panel import MetricsPanel
+from deepsdf.viewer.scene.blend_square import BlendSquare
 from deepsdf.viewer.scene.layers import Layers
-from deepsdf.viewer.scene.map_layer import MapLayer
-from deepsdf.viewer.scene.pad import Pad
-from deepsdf.viewer.scene.redraw import COARSE, FINE, MIDDLE, Cancelled, Drawn, Jobs, Redraw, mesh_of
+from deepsdf.viewer.scene.map_board import MapBoard
+from deepsdf.viewer.scene.meshing import COARSE, FINE, MIDDLE, ProgressiveMesher, ShapeMesh, mesh_shape
 from deepsdf.viewer.scene.stage import Stage
+from deepsdf.viewer.widgets import guarded, notify, on_click, on_input
 
-TREATMENTS: dict[str, Treat] = {"auto": "auto", "whole shape": "whole", "partial scan": "partial"}
-RANDOM = "a random shape"
 FINEST = ("128", "256", "512")
-PICTURE_WAIT = 20.0
-"""Seconds that a browser has to send its picture."""
+"""Grid resolutions offered for the finest mesh."""
 
 
 @dataclass(frozen=True)
-class World:
-    """What all visitors of an experiment share; none of them changes it."""
+class SharedSpace:
+    """What all visitors of an experiment share; none of them changes it.
 
-    follower: Follower
+    Attributes:
+        finest: grid resolution of the finest mesh at the start.
+        encoding: options of the codes of uploaded files.
+    """
+
+    watcher: CheckpointWatcher
     catalogue: Catalogue
     up: Axis = "y"
     finest: int = FINE
@@ -54,100 +67,76 @@ class SpacePage:
     """One visitor's page.
 
     Args:
-        client: viser's handle of their browser.
+        client: viser's handle of the visitor's browser.
     """
 
-    def __init__(self, client: Any, world: World) -> None:
-        self.client, self.world = client, world
-        self.catalogue = world.catalogue.copy()
-        self.data = data_of(world.follower.experiment)
-        self.place = Place(world.follower.space)
+    def __init__(self, client: Any, shared: SharedSpace) -> None:
+        self.client, self.shared = client, shared
+        self.catalogue = shared.catalogue.copy()
+        self.data = data_of(shared.watcher.experiment)
+        self.position = LatentPosition(shared.watcher.space)
         self.entry: Entry | None = None
-        self.drawn: Drawn | None = None
+        self.shown: ShapeMesh | None = None
         self._label = ""
         self._codes: dict[tuple[int, str], Tensor] = {}
-        self._random = int(time.time_ns() % 2**31)
+        self._seed = int(time.time_ns() % 2**31)
         self._lock = threading.RLock()
-        self.jobs, self.fits = Jobs(str(client.client_id)), Jobs(f"fits {client.client_id}")
-        self.stage = Stage(client, world.up)
+        self.worker = Worker(f"page {client.client_id}")
+        self.stage = Stage(client, shared.up)
         self._build()
-        self.redraw = Redraw(self._show, str(client.client_id))
-        self._unsubscribe = world.follower.subscribe(self._follow)
+        self.mesher = ProgressiveMesher(self._show, str(client.client_id))
+        self._unsubscribe = shared.watcher.subscribe(self._change_space)
         self.pick(self.catalogue.kinds()[0])
 
-    # What the page is made of
+    # Controls
 
     def _build(self) -> None:
-        client, gui, world = self.client, self.client.gui, self.world
-        self.head = gui.add_html("")
+        client, gui, shared = self.client, self.client.gui, self.shared
+        self.header = gui.add_html("")
         kinds = self.catalogue.kinds()
         self.kind = gui.add_dropdown("Shapes", tuple(kinds), initial_value=kinds[0])
         labels = self.catalogue.labels(kinds[0])
         self.choice = gui.add_dropdown("Show", tuple(labels), initial_value=labels[0])
         self.step = gui.add_button_group("", ("‹", "›", "random", "reset"))
-        self.status = gui.add_html(notes("drawing ..."))
+        self.status = gui.add_html(note("meshing ..."))
         tabs = gui.add_tab_group()
-        names = list(self.names())
         with tabs.add_tab("Move"):
-            self.sliders = Sliders(client, self.place.directions, self.move)
-            self.pad = Pad(client, self.stage, self._dragged)
-            with gui.add_folder("Between two shapes", expand_by_default=False):
-                self.between = Between(client, names, self._code_of, self._went)
-            with gui.add_folder("Blend of four", expand_by_default=False):
-                self.blend = Blend(client, self.pad, names, self._code_of, self._went, self._corners)
+            self._build_move()
         with tabs.add_tab("Layers"):
-            self.layers = Layers(client, self.stage, self.jobs)
-            self.finest = gui.add_dropdown("Finest mesh", FINEST, initial_value=str(world.finest))
-            self.camera = gui.add_button("Camera home")
+            self.layers = Layers(client, self.stage, self.worker)
+            self.finest = gui.add_dropdown("Finest mesh", FINEST, initial_value=str(shared.finest))
+            self.camera = gui.add_button("Reset camera")
         with tabs.add_tab("Map"):
-            self.map = MapLayer(
-                client, self.stage, world.follower.experiment, world.follower.checkpoint, self.catalogue, self.place,
-                lambda entry: self.pick(entry.kind, entry.label),
+            self.map = MapBoard(
+                client, self.stage, shared.watcher.experiment, shared.watcher.checkpoint, self.catalogue,
+                self.position, lambda entry: self.pick(entry.kind, entry.label),
             )  # fmt: skip
-        with tabs.add_tab("Facts"):
-            self.facts = Facts(client, self._go_to_row)
+        with tabs.add_tab("Metrics"):
+            self.metrics = MetricsPanel(client, self._pick_row)
         with tabs.add_tab("Files"):
-            self._build_files()
-        by_hand(self.kind, client, lambda: self.pick(self.kind.value))
-        by_hand(self.choice, client, lambda: self.pick(self.kind.value, self.choice.value))
-        by_hand(self.finest, client, self.ask)
-        on_click(self.step, client, lambda: self._stepped(self.step.value))
-        on_click(self.camera, client, self.stage.home)
-        self._say_head()
+            encoding = replace(shared.encoding, up=shared.up)
+            self.files = FilesPanel(client, lambda: self.position.space, encoding, self._add, self.save)
+        on_input(self.kind, client, lambda: self.pick(self.kind.value))
+        on_input(self.choice, client, lambda: self.pick(self.kind.value, self.choice.value))
+        on_input(self.finest, client, self.request_mesh)
+        on_click(self.step, client, lambda: self._step(self.step.value))
+        on_click(self.camera, client, self.stage.reset_camera)
+        self._show_header()
 
-    def _build_files(self) -> None:
+    def _build_move(self) -> None:
         client, gui = self.client, self.client.gui
-        with gui.add_folder("Add a shape of your own"):
-            gui.add_html(notes(f"A mesh, a point cloud, SDF samples or a code: {', '.join(upload_suffixes())}"))
-            self.treat = gui.add_dropdown("Treat as", tuple(TREATMENTS), initial_value="auto")
-            self.pose = gui.add_dropdown(
-                "Pose of a scan",
-                ("similarity", "rigid", "yaw", "none"),
-                initial_value="similarity",
-                hint="What is estimated besides the shape: rotation, translation and scale (similarity), rotation and "
-                "translation (rigid), rotation about the up axis and translation (yaw); none: it is in the unit frame",
-            )
-            self.upload = gui.add_upload_button("Choose a file ...")
-            self.progress = gui.add_progress_bar(0.0, visible=False)
-            self.doing = gui.add_html("")
-        with gui.add_folder("Save what is shown"):
-            for kind in (".ply", ".glb", ".png", ".pth"):
-                what = {".png": "picture", ".pth": "code"}.get(kind, "mesh")
-                button = gui.add_button(f"Save the {what} ({kind})")
-                on_click(button, client, lambda kind=kind: self.save(kind))
-            gui.add_html(notes("Meshes are in the unit frame, as fine as they are shown."))
+        names = list(self.names())
+        self.sliders = Sliders(client, self.position.directions, self._set_coordinate)
+        self.square = BlendSquare(client, self.stage, self._drag)
+        with gui.add_folder("Between two shapes", expand_by_default=False):
+            self.interpolation = Interpolation(client, names, self._code_of, self._set_code)
+        with gui.add_folder("Blend of four", expand_by_default=False):
+            self.blend = Blend(client, self.square, names, self._code_of, self._set_code, self._draw_corners)
 
-        @self.upload.on_upload
-        def _(event: Any) -> None:
-            file = self.upload.value
-            # Under a key of its own: a second file waits for the first, and does not take its place.
-            key = f"fit {event.target.update_timestamp}"
-            self.fits.ask(key, lambda wanted: guarded(client, lambda: self.add(file.name, file.content, wanted)))
-
-    # Where to
+    # The current code
 
     def names(self) -> dict[str, Entry]:
-        """Every shape by a name of its own, for lists that hold all kinds."""
+        """All shapes by a unique name, for menus that contain every kind."""
         found = {}
         for kind in self.catalogue.kinds():
             for label in self.catalogue.labels(kind):
@@ -155,222 +144,197 @@ class SpacePage:
         return found
 
     def _code_of(self, name: str) -> Tensor:
-        key = (self.place.space.epoch, name)
-        if key not in self._codes:  # a hand that drags asks for the same four many times a second
+        key = (self.position.space.epoch, name)
+        if key not in self._codes:  # read many times a second while the ball is dragged
             entry = self.names().get(name)
             if entry is None:
-                raise InputError(f"there is no shape {name[:60]!r} in the list any more")
-            self._codes[key] = entry.code(self.place.space)
+                raise InputError(f"the list has no shape {name[:60]!r}")
+            self._codes[key] = entry.code(self.position.space)
         return self._codes[key]
 
     def pick(self, kind: str, label: str | None = None) -> None:
-        """Show a shape of the list; the first of its kind where none is named."""
+        """Show a shape of the list, or the first of its kind if `label` is None or unknown."""
         labels = self.catalogue.labels(kind)
         entry = self.catalogue.get(kind, label if label in labels else labels[0])
         with self._lock:
-            self.place.pick(entry.code(self.place.space))
+            self.position.set_code(entry.code(self.position.space))
             self.entry, self._label = entry, entry.label
             self.kind.value, self.choice.options = kind, tuple(labels)
             self.choice.value = entry.label
-        self.layers.forget()
-        self.jobs.ask("known", lambda wanted: self.layers.know(known_of(entry, self.data)))
-        self.ask()
+        self.layers.clear_data()
+        self.worker.submit("data", lambda is_wanted: self.layers.set_data(load_shape_data(entry, self.data)))
+        self.request_mesh()
 
-    def move(self, direction: int, value: float) -> None:
+    def _set_coordinate(self, direction: int, value: float) -> None:
         with self._lock:
-            self.place.move(direction, value)
-        self.ask(sliders=False)
+            self.position.set_coordinate(direction, value)
+        self.request_mesh(move_sliders=False)
 
-    def _went(self, code: Tensor, label: str = "a blend") -> None:
-        """To a code that is no shape of the list."""
+    def _set_code(self, code: Tensor, label: str = "a blend") -> None:
+        """Show a code (L,) that does not belong to a shape of the list."""
         with self._lock:
-            self.place.pick(code)
-            listed, self.entry, self._label = self.entry is not None, None, label
-        if listed:
-            self.layers.forget()
-            self.jobs.ask("known", lambda wanted: self.layers.know(Known()))
-        self.ask()
+            self.position.set_code(code)
+            was_listed, self.entry, self._label = self.entry is not None, None, label
+        if was_listed:
+            self.layers.clear_data()
+            self.worker.submit("data", lambda is_wanted: self.layers.set_data(ShapeData()))
+        self.request_mesh()
 
-    def _dragged(self, x: float, y: float) -> None:
-        guarded(self.client, lambda: self.blend.go(x, y))
+    def _drag(self, x: float, y: float) -> None:
+        guarded(self.client, lambda: self.blend.move(x, y))
 
-    def _stepped(self, way: str) -> None:
-        if way == "reset":
+    def _step(self, button: str) -> None:
+        if button == "reset":
             self.pick(self.kind.value, self.choice.value)
-        elif way == "random":
-            self._random += 1
-            prior = self.place.space.prior
-            code = prior.sample(1, torch.Generator().manual_seed(self._random))[0]
-            self._went(code, RANDOM)
+        elif button == "random":
+            self._seed += 1
+            code = self.position.space.prior.sample(1, torch.Generator().manual_seed(self._seed))[0]
+            self._set_code(code, "a random shape")
         else:
             labels = self.catalogue.labels(self.kind.value)
-            at = labels.index(self.choice.value) + (1 if way == "›" else -1)
-            self.pick(self.kind.value, labels[at % len(labels)])
+            index = labels.index(self.choice.value) + (1 if button == "›" else -1)
+            self.pick(self.kind.value, labels[index % len(labels)])
 
-    def _go_to_row(self, row: int) -> None:
+    def _pick_row(self, row: int) -> None:
         if (entry := self.catalogue.training(row)) is not None:
             self.pick(TRAINING, entry.label)
 
-    def _corners(self, names: Sequence[str]) -> None:
-        shapes = [self.place.space.shape(self._code_of(name)) for name in names]
+    def _draw_corners(self, names: Sequence[str]) -> None:
+        shapes = [self.position.space.shape(self._code_of(name)) for name in names]
 
-        def draw(wanted: Callable[[], bool]) -> None:
+        def draw(is_wanted: IsWanted) -> None:
             for number, shape in enumerate(shapes):
-                self.pad.corner(number, mesh_of(shape, COARSE, wanted, quick=True, last=False).mesh)
+                mesh = mesh_shape(shape, COARSE, is_wanted, quick=True, last=False).mesh
+                self.square.set_corner(number, mesh)
 
-        self.jobs.ask("corners", draw)
+        self.worker.submit("corners", draw)
 
-    # What is drawn
+    # Display
 
-    def ask(self, sliders: bool = True) -> None:
-        """Draw the place."""
+    def request_mesh(self, move_sliders: bool = True) -> None:
+        """Mesh and draw the shape of the current code."""
         with self._lock:
             finest = int(self.finest.value)
-            self.redraw.ask(self.place.shape, [n for n in (COARSE, MIDDLE, FINE, finest) if n < finest] + [finest])
-            if sliders:
-                self.sliders.put(self.place.sliders)
-        self.map.stand()
+            coarser = [resolution for resolution in (COARSE, MIDDLE, FINE) if resolution < finest]
+            self.mesher.request(self.position.shape, [*coarser, finest])
+            if move_sliders:
+                self.sliders.show(self.position.coordinates)
+        self.map.move_ball()
 
-    def _show(self, drawn: Drawn) -> None:
-        """A mesh is there; called by the redrawing thread."""
-        first = drawn.resolution == COARSE
-        self.drawn = drawn
-        self.layers.show(drawn)
-        self._say_status(drawn)
-        if first:
-            self._say_near()
-        if drawn.last:
-            self.jobs.ask("metrics", lambda wanted: self._measure(drawn, wanted))
+    def _show(self, shown: ShapeMesh) -> None:
+        """Show a new mesh; called by the mesher's thread."""
+        self.shown = shown
+        self.layers.show(shown)
+        self._show_status(shown)
+        if shown.resolution == COARSE:
+            self._show_code()
+        if shown.last:
+            self.worker.submit("metrics", lambda is_wanted: self._measure(shown, is_wanted))
 
-    def _measure(self, drawn: Drawn, wanted: Callable[[], bool]) -> None:
+    def _measure(self, shown: ShapeMesh, is_wanted: IsWanted) -> None:
         reference = self.layers.reference()
-        if drawn.mesh is None or drawn is not self.drawn:
+        if shown.mesh is None or shown is not self.shown:
             return
         if reference is None:
-            self.facts.measured(None, "The truth of what is shown is not known.")
+            self.metrics.show_status("The true mesh of this shape is not known.")
             return
-        self.facts.measured(None, "measuring ...")
+        self.metrics.show_status("measuring ...")
         try:
-            found = compare(reference, drawn.mesh, device="cpu")
+            found = compare(reference, shown.mesh, device="cpu")
         except DeepSDFError as error:
-            self.facts.measured(None, words(error))
+            self.metrics.show_status(escape(error))
             return
-        if drawn is self.drawn and wanted():
-            self.facts.measured(found)
+        if shown is self.shown and is_wanted():
+            self.metrics.show_metrics(found)
 
-    # What is said
-
-    def _say_head(self) -> None:
-        space, experiment = self.place.space, self.world.follower.experiment
-        self.head.content = title(
+    def _show_header(self) -> None:
+        space, experiment = self.position.space, self.shared.watcher.experiment
+        self.header.content = heading(
             experiment.root.resolve().name,
-            f"{len(space.trained_codes)} shapes learned, epoch {space.epoch}.",
-            "Every point of this space is a shape: pick one, then drag a slider.",
+            f"{len(space.trained_codes)} training shapes, epoch {space.epoch}.",
+            "Choose a shape, then move a slider to change it.",
         )
 
-    def _say_status(self, drawn: Drawn) -> None:
-        name = words(self._label) + (", moved" if self.place.moved else "")
-        if drawn.mesh is None:
-            self.status.content = notes(f"<b>{name}</b>: nothing to draw", words(drawn.reason))
+    def _show_status(self, shown: ShapeMesh) -> None:
+        name = escape(self._label) + (", moved" if self.position.moved else "")
+        if shown.mesh is None:
+            self.status.content = note(f"<b>{name}</b>: no surface", escape(shown.reason))
             return
-        fine = f"{drawn.resolution}³ samples, {many(len(drawn.mesh.faces))} triangles"
-        more = "" if drawn.last else ", refining ..."
-        self.status.content = notes(f"<b>{name}</b>", f"{fine}{more}")
+        size = f"{shown.resolution}³ samples, {grouped(len(shown.mesh.faces))} triangles"
+        self.status.content = note(f"<b>{name}</b>", size + ("" if shown.last else ", refining ..."))
 
-    def _say_near(self) -> None:
-        near = []
-        for row, away in self.place.nearest():
+    def _show_code(self) -> None:
+        neighbours = []
+        for row, distance in self.position.nearest():
             entry = self.catalogue.training(row)
-            near.append((row, entry.label if entry else str(row), away))
-        self.facts.near(near)
-        self.facts.say([("Deviation from the mean, std", f"{self.place.unlikeliness:.2f}")])
+            neighbours.append((row, entry.label if entry else str(row), distance))
+        self.metrics.show_neighbours(neighbours)
+        self.metrics.show_code([("Deviation from the mean shape, std", f"{self.position.deviation:.2f}")])
 
-    # A training goes on
-
-    def _follow(self, space: ShapeSpace) -> None:
-        """A later checkpoint: the same shape, as it is learned by now."""
+    def _change_space(self, space: ShapeSpace) -> None:
+        """Show the same shape in the space of a later checkpoint."""
         with self._lock:
             entry, code = self.entry, None
             if entry is not None and entry.kind == TRAINING and entry.row is not None and entry.row < len(space.codes):
                 code = space.codes[entry.row]
-            if space.code_length != self.place.space.code_length:
+            if space.code_length != self.position.space.code_length:
                 code = space.prior.mean
             self._codes.clear()
-            self.place.follow(space, code)
-            self.sliders.name(self.place.directions)
-        self._say_head()
-        self.map.again()
-        self.ask()
+            self.position.set_space(space, code)
+            self.sliders.rename(self.position.directions)
+        self._show_header()
+        self.map.refresh()
+        self.request_mesh()
 
     # Files
 
-    def add(self, name: str, content: bytes, wanted: Callable[[], bool]) -> None:
-        """Fit a file that was dropped in, and go to its shape."""
-        space = self.place.space
-        self.progress.visible = True
-
-        def show_progress(event: Progress) -> None:
-            if self.jobs.closed or not wanted():
-                raise Cancelled
-            self.progress.value = 100.0 * event.done / max(event.total, 1)
-            self.doing.content = notes(words(f"{name[:60]}: {event.task}"))
-
-        try:
-            options = replace(
-                self.world.encoding, treat=TREATMENTS[self.treat.value], pose=self.pose.value, up=self.world.up
+    def _add(self, upload: Upload) -> None:
+        """Add an uploaded shape to the list, and show it."""
+        encoding = upload.encoding
+        code = encoding.code
+        entry = self.catalogue.add(
+            Entry(
+                COMPLETED if encoding.kind == "scan" else OWN,
+                upload.label,
+                lambda space: code.to(space.device),
+                truth=encoding.mesh,
+                samples=encoding.samples,
+                scan=upload.scan_points,
             )
-            upload = encode_upload(space, name, content, options, on_progress=show_progress)
-        finally:
-            if not self.jobs.closed:
-                self.progress.visible, self.doing.content = False, ""
-        summary = "; ".join((upload.summary, *upload.encoding.warnings))
-        self.doing.content = notes(words(f"{upload.label}: {summary}"))
-        kind = COMPLETED if upload.encoding.kind == "scan" else OWN
-        code = upload.encoding.code
-        made = Entry(
-            kind,
-            upload.label,
-            lambda space: code.to(space.device),
-            truth=upload.encoding.mesh,
-            samples=upload.encoding.samples,
-            scan=upload.scan_points,
         )
-        entry = self.catalogue.add(made)
         self.kind.options = tuple(self.catalogue.kinds())
         names = tuple(self.names())
-        self.between.offer(names)
-        self.blend.offer(names)
-        self.map.again()
-        self.pick(kind, entry.label)
-        tell(self.client, "In the space now", f"{entry.label}: {summary}", wrong=False)
+        self.interpolation.set_names(names)
+        self.blend.set_names(names)
+        self.map.refresh()
+        self.pick(entry.kind, entry.label)
+        notify(self.client, "Shape added", f"{entry.label}: {upload.summary}", error=False)
 
-    def save(self, kind: str) -> None:
-        """Send what is shown to the browser, as a file."""
-        drawn = self.drawn
-        if drawn is None or drawn.mesh is None:
+    def save(self, suffix: str) -> None:
+        """Send the shown shape to the browser as a file: .ply, .glb, .png or .pth."""
+        shown = self.shown
+        if shown is None or shown.mesh is None:
             raise NoSurfaceError("there is no shape to save")
-        if kind == ".png":
-            content = png_bytes(self._picture(drawn))
-        elif kind == ".pth":
-            content = code_bytes(drawn.shape.code)
+        if suffix == ".png":
+            content = png_bytes(self._picture(shown))
+        elif suffix == ".pth":
+            content = code_bytes(shown.shape.code)
         else:
-            content = mesh_bytes(drawn.mesh, kind, self.layers.colours(drawn.mesh))
-        self.client.send_file_download(file_stem(self._label) + kind, content, save_immediately=True)
+            content = mesh_bytes(shown.mesh, suffix, self.layers.colours(shown.mesh))
+        self.client.send_file_download(file_stem(self._label) + suffix, content, save_immediately=True)
 
-    def _picture(self, drawn: Drawn) -> Any:
+    def _picture(self, shown: ShapeMesh) -> Any:
         camera = self.client.camera
         try:
-            return self.client.get_render(
-                camera.image_height, camera.image_width, transport_format="png", timeout=PICTURE_WAIT
-            )
-        except (TimeoutError, RuntimeError):  # a browser that cannot: our own renderer does
-            assert drawn.mesh is not None
-            return render_mesh(drawn.mesh, PictureOptions(size=1024, up=self.world.up), device="cpu")
+            return self.client.get_render(camera.image_height, camera.image_width, transport_format="png", timeout=20.0)
+        except (TimeoutError, RuntimeError):  # the browser did not send a picture: draw the mesh here
+            assert shown.mesh is not None
+            return render_mesh(shown.mesh, PictureOptions(size=1024, up=self.shared.up), device="cpu")
 
     def close(self) -> None:
-        """The visitor is gone."""
+        """Stop all work of the page after its browser has disconnected."""
         self._unsubscribe()
-        self.fits.close()
+        self.files.close()
         self.map.close()
-        self.jobs.close()
-        self.redraw.close()
+        self.worker.close()
+        self.mesher.close()

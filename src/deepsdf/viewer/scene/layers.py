@@ -1,4 +1,4 @@
-"""What is drawn over or beside a learned shape: truth, errors, a slice, samples, a scan."""
+"""Layers drawn over or beside a learned shape: true mesh, errors, a slice, samples, a scan."""
 
 from __future__ import annotations
 
@@ -13,54 +13,49 @@ from deepsdf.errors import DeepSDFError
 from deepsdf.geometry.fields import Field
 from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
 from deepsdf.geometry.sdf.sampling import SDFSamples
+from deepsdf.jobs.worker import IsWanted, Worker
 from deepsdf.rendering.camera import CLAY, Axis, Colour
 from deepsdf.rendering.colours import error_colours, nice_maximum, slice_image
-from deepsdf.viewer.content.catalogue import Known
-from deepsdf.viewer.pages.widgets import by_hand, notes
-from deepsdf.viewer.scene.redraw import COARSE, Drawn, Jobs, Watched
+from deepsdf.viewer.content.catalogue import ShapeData
+from deepsdf.viewer.html import colour_bar, note
+from deepsdf.viewer.scene.meshing import COARSE, CancellableField, ShapeMesh
 from deepsdf.viewer.scene.stage import TRUTH, Stage, home, upright
+from deepsdf.viewer.widgets import on_input
 
-OUTSIDE, INSIDE, UNSURE, SCAN = (226, 120, 90), (58, 110, 180), (250, 200, 30), (40, 150, 90)
+OUTSIDE, INSIDE, UNCERTAIN, SCAN = (226, 120, 90), (58, 110, 180), (250, 200, 30), (40, 150, 90)
 """Colours of points."""
 
-SHOWN = 12_000
-"""Samples drawn of each side."""
-
-SLICE = 224
-"""Pixels a side."""
+MAX_POINTS = 12_000
+"""Largest number of points drawn per layer: more of them overlap in a window of usual size, and take longer to send."""
 
 CLAMP = 0.1
-"""Distance at which a slice's colours end, unit frame."""
+"""Distance at which the colours of a slice saturate, unit frame: the usual clamping distance of a training."""
 
-BOUND = 1.0
-"""Half the side of a slice, unit frame."""
+SLICE_HALF_SIZE = 1.0
+"""Half the side length of a slice, unit frame: it contains the unit sphere."""
 
-BESIDE = 1.3
-"""How far apart truth and shape stand, side by side."""
+GAP = 1.3
+"""Distance between the shape and the true mesh, side by side, unit frame."""
 
-BESIDE_AWAY = 1.45
-"""How far the camera steps back to have both in sight."""
-
-OFF, LEFT, OVER = "off", "beside", "over"
+OFF, BESIDE, OVERLAY = "off", "beside", "over"
 
 
-def some(rows: np.ndarray, count: int = SHOWN, seed: int = 0) -> np.ndarray:
-    """At most `count` rows, at random."""
+def subset(rows: np.ndarray, count: int = MAX_POINTS, seed: int = 0) -> np.ndarray:
+    """At most `count` rows, chosen at random."""
     if len(rows) <= count:
         return rows
     return rows[np.random.default_rng(seed).choice(len(rows), count, replace=False)]
 
 
-def colour_bar(top: float) -> str:
-    """The colours of errors from 0 to `top`, in HTML."""
-    steps = [f"rgb({r},{g},{b})" for r, g, b in error_colours(np.linspace(0, top, 9), top).tolist()]
-    bar = f"height:0.7em;border-radius:2px;background:linear-gradient(to right,{','.join(steps)})"
-    ends = f'<div style="display:flex;justify-content:space-between"><span>0</span><span>≥ {top:g}</span></div>'
-    return notes(f'Distance to the truth, unit frame<div style="{bar}"></div>{ends}')
+def error_legend(maximum: float) -> str:
+    """The colours of distances from 0 to `maximum` (HTML)."""
+    colours = error_colours(np.linspace(0, maximum, 9), maximum).tolist()
+    bar = colour_bar((f"rgb({r},{g},{b})" for r, g, b in colours), "0", f"≥ {maximum:g}")
+    return note(f"Distance to the true mesh, unit frame{bar}")
 
 
 def cut(mesh: trimesh.Trimesh, axis: Axis, offset: float, side: float = 1.0) -> trimesh.Trimesh:
-    """The half of a mesh below a plane across `axis`; above it where `side` is -1."""
+    """The part of a mesh below the plane `axis` = `offset`; above it if `side` is -1."""
     normal = -side * np.eye(3)["xyz".index(axis)]
     vertices, faces = np.asarray(mesh.vertices), np.asarray(mesh.faces)
     found = trimesh.intersections.slice_faces_plane(vertices, faces, normal, -side * normal * offset)
@@ -68,44 +63,50 @@ def cut(mesh: trimesh.Trimesh, axis: Axis, offset: float, side: float = 1.0) -> 
 
 
 def faded_slice(field: Field, axis: Axis, offset: float) -> np.ndarray:
-    """A picture of `slice_image`, (size, size, 4): what lies far outside fades, so as not to hide what is behind."""
-    found: list[np.ndarray] = []
+    """A picture (size, size, 4) of `slice_image` that fades out far outside, where it would hide what is behind it."""
+    size = 224  # pixels per side
+    distances: list[np.ndarray] = []
 
-    def remembered(points: np.ndarray) -> np.ndarray:
-        found.append(np.asarray(field(points)))
-        return found[-1]
+    def recorded(points: np.ndarray) -> np.ndarray:
+        distances.append(np.asarray(field(points)))
+        return distances[-1]
 
-    picture = slice_image(remembered, axis=axis, offset=offset, bound=BOUND, size=SLICE, clamp=CLAMP)
-    # A learned field means nothing beyond the distance it was clamped at, and comes near it only.
-    far = np.clip(np.concatenate(found).reshape(SLICE, SLICE) / CLAMP * 2.5 - 1.5, 0, 1)
+    picture = slice_image(recorded, axis=axis, offset=offset, bound=SLICE_HALF_SIZE, size=size, clamp=CLAMP)
+    # A learned field saturates slightly below the clamping distance: it fades between 0.6 and 1 times that distance.
+    far = np.clip(np.concatenate(distances).reshape(size, size) / CLAMP * 2.5 - 1.5, 0, 1)
     return np.dstack([picture, np.round(255 - 225 * far).astype(np.uint8)])
 
 
 class SlicePlane:
-    """The controls of a plane, and its picture."""
+    """The controls of a slice plane, and its picture.
 
-    def __init__(self, client: Any, stage: Stage, changed: Callable[[], None]) -> None:
+    Args:
+        on_change: called when the visitor changes a control.
+    """
+
+    def __init__(self, client: Any, stage: Stage, on_change: Callable[[], None]) -> None:
         gui = client.gui
         self.stage = stage
-        self.on = gui.add_checkbox("SDF slice", False, hint="The signed distance on a plane: blue inside, red outside")
-        self.axis = gui.add_dropdown("Across", ("x", "y", "z"), initial_value="y" if stage.up == "z" else "z")
-        self.offset = gui.add_slider("At", -BOUND, BOUND, 0.01, 0.0)
+        self.on = gui.add_checkbox("SDF slice", False, hint="Signed distance on a plane: blue inside, red outside")
+        self.axis = gui.add_dropdown("Axis", ("x", "y", "z"), initial_value="y" if stage.up == "z" else "z")
+        self.offset = gui.add_slider("Offset", -SLICE_HALF_SIZE, SLICE_HALF_SIZE, 0.01, 0.0)
         self.axis.visible = self.offset.visible = False
         for handle in (self.on, self.axis, self.offset):
-            by_hand(handle, client, changed)
+            on_input(handle, client, on_change)
 
     @property
     def plane(self) -> tuple[Axis, float] | None:
+        """Axis and offset of the plane; None if it is off."""
         return (self.axis.value, float(self.offset.value)) if self.on.value else None
 
     def cut(self, mesh: trimesh.Trimesh) -> trimesh.Trimesh:
-        """The half of a mesh that lies behind the plane, seen from where a visitor begins."""
+        """The part of a mesh behind the plane, seen from the camera's initial position."""
         if (plane := self.plane) is None or not len(mesh.faces):
             return mesh
         return cut(mesh, *plane, self._side(plane[0]))
 
     def behind(self, points: np.ndarray) -> np.ndarray:
-        """Those of points (n, 3) that lie behind the plane."""
+        """The points (n, 3) behind the plane."""
         if (plane := self.plane) is None:
             return points
         side = self._side(plane[0])
@@ -114,159 +115,159 @@ class SlicePlane:
     def _side(self, axis: Axis) -> float:
         return float(np.sign(home(self.stage.up)["xyz".index(axis)]))
 
-    def arrange(self) -> None:
-        """Show the controls that do something now."""
+    def update_controls(self) -> None:
+        """Show axis and offset if the slice is on."""
         self.axis.visible = self.offset.visible = bool(self.on.value)
 
     def draw(self, field: Field, at: np.ndarray) -> None:
-        """Hang the picture of a field up at a place."""
+        """Draw the slice of a field, moved by `at` (3,)."""
         if (plane := self.plane) is None:
             self.stage.remove("/slice")
             return
-        self.stage.slice("/slice", faded_slice(field, *plane), *plane, BOUND, at)
+        self.stage.slice("/slice", faded_slice(field, *plane), *plane, SLICE_HALF_SIZE, at)
 
 
 class Layers:
-    """The layers of a page of learned shapes, with their controls.
+    """The layers of a page of learned shapes, with their controls, which are created in the current container."""
 
-    The controls are made where this is constructed, within the current container.
-    """
-
-    def __init__(self, client: Any, stage: Stage, jobs: Jobs) -> None:
-        self.client, self.stage, self.jobs = client, stage, jobs
-        self._drawn: Drawn | None = None
-        self._known = Known()
-        self._solid: MeshSDF | None = None
-        self._unsure: np.ndarray | None = None
-        self._top: float | None = None
+    def __init__(self, client: Any, stage: Stage, worker: Worker) -> None:
+        self.client, self.stage, self.worker = client, stage, worker
+        self._shown: ShapeMesh | None = None
+        self._data = ShapeData()
+        self._surface: MeshSDF | None = None
+        self._uncertain: np.ndarray | None = None
+        self._maximum: float | None = None
         self._lock = threading.RLock()
         gui = client.gui
         self.shape = gui.add_checkbox("Shape", True)
-        self.truth = gui.add_dropdown("Truth", (OFF, LEFT, OVER), initial_value=OFF)
-        self.errors = gui.add_checkbox("Error heat map", False, hint="Distance of the shape's surface to the truth")
+        self.truth = gui.add_dropdown("True mesh", (OFF, BESIDE, OVERLAY), initial_value=OFF)
+        self.errors = gui.add_checkbox("Error colours", False, hint="Distance of the surface to the true mesh")
         self.bar = gui.add_html("", visible=False)
-        self.slice = SlicePlane(client, stage, self.changed)
+        self.slice = SlicePlane(client, stage, self.update)
         self.outside = gui.add_checkbox("Samples outside", False)
         self.inside = gui.add_checkbox("Samples inside", False)
-        self.unsure = gui.add_checkbox("Samples of uncertain sign", False, hint="Two methods disagree there")
+        self.uncertain = gui.add_checkbox(
+            "Samples of uncertain sign", False, hint="Two methods disagree on inside and outside"
+        )
         self.scan = gui.add_checkbox("Partial scan", False)
         self.missing = gui.add_html("")
-        by_hand(self.truth, client, self._truth_changed)
-        for handle in (self.shape, self.errors, self.outside, self.inside, self.unsure, self.scan):
-            by_hand(handle, client, self.changed)
+        on_input(self.truth, client, self._truth_changed)
+        for handle in (self.shape, self.errors, self.outside, self.inside, self.uncertain, self.scan):
+            on_input(handle, client, self.update)
 
     def reference(self) -> MeshSDF | np.ndarray | None:
-        """The truth to measure against: repaired once; points where the mesh is gone."""
+        """The true surface for measurements (repaired on first use), or surface samples (n, 3) if there is no mesh."""
         with self._lock:
-            if self._solid is None and self._known.truth is not None:
+            if self._surface is None and self._data.truth is not None:
                 try:
-                    self._solid = MeshSDF(self._known.truth, device="cpu")
+                    self._surface = MeshSDF(self._data.truth, device="cpu")
                 except DeepSDFError:
-                    self._solid = None
-            return self._solid if self._solid is not None else self._known.points
+                    self._surface = None
+            return self._surface if self._surface is not None else self._data.points
 
-    def forget(self) -> None:
-        """Another shape, of which nothing is known yet: it is not measured by the last one's truth."""
+    def clear_data(self) -> None:
+        """Discard the data of the previous shape, so that the next one is not measured against it."""
         with self._lock:
-            self._known, self._solid, self._unsure, self._top = Known(), None, None, None
+            self._data, self._surface, self._uncertain, self._maximum = ShapeData(), None, None, None
 
-    def know(self, known: Known) -> None:
-        """What is known of the shape."""
+    def set_data(self, data: ShapeData) -> None:
+        """Set the data of the shape, and redraw."""
         with self._lock:
-            self.forget()
-            self._known = known
-            self.arrange()
-        self.changed()
+            self.clear_data()
+            self._data = data
+            self._update_controls()
+        self.update()
 
-    def arrange(self) -> None:
-        """Switch off what this shape has not, and say why."""
-        known = self._known
-        has_truth = known.truth is not None or known.points is not None
-        for handle, there in (
+    def _update_controls(self) -> None:
+        """Disable layers without data, and say what is missing."""
+        data = self._data
+        has_truth, has_samples = data.truth is not None or data.points is not None, data.samples is not None
+        for handle, available in (
             (self.truth, has_truth),
-            (self.errors, known.truth is not None),
-            (self.outside, known.samples is not None),
-            (self.inside, known.samples is not None),
-            (self.unsure, known.samples is not None and known.truth is not None),
-            (self.scan, known.scan is not None),
+            (self.errors, data.truth is not None),
+            (self.outside, has_samples),
+            (self.inside, has_samples),
+            (self.uncertain, has_samples and data.truth is not None),
+            (self.scan, data.scan is not None),
         ):
-            handle.disabled = not there
-        lacks = [word for word, there in (("truth", has_truth), ("samples", known.samples is not None)) if not there]
-        self.missing.content = notes(f"No {' and no '.join(lacks)} of this shape are known.") if lacks else ""
+            handle.disabled = not available
+        missing = [name for name, available in (("true mesh", has_truth), ("samples", has_samples)) if not available]
+        self.missing.content = note(f"Not available for this shape: {', '.join(missing)}.") if missing else ""
 
     def _truth_changed(self) -> None:
-        if self.truth.value == LEFT:
-            self.stage.home(BESIDE_AWAY)
-        self.changed()
+        if self.truth.value == BESIDE:
+            self.stage.reset_camera(1.45)  # far enough to show both
+        self.update()
 
-    def changed(self) -> None:
-        """A control was touched."""
-        self.slice.arrange()
-        if self._drawn is not None:
-            self._draw_shape(self._drawn)
-        self.jobs.ask("layers", self._draw_rest)
+    def update(self) -> None:
+        """Redraw all layers with the current controls."""
+        self.slice.update_controls()
+        if self._shown is not None:
+            self._draw_shape(self._shown)
+        self.worker.submit("layers", self._draw_rest)
 
-    def show(self, drawn: Drawn) -> None:
-        """A new mesh of the shape."""
-        self._drawn = drawn
-        self._draw_shape(drawn)
-        if self.slice.on.value and drawn.resolution == COARSE:
-            self.jobs.ask("slice", self._draw_slice)
+    def show(self, shown: ShapeMesh) -> None:
+        """Draw a new mesh of the shape."""
+        self._shown = shown
+        self._draw_shape(shown)
+        if self.slice.on.value and shown.resolution == COARSE:
+            self.worker.submit("slice", self._draw_slice)
 
     def colours(self, mesh: trimesh.Trimesh) -> np.ndarray | None:
-        """(v, 3) of a mesh's errors, where they are shown."""
+        """Error colours (v, 3) uint8 of a mesh; None if they are off."""
         if not self.errors.value or self.errors.disabled or not isinstance(reference := self.reference(), MeshSDF):
             return None
-        away = reference.distance(np.asarray(mesh.vertices))
-        top = self._top
-        if top is None or (self._drawn is not None and self._drawn.resolution > COARSE):
-            top = nice_maximum(away)
-            if top != self._top:
-                self._top = top
-                self.bar.content = colour_bar(top)
-        return error_colours(away, top)
+        distances = reference.distance(np.asarray(mesh.vertices))
+        maximum = self._maximum
+        # Coarse meshes keep the scale, so that colours do not flicker while a slider is dragged.
+        if maximum is None or (self._shown is not None and self._shown.resolution > COARSE):
+            maximum = nice_maximum(distances)
+            if maximum != self._maximum:
+                self._maximum = maximum
+                self.bar.content = error_legend(maximum)
+        return error_colours(distances, maximum)
 
-    def _apart(self) -> np.ndarray:
-        """How far the shape stands to the right."""
-        beside = self.truth.value == LEFT and not self.truth.disabled
-        return upright(self.stage.up)[:, 0] * (BESIDE / 2 if beside else 0.0)
+    def _shift(self) -> np.ndarray:
+        """Displacement (3,) of the shape to the right, if the true mesh is beside it."""
+        beside = self.truth.value == BESIDE and not self.truth.disabled
+        return upright(self.stage.up)[:, 0] * (GAP / 2 if beside else 0.0)
 
-    def _draw_shape(self, drawn: Drawn) -> None:
+    def _draw_shape(self, shown: ShapeMesh) -> None:
         with self._lock:
-            mesh = drawn.mesh
+            mesh = shown.mesh
             if mesh is None or not self.shape.value:
                 self.stage.remove("/shape")
                 return
             mesh = self.slice.cut(mesh)
             colours = self.colours(mesh) if len(mesh.faces) else None
             self.bar.visible = colours is not None
-            over = self.truth.value == OVER and not self.truth.disabled
+            over = self.truth.value == OVERLAY and not self.truth.disabled
             self.stage.mesh(
-                "/shape", mesh, colours=colours, colour=CLAY, opacity=0.75 if over else None, at=self._apart()
+                "/shape", mesh, colours=colours, colour=CLAY, opacity=0.75 if over else None, at=self._shift()
             )
 
-    def _draw_slice(self, wanted: Callable[[], bool]) -> None:
-        if self._drawn is not None:
-            self.slice.draw(Watched(self._drawn.shape, wanted, quick=True), self._apart())
+    def _draw_slice(self, is_wanted: IsWanted) -> None:
+        if self._shown is not None:
+            self.slice.draw(CancellableField(self._shown.shape, is_wanted, quick=True), self._shift())
 
-    def _draw_rest(self, wanted: Callable[[], bool]) -> None:
-        self._draw_slice(wanted)
+    def _draw_rest(self, is_wanted: IsWanted) -> None:
+        self._draw_slice(is_wanted)
         self._draw_truth()
-        self._draw_samples(self._known.samples)
-        scan = self._known.scan
+        self._draw_samples(self._data.samples)
+        scan = self._data.scan
         if scan is not None and self.scan.value:
-            self.stage.points("/scan", some(scan), SCAN, 0.012, at=self._apart())
+            self.stage.points("/scan", subset(scan), SCAN, 0.012, at=self._shift())
         else:
             self.stage.remove("/scan")
 
     def _draw_truth(self) -> None:
-        known, at = self._known, -self._apart()
+        data, at = self._data, -self._shift()
         shown = self.truth.value != OFF and not self.truth.disabled
-        if shown and known.truth is not None:
-            mesh = self.slice.cut(known.truth)
-            self.stage.mesh("/truth", mesh, TRUTH, opacity=0.6 if self.truth.value == OVER else None, at=at)
-        elif shown and known.points is not None:
-            self.stage.points("/truth", some(known.points, 30_000), TRUTH, 0.01, at=at)
+        if shown and data.truth is not None:
+            mesh = self.slice.cut(data.truth)
+            self.stage.mesh("/truth", mesh, TRUTH, opacity=0.6 if self.truth.value == OVERLAY else None, at=at)
+        elif shown and data.points is not None:
+            self.stage.points("/truth", subset(data.points, 30_000), TRUTH, 0.01, at=at)
         else:
             self.stage.remove("/truth")
 
@@ -274,20 +275,20 @@ class Layers:
         sides: list[tuple[str, Any, np.ndarray | None, Colour]] = [
             ("/samples/outside", self.outside, None if samples is None else samples.pos, OUTSIDE),
             ("/samples/inside", self.inside, None if samples is None else samples.neg, INSIDE),
-            ("/samples/unsure", self.unsure, self._unsure_points(samples), UNSURE),
+            ("/samples/uncertain", self.uncertain, self._uncertain_points(samples), UNCERTAIN),
         ]
         for name, handle, rows, colour in sides:
             if rows is None or not handle.value or handle.disabled:
                 self.stage.remove(name)
                 continue
-            points = some(self.slice.behind(rows[:, :3]))
-            self.stage.points(name, points, colour, 0.014 if name.endswith("unsure") else 0.008, at=self._apart())
+            points = subset(self.slice.behind(rows[:, :3]))
+            self.stage.points(name, points, colour, 0.014 if name.endswith("uncertain") else 0.008, at=self._shift())
 
-    def _unsure_points(self, samples: SDFSamples | None) -> np.ndarray | None:
-        """Those of some samples whose sign two methods see differently; computed when first asked for."""
-        if samples is None or not self.unsure.value or not isinstance(reference := self.reference(), MeshSDF):
+    def _uncertain_points(self, samples: SDFSamples | None) -> np.ndarray | None:
+        """Samples on whose signs two methods disagree; computed on first use."""
+        if samples is None or not self.uncertain.value or not isinstance(reference := self.reference(), MeshSDF):
             return None
-        if self._unsure is None:
-            points = some(samples.points, 2 * SHOWN)
-            self._unsure = points[reference.uncertain(points)]
-        return self._unsure
+        if self._uncertain is None:
+            points = subset(samples.points, 2 * MAX_POINTS)
+            self._uncertain = points[reference.uncertain(points)]
+        return self._uncertain

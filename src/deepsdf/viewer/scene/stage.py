@@ -1,4 +1,4 @@
-"""The 3D half of a page: light, camera, and meshes, points and slices by name."""
+"""The 3D scene of a page: lights, camera, and named meshes, points and slices."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from deepsdf.rendering.camera import CLAY, Axis, Colour
 from deepsdf.viewer.content.exports import glb_bytes
 
 TRUTH: Colour = (214, 178, 118)
-GROUND = -1.02
-"""Height of the floor, unit frame."""
+FLOOR = -1.02
+"""Height of the floor, unit frame: just below the unit sphere, which contains every shape."""
 
 _UPS = {"x": np.array([1.0, 0, 0]), "y": np.array([0, 1.0, 0]), "z": np.array([0, 0, 1.0])}
 
 
 def upright(up: Axis) -> np.ndarray:
-    """(3, 3), columns right, up and towards the viewer, of a frame whose `up` is up."""
+    """Rotation (3, 3) from viewer axes to scene axes: its columns are right, up and towards the viewer."""
     towards = {"x": _UPS["z"], "y": _UPS["z"], "z": -_UPS["y"]}[up]
     return np.column_stack([np.cross(_UPS[up], towards), _UPS[up], towards])
 
 
 def quaternion(rotation: np.ndarray) -> tuple[float, float, float, float]:
-    """w x y z of a rotation (3, 3)."""
+    """Quaternion (w, x, y, z) of a rotation (3, 3)."""
     found = trimesh.transformations.quaternion_from_matrix(rotation)
     return (float(found[0]), float(found[1]), float(found[2]), float(found[3]))
 
 
 def prepare(server: Any, up: Axis) -> None:
-    """What is alike for all browsers: what is up, the light, and where the camera begins."""
+    """Settings that all browsers share: up direction, lights, and the initial camera."""
     server.scene.set_up_direction(f"+{up}")
     server.scene.configure_default_lights(enabled=False)
     server.scene.configure_environment_map(None)
@@ -39,21 +39,21 @@ def prepare(server: Any, up: Axis) -> None:
 
 
 def home(up: Axis) -> np.ndarray:
-    """(3,) where the camera begins."""
+    """Initial position (3,) of the camera."""
     return upright(up) @ np.array([1.25, 0.7, 2.6])
 
 
-def place_camera(camera: Any, up: Axis, away: float = 1.0) -> None:
-    """Before the shape, a little to the right and above; `away` times as far as usual."""
+def place_camera(camera: Any, up: Axis, distance: float = 1.0) -> None:
+    """Move a camera in front of the shape, slightly right and above, at a multiple of the initial distance."""
     frame = upright(up)
-    camera.position = tuple(away * home(up))
+    camera.position = tuple(distance * home(up))
     camera.look_at = tuple(frame @ np.array([0.0, -0.05, 0.0]))
     setattr(camera, "up" if hasattr(camera, "up") else "up_direction", tuple(frame[:, 1]))
     camera.fov = 0.72
 
 
 class Stage:
-    """What one browser sees. Names of nodes are ours, never a file's."""
+    """The scene of one browser. Node names are chosen by the program, never taken from files."""
 
     def __init__(self, client: Any, up: Axis = "y") -> None:
         self.client, self.scene = client, client.scene
@@ -67,7 +67,7 @@ class Stage:
             4.0,
             plane="xz",
             wxyz=quaternion(frame),
-            position=tuple(frame[:, 1] * GROUND),
+            position=tuple(frame[:, 1] * FLOOR),
             cell_size=0.25,
             section_size=1.0,
             cell_color=(226, 226, 232),
@@ -89,15 +89,15 @@ class Stage:
                 f"/light/{name}", intensity=strength, position=tuple(frame @ np.array(place) * 4.0)
             )
 
-    def home(self, away: float = 1.0) -> None:
-        """The camera where a visitor finds it first, or farther off."""
-        place_camera(self.client.camera, self.up, away)
+    def reset_camera(self, distance: float = 1.0) -> None:
+        """Move the camera to its initial direction, at a multiple of the initial distance."""
+        place_camera(self.client.camera, self.up, distance)
 
-    def look(self, eye: Sequence[float], at: Sequence[float]) -> None:
-        """The camera at a place, looking at another: right, up, and towards the visitor."""
+    def look_at(self, eye: Sequence[float], target: Sequence[float]) -> None:
+        """Place the camera at `eye`, looking at `target` (both: right, up, towards the viewer)."""
         frame = upright(self.up)
         self.client.camera.position = tuple(frame @ np.asarray(eye, float))
-        self.client.camera.look_at = tuple(frame @ np.asarray(at, float))
+        self.client.camera.look_at = tuple(frame @ np.asarray(target, float))
 
     def mesh(
         self,
@@ -110,24 +110,29 @@ class Stage:
         at: np.ndarray | None = None,
         scale: float = 1.0,
     ) -> None:
-        """Draw a mesh, in one colour or with `colours` (v, 3) uint8 of its vertices; in place of one of that name."""
-        place: dict[str, Any] = {"position": tuple(np.zeros(3) if at is None else at), "scale": scale}
+        """Draw a mesh, replacing the node of that name.
+
+        Args:
+            colours: (v, 3) uint8 vertex colours; None: `colour`.
+            at: (3,) position of the mesh's origin.
+        """
+        placement: dict[str, Any] = {"position": tuple(np.zeros(3) if at is None else at), "scale": scale}
         vertices, faces = np.asarray(mesh.vertices), np.asarray(mesh.faces)
         if not len(faces):
             self.remove(name)
             return
         if colours is None:
             handle = self.scene.add_mesh_simple(
-                name, vertices, faces, color=colour, opacity=opacity, side="double", **place
+                name, vertices, faces, color=colour, opacity=opacity, side="double", **placement
             )
         else:
-            handle = self.scene.add_glb(name, glb_bytes(mesh, colours), **place)
+            handle = self.scene.add_glb(name, glb_bytes(mesh, colours), **placement)
         self._handles[name] = handle
 
     def points(
         self, name: str, points: np.ndarray, colours: Any, size: float = 0.008, *, at: np.ndarray | None = None
     ) -> None:
-        """Draw points (n, 3), of one colour or of (n, 3) uint8."""
+        """Draw points (n, 3) in one colour or in colours (n, 3) uint8, replacing the node of that name."""
         if not len(points):
             self.remove(name)
             return
@@ -145,8 +150,8 @@ class Stage:
     def slice(
         self, name: str, picture: np.ndarray, axis: Axis, offset: float, bound: float, at: np.ndarray | None = None
     ) -> None:
-        """Hang up a picture of `slice_image`."""
-        # Its columns and rows run along these, whatever is up in the scene.
+        """Draw a picture of `slice_image` on its plane, replacing the node of that name."""
+        # Directions of the picture's columns and rows; they do not depend on the up axis of the scene.
         right, above = {
             "x": (-_UPS["z"], _UPS["y"]),
             "y": (_UPS["x"], -_UPS["z"]),
@@ -166,7 +171,7 @@ class Stage:
         )
 
     def remove(self, name: str) -> None:
-        """Nothing of that name is drawn any more."""
+        """Remove the node of that name, if there is one."""
         handle = self._handles.pop(name, None)
         if handle is not None:
             handle.remove()

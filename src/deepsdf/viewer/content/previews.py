@@ -1,4 +1,4 @@
-"""What can be seen of a file or of a shape of a data source, brought into the unit frame."""
+"""Contents of a file, or of a shape of a data source, prepared for display in the unit frame."""
 
 from __future__ import annotations
 
@@ -22,18 +22,21 @@ from deepsdf.geometry.sdf.sampling import SDFSamples
 from deepsdf.library.quality import Quality, QualityFile
 from deepsdf.library.truth import true_shape
 from deepsdf.splits import ShapeName, shapes_in
-from deepsdf.viewer.pages.widgets import many
+from deepsdf.viewer.html import grouped
 from deepsdf.workspace import DataSource
 
 
 @dataclass(frozen=True)
-class Look:
-    """All of it may be missing.
+class Preview:
+    """What can be shown. Every part may be missing.
 
     Attributes:
-        mesh, points, samples: unit frame.
-        field: makes the signed distance, which may take a while.
-        facts: name and value, plain text.
+        mesh: unit frame.
+        points: (n, 3) surface points, unit frame.
+        samples: SDF samples, unit frame.
+        field: computes the signed distance field, which may take seconds.
+        properties: names and values, plain text.
+        verdict: of `deepsdf preprocess`.
     """
 
     name: str
@@ -41,77 +44,77 @@ class Look:
     points: np.ndarray | None = None
     samples: SDFSamples | None = None
     field: Callable[[], Field] | None = None
-    facts: tuple[tuple[str, str], ...] = ()
+    properties: tuple[tuple[str, str], ...] = ()
     verdict: Quality | None = None
 
 
-def of_path(path: Path) -> Look:
-    """One file.
+def preview_file(path: Path) -> Preview:
+    """Contents of a mesh, an .npz of SDF samples, a point cloud or a scan.
 
     Raises:
-        InputError: no such file, of another kind, or broken.
+        InputError: no such file, an unknown kind, or a broken file.
     """
     suffix = path.suffix.lower()
     if not path.is_file():
         raise InputError(f"there is no file or folder {path}")
     if suffix == ".npz":
-        return _of_samples(path)
+        return _preview_samples(path)
     if suffix in MESH_FORMATS:
         try:
-            return _of_mesh(path)
+            return _preview_mesh(path)
         except NoFacesError:
-            pass  # points, then
+            pass  # a point cloud
     if suffix not in scan_suffixes():
         kinds = ", ".join((*scan_suffixes(), ".npz"))
-        raise InputError(f"{path} cannot be looked at; give one of {kinds}")
-    return _of_scan(path)
+        raise InputError(f"{path} cannot be shown; expected one of {kinds}")
+    return _preview_scan(path)
 
 
-def _of_samples(path: Path) -> Look:
+def _preview_samples(path: Path) -> Preview:
     samples = SDFSamples.load(path)
     subject = subject_of(path, "cpu")
     distances = samples.distances
-    facts = [
-        ("Samples outside", many(len(samples.pos))),
-        ("Samples inside", many(len(samples.neg))),
+    properties = [
+        ("Samples outside", grouped(len(samples.pos))),
+        ("Samples inside", grouped(len(samples.neg))),
         ("Signed distance", f"{distances.min():.3f} to {distances.max():.3f}"),
         ("Within 0.1 of the surface", f"{float((np.abs(distances) < 0.1).mean()):.0%}"),
     ]
-    return Look(path.stem, samples=samples, field=subject.field, facts=tuple(facts))
+    return Preview(path.stem, samples=samples, field=subject.field, properties=tuple(properties))
 
 
-def _of_mesh(path: Path) -> Look:
+def _preview_mesh(path: Path) -> Preview:
     mesh = load_mesh(path)
     normalization = Normalization.fit(mesh)
     unit = normalization.apply_mesh(mesh)
-    facts = [
-        ("Vertices", many(len(mesh.vertices))),
-        ("Triangles", many(len(mesh.faces))),
+    properties = [
+        ("Vertices", grouped(len(mesh.vertices))),
+        ("Triangles", grouped(len(mesh.faces))),
         ("Watertight", "yes" if clean_mesh(mesh).mesh.is_watertight else "no"),
-        ("Extents", " × ".join(f"{side:.4g}" for side in np.ptp(mesh.vertices, axis=0))),
+        ("Size", " × ".join(f"{side:.4g}" for side in np.ptp(mesh.vertices, axis=0))),
         ("Scale to the unit frame", f"{normalization.scale:.4g}"),
     ]
-    return Look(path.stem, mesh=unit, field=lambda: MeshSDF(unit), facts=tuple(facts))
+    return Preview(path.stem, mesh=unit, field=lambda: MeshSDF(unit), properties=tuple(properties))
 
 
-def _of_scan(path: Path) -> Look:
+def _preview_scan(path: Path) -> Preview:
     scan = load_scan(path)
     low, high = scan.points.min(axis=0), scan.points.max(axis=0)
     middle = (low + high) / 2
     points = scan.points - middle
     farthest = float(np.linalg.norm(points, axis=1).max())
-    facts = [
-        ("Points", many(len(scan))),
-        ("Normals known", f"{float(np.mean(scan.oriented)):.0%}"),
-        ("Cameras known", f"{float(np.isfinite(scan.cameras).all(axis=1).mean()):.0%}"),
+    properties = [
+        ("Points", grouped(len(scan))),
+        ("Points with oriented normals", f"{float(np.mean(scan.oriented)):.0%}"),
+        ("Points with a known camera", f"{float(np.isfinite(scan.cameras).all(axis=1).mean()):.0%}"),
         ("Noise", f"{scan.noise:.3g}"),
-        ("Extents", " × ".join(f"{side:.4g}" for side in high - low)),
+        ("Size", " × ".join(f"{side:.4g}" for side in high - low)),
     ]
-    return Look(path.stem, points=points / max(farthest, 1e-12), facts=tuple(facts))
+    return Preview(path.stem, points=points / max(farthest, 1e-12), properties=tuple(properties))
 
 
-def shapes_of(data: DataSource) -> dict[ShapeName, Quality | None]:
-    """Shapes of a data source that have samples, or a verdict, with it.
+def data_shapes(data: DataSource) -> dict[ShapeName, Quality | None]:
+    """Shapes of a data source that have samples or a verdict, with their verdicts.
 
     Raises:
         InputError: there are none.
@@ -123,7 +126,7 @@ def shapes_of(data: DataSource) -> dict[ShapeName, Quality | None]:
         try:
             found[ShapeName(*(safe_name(part, "preprocess.csv") for part in parts))] = verdict
         except (TypeError, InputError):
-            continue  # a row of no shape
+            continue  # not the name of a shape
     folders = ((data.root / "SdfSamples", ".npz"), (data.root / "SurfaceSamples", ".ply"))
     for folder, suffix in folders:
         for shape in shapes_in(folder, suffix):
@@ -131,34 +134,33 @@ def shapes_of(data: DataSource) -> dict[ShapeName, Quality | None]:
     if not found:
         raise InputError(
             f"there are no samples in {data.root} (SdfSamples/<dataset>/<class>/<instance>.npz); "
-            "`deepsdf preprocess` makes them"
+            "create them with `deepsdf preprocess`"
         )
     return dict(sorted(found.items()))
 
 
-def of_shape(data: DataSource, shape: ShapeName, verdict: Quality | None) -> Look:
-    """A shape of a data source, as far as its files can be read; what cannot be is told among the facts."""
+def preview_shape(data: DataSource, shape: ShapeName, verdict: Quality | None) -> Preview:
+    """A shape of a data source. Files that cannot be read are left out, with the reason among the properties."""
     mesh = points = samples = None
-    facts: list[tuple[str, str]] = []
+    properties: list[tuple[str, str]] = []
     try:
         mesh = true_shape(data, shape).mesh
-        facts.append(("Triangles of the mesh", many(len(mesh.faces))))
+        properties.append(("Triangles of the mesh", grouped(len(mesh.faces))))
     except (DeepSDFError, OSError) as error:
-        facts.append(("Mesh", str(error)))
+        properties.append(("Mesh", str(error)))
     if data.surface_path(shape).is_file():
         try:
             points = data.load_normalization(shape).apply(data.load_surface(shape))
         except (DeepSDFError, OSError) as error:
-            facts.append(("Surface samples", str(error)))
+            properties.append(("Surface samples", str(error)))
     try:
         samples = data.load_samples(shape)
-        facts += [("Samples outside", many(len(samples.pos))), ("Samples inside", many(len(samples.neg)))]
+        properties += [("Samples outside", grouped(len(samples.pos))), ("Samples inside", grouped(len(samples.neg)))]
     except (DeepSDFError, OSError) as error:
-        facts.append(("Samples", str(error)))
-    make: Callable[[], Field] | None = None
+        properties.append(("Samples", str(error)))
+    field: Callable[[], Field] | None = None
     if mesh is not None:
-        make = partial(MeshSDF, mesh)
+        field = partial(MeshSDF, mesh)
     elif samples is not None and len(samples):
-        path = data.samples_path(shape)
-        make = subject_of(path, "cpu").field
-    return Look(str(shape), mesh, points, samples, make, tuple(facts), verdict)
+        field = subject_of(data.samples_path(shape), "cpu").field
+    return Preview(str(shape), mesh, points, samples, field, tuple(properties), verdict)
