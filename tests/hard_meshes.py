@@ -281,10 +281,12 @@ HARD = {
     "negative_indices": Hard(negative_indices, "ok", suffix=".obj"),
     "box_with_a_sheet": Hard(box_with_a_sheet, "ok", closed=False),
     "open_fins": Hard(open_fins, "doubtful", False, "1 holes are too large to close"),
-    "house_without_floor": Hard(house_without_floor, "doubtful", False, "24% of the surface are caps on 3 holes"),
-    "ball_with_holes": Hard(ball_with_holes, "doubtful", False, "6% of the surface are caps on 12 holes"),
+    "house_without_floor": Hard(
+        house_without_floor, "doubtful", False, "24% of the surface is caps that close 3 holes"
+    ),
+    "ball_with_holes": Hard(ball_with_holes, "doubtful", False, "6% of the surface is caps that close 12 holes"),
     "overlapping_pages": Hard(overlapping_pages, "doubtful", False, "of the samples are uncertain"),
-    "random_soup": Hard(random_soup, "rejected", reason="inside and outside are a matter of chance"),
-    "flat_sheet": Hard(flat_sheet, "rejected", reason="the faces are open sheets, which have no inside to learn"),
+    "random_soup": Hard(random_soup, "rejected", reason="the sign is arbitrary for"),
+    "flat_sheet": Hard(flat_sheet, "rejected", reason="the faces form open surfaces with no interior"),
     "no_faces": Hard(no_faces, "rejected", reason="has no faces; a surface is needed, not a point cloud"),
 }

@@ -199,7 +199,7 @@ def test_names_in_brackets_are_printed_as_they_are(world: World) -> None:
     """They are no markup."""
     (world.root / "[bold]exp[red]").mkdir()
     result = run("plot", "-e", "[bold]exp[red]", status=2)
-    assert result.stderr == "error: [bold]exp[red] is no experiment: there is no specs.json in it\n"
+    assert result.stderr == "error: [bold]exp[red] is not an experiment: it has no specs.json\n"
 
 
 # What is refused
@@ -241,10 +241,10 @@ def nothing(world: World) -> None:
 SAMPLE = "data/SdfSamples/toys/egg/wide.npz"
 
 REFUSED: dict[str, tuple[Callable[[World], None], tuple[object, ...], str]] = {
-    "no experiment": (nothing, ("train", "-e", "none"), "there is no experiment folder none; make it and put a specs"),
-    "no specs": (nothing, ("train", "-e", "data"), "data is no experiment: there is no specs.json in it"),
+    "no experiment": (nothing, ("train", "-e", "none"), "there is no experiment folder none; create it, with a specs"),
+    "no specs": (nothing, ("train", "-e", "data"), "data is not an experiment: it has no specs.json"),
     "no data source": (nothing, (*RECONSTRUCT[:3], "-d", "none", "-s", "test.json"),
-                       "there is no data source at none; `deepsdf preprocess -d none ...` makes one"),
+                       "there is no data source at none; create one with `deepsdf preprocess -d none ...`"),
     "no split": (nothing, (*RECONSTRUCT[:5], "-s", "none.json"), "split file at none.json"),
     "a split that is a folder": (nothing, (*RECONSTRUCT[:5], "-s", "data"), "data is a folder; a split file was"),
     "no meshes": (nothing, ("preprocess", "-d", "data", "-s", "none", "--split", "test.json"),
@@ -257,14 +257,14 @@ REFUSED: dict[str, tuple[Callable[[World], None], tuple[object, ...], str]] = {
     "samples not there": (names_in_split("toys", "egg", "absent"), RECONSTRUCT,
                           "none of the 1 shapes of test.json has samples in data; data/SdfSamples/toys/egg/absent.npz"),
     "path in a split": (names_in_split("toys", "..", "wide"), RECONSTRUCT,
-                        "test.json: the name '..' would leave its folder; names may not hold '/'"),
+                        "test.json: the name '..' would leave its folder; names must not contain '/'"),
     "slash in a split": (names_in_split("toys", "egg", "../../../../etc/passwd"), PREPROCESS_TEST,
                          "the name '../../../../etc/passwd' would leave its folder"),
     "absolute in a split": (names_in_split("/toys", "egg", "wide"), EVALUATE, "the name '/toys' would leave"),
     "empty name": (names_in_split("toys", "egg", ""), EVALUATE, "test.json: '' is not a name"),
     "a list for a split": (text_of("test.json", "[1]"), RECONSTRUCT, 'its form is {"dataset": {"class": ["instance"'),
-    "no JSON": (text_of("test.json", "{'a'"), RECONSTRUCT, "test.json is not a split file: it is no valid JSON"),
-    "an empty split": (text_of("test.json", "{}"), RECONSTRUCT, "test.json names no shapes; its form is"),
+    "no JSON": (text_of("test.json", "{'a'"), RECONSTRUCT, "test.json is not a split file: it is not valid JSON"),
+    "an empty split": (text_of("test.json", "{}"), RECONSTRUCT, "test.json contains no shapes; expected"),
     "truncated .npz": (truncate(SAMPLE), ("view-samples", SAMPLE),
                        "expected an .npz with float arrays pos (n, 4) and neg (m, 4), rows x y z sdf; "
                        "`deepsdf preprocess` makes it again"),
@@ -293,7 +293,7 @@ REFUSED: dict[str, tuple[Callable[[World], None], tuple[object, ...], str]] = {
     "other code length": (settings(CodeLength=6), RECONSTRUCT, "another architecture than specs.json: "),
     "no such checkpoint": (nothing, (*RECONSTRUCT, "-c", "150"),
                            "exp has no checkpoint '150'; existing checkpoints: 100, 200, latest"),
-    "one of two experiments": (nothing, (*EVALUATE, "-e", "none"), "there is no experiment folder none; make it"),
+    "one of two experiments": (nothing, (*EVALUATE, "-e", "none"), "there is no experiment folder none; create it"),
     "one of two checkpoints": (nothing, (*EVALUATE, "-c", "latest", "-c", "7"), "exp has no checkpoint '7'; existing"),
     "checkpoint elsewhere": (nothing, (*RECONSTRUCT, "-c", "../../secret"), "'../../secret' would leave its folder"),
     "resume from nothing": (nothing, ("train", "-e", "exp", "-c", "7"), "exp has no checkpoint '7'; existing"),
@@ -311,7 +311,7 @@ REFUSED: dict[str, tuple[Callable[[World], None], tuple[object, ...], str]] = {
                    "exp/Logs.pth holds dict; expected a code of length 4 with shape (1, 1, L)"),
     "name with a path": (nothing, ("split", "-s", "meshes", "-n", "../x"), "--name: the name '../x' would leave"),
     "too many to test": (nothing, ("split", "-s", "meshes", "--test", "70"), "but there are 6 shapes"),
-    "no number": (nothing, ("split", "-s", "meshes", "--test", "some"), "give a count as 12 or a fraction as 0.2"),
+    "no number": (nothing, ("split", "-s", "meshes", "--test", "some"), "expected a count such as 12, or a fraction"),
     "registry taken": (text_of("data/.datasources.json", '{"toys": "/elsewhere"}'), PREPROCESS_TEST,
                        "the dataset 'toys' of data was made from /elsewhere, not from "),
     "registry broken": (text_of("data/.datasources.json", "{"), PREPROCESS_TEST,
@@ -432,7 +432,7 @@ def test_exit_status_and_streams(world: World) -> None:
     command = [sys.executable, "-c", "from deepsdf.cli import main; main()"]
     done = subprocess.run([*command, "plot", "-e", "none"], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: there is no experiment folder none; make it and put a specs.json into it\n"
+    assert done.stderr == "error: there is no experiment folder none; create it, with a specs.json in it\n"
     done = subprocess.run([*command, *map(str, RECONSTRUCT)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0
     assert "\x1b" not in done.stdout + done.stderr  # no colours, no moving cursor in a file

@@ -183,7 +183,7 @@ def test_the_verb_says_what_it_cannot_do(world: World) -> None:
         (["--empty", "0,0,0,1"], "is not 6 numbers; say two corners"),
         (["--size", "x=1", "-o", "no.png"], "end the name in .ply"),
         (["--size", "x=1", "--picture", "-o", "no.xyz"], "end the name in .ply"),
-        (["--size", "x=1", "-o", "exp/specs.json/no.ply"], "specs.json is a file; a folder is needed there"),
+        (["--size", "x=1", "-o", "exp/specs.json/no.ply"], "specs.json is a file, but a folder is needed"),
         (["--through", "exp/specs.json"], "specs.json holds no points that can be read; give a point cloud (.ply)"),
     ):
         assert message in run(*common, *wrong, status=2).stderr

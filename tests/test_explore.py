@@ -118,7 +118,7 @@ def test_a_file_where_a_folder_is_to_be_is_told_before_the_work(world: World) ->
     (world.root / "note").write_text("mine")
     for verb in (("interpolate", "cube", "flat"), ("sample",)):
         said = run(*verb, "-e", "exp", "-o", "note", status=2).stderr
-        assert "note is a file; a folder is needed there" in said
+        assert "note is a file, but a folder is needed" in said
     assert (world.root / "note").read_text() == "mine"
 
 

@@ -81,10 +81,10 @@ def test_the_longest_name_a_file_system_takes(tmp_path: Path) -> None:
 def test_read_json_says_what_was_expected(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"there is no split file at .*none.json"):
         read_json(tmp_path / "none.json", "a split file")
-    with pytest.raises(InputError, match=r"is a folder; a split file was expected there"):
+    with pytest.raises(InputError, match=r"is a folder; expected a split file"):
         read_json(tmp_path, "a split file")
     (tmp_path / "half.json").write_text('{"a": [1, 2')
-    with pytest.raises(InputError, match=r"half.json is not a split file: it is no valid JSON .*line 1"):
+    with pytest.raises(InputError, match=r"half.json is not a split file: it is not valid JSON .*line 1"):
         read_json(tmp_path / "half.json", "a split file")
     (tmp_path / "binary.json").write_bytes(b"\x80\x02\xff")
     with pytest.raises(InputError, match=r"binary.json is not a split file"):
@@ -104,7 +104,7 @@ def test_names_that_leave_their_folder(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", None, 3, ["a"]])
 def test_what_is_no_name(name: object) -> None:
-    with pytest.raises(InputError, match=r"^here: .* is not a name; a non-empty text was expected"):
+    with pytest.raises(InputError, match=r"^here: .* is not a name; expected a non-empty string"):
         safe_name(name, "here")
 
 

@@ -176,7 +176,7 @@ def test_a_record_leads_nowhere_else(tmp_path: Path, name: str) -> None:
         record = {"token": "0" * 16, "files": [], "remove": [], kind: [name]}
         (root / RECORD).write_text(json.dumps(record))
         for work in (recover, lambda root: current(root, root / "a/x.pth"), lambda root: listed(root, root / "a")):
-            with pytest.raises(InputError, match="is no record of a checkpoint"):
+            with pytest.raises(InputError, match="is not a checkpoint record"):
                 work(root)
 
 
@@ -185,7 +185,7 @@ def test_a_record_leads_nowhere_else(tmp_path: Path, name: str) -> None:
 )
 def test_what_is_no_record(tmp_path: Path, text: str) -> None:
     (tmp_path / RECORD).write_text(text)
-    with pytest.raises(InputError, match=r"\.commit\.json (is no record of a checkpoint|cannot be read)"):
+    with pytest.raises(InputError, match=r"\.commit\.json (is not a checkpoint record|cannot be read)"):
         recover(tmp_path)
 
 

@@ -190,7 +190,7 @@ BROKEN = {
     no_faces: "has no faces; a surface is needed, not a point cloud or an empty file",
     nan_vertices: "1 of 4 vertices are NaN or infinite; repair or export the file again",
     no_extent: "all faces lie in one point; a mesh needs an extent",
-    open_sheet: "no sample lies inside: the faces are open sheets, which have no inside to learn; --thicken 0.02 makes",
+    open_sheet: "no sample is inside: the faces form open surfaces with no interior; pass --thicken 0.02",
     cut_short: "cannot be read as ply",
 }
 

@@ -42,12 +42,12 @@ def test_a_large_hole_and_a_sheet_are_doubtful() -> None:
     sphere.update_faces(sphere.triangles_center[:, 1] > -0.3)
     opened = quality(sphere)
     assert (opened.verdict, opened.closed) == ("doubtful", False)
-    assert "1 holes are too large to close; the winding number decides there" in opened.reason
+    assert "1 holes are too large to close; signs there follow the winding number" in opened.reason
     assert opened.uncertain > 0
     fin = trimesh.Trimesh([[0, 0.4, 0], [0, 0.9, 0], [0, 0.9, 0.5]], [[0, 1, 2]], process=False)
     finned = quality(trimesh.util.concatenate([trimesh.creation.box((0.6, 0.6, 0.6)), fin]))
     assert (finned.verdict, finned.sheets) == ("doubtful", 1)
-    assert "1 of 13 faces are open sheets, which enclose nothing and vanish; --thicken keeps them" in finned.reason
+    assert "1 of 13 faces form open surfaces with no interior; they are lost unless you pass --thicken" in finned.reason
 
 
 def test_a_cap_that_is_much_of_the_surface_is_a_guess() -> None:
@@ -57,19 +57,21 @@ def test_a_cap_that_is_much_of_the_surface_is_a_guess() -> None:
     lid = 0.3 / (2 * (0.3 + 1.2))  # pi r² of 2 pi r (r + h)
     assert (found.verdict, found.capped) == ("doubtful", 1)
     assert found.caps == pytest.approx(lid, rel=0.02)
-    assert "10% of the surface are caps on 1 holes, a guess" in found.reason
+    assert "10% of the surface is caps that close 1 holes" in found.reason
 
 
 def test_faces_that_enclose_nothing_are_refused() -> None:
     rng = np.random.default_rng(0)
     soup = trimesh.Trimesh(rng.uniform(-0.5, 0.5, (300, 3)), np.arange(300).reshape(100, 3), process=False)
-    with pytest.raises(MeshError, match=r"^inside and outside are a matter of chance for \d+% of the samples"):
+    with pytest.raises(MeshError, match=r"^the sign is arbitrary for \d+% of the samples"):
         quality(soup)
     assert quality(soup, thicken=0.02).verdict in VERDICTS
     square = trimesh.Trimesh(
         [[-0.5, 0, -0.5], [0.5, 0, -0.5], [0.5, 0, 0.5], [-0.5, 0, 0.5]], [[0, 1, 2], [0, 2, 3]], process=False
     )
-    with pytest.raises(MeshError, match=r"^no sample lies inside: the faces are open sheets.*--thicken 0\.02 makes"):
+    with pytest.raises(
+        MeshError, match=r"^no sample is inside: the faces form open surfaces with no interior; pass --thicken"
+    ):
         quality(square)
     assert quality(square, thicken=0.02)[1:3] == ("ok", "closed")
 

@@ -107,7 +107,7 @@ def test_the_same_name_with_several_suffixes(tmp_path: Path) -> None:
 
 def test_none(tmp_path: Path) -> None:
     root = put(tmp_path / "meshes", "cars/a/readme.txt")
-    with pytest.raises(InputError, match=r"no mesh of x/cars/b in .*; it may be laid out as SOURCE/<class>/<instance>"):
+    with pytest.raises(InputError, match=r"no mesh of x/cars/b in .*; supported layouts: SOURCE/<class>/<instance>"):
         find_mesh(root, ShapeName("x", "cars", "b"))
     with pytest.raises(InputError, match=r"no mesh of x/cars/a in .*cars/a \(\.obj, \.ply"):
         find_mesh(root, ShapeName("x", "cars", "a"))

@@ -16,14 +16,14 @@ from deepsdf.splits import ShapeName
 
 REJECTED = {
     "trimesh_points_emptyface": "has no faces; a surface is needed, not a point cloud or an empty file",
-    "trimesh_soup": "inside and outside are a matter of chance",
+    "trimesh_soup": "the sign is arbitrary for",
 }
 DOUBTFUL = {
-    "ICT_generic_neutral_mesh": "of the surface are caps on 9 holes, a guess",  # an open neck, eye sockets
-    "oded_plane_holes": "5% of the surface are caps on 27 holes, a guess",
+    "ICT_generic_neutral_mesh": "of the surface is caps that close 9 holes",  # an open neck, eye sockets
+    "oded_plane_holes": "5% of the surface is caps that close 27 holes",
     "quaternius_Book3_Closed": "of the samples are uncertain",  # pages that overlap the cover
-    "trimesh_teapot": "of the surface are caps on 5 holes, a guess",
-    "trimesh_wallhole": "22% of the surface are caps on 3 holes, a guess",  # a house without a floor
+    "trimesh_teapot": "of the surface is caps that close 5 holes",
+    "trimesh_wallhole": "22% of the surface is caps that close 3 holes",  # a house without a floor
 }
 OK = {
     "aws_aws_ChairA_01_visual": True, "aws_aws_SofaB_01_visual": False,

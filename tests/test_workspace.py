@@ -51,11 +51,11 @@ def test_a_checkpoints_name_stays_in_the_experiment(name: str) -> None:
 
 
 def test_folders_that_are_none(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"there is no data source at .*none; `deepsdf preprocess -d .*none"):
+    with pytest.raises(InputError, match=r"no data source at .*none; create one with `deepsdf preprocess -d .*none"):
         DataSource.open(tmp_path / "none")
     with pytest.raises(InputError, match=r"there is no experiment folder .*none"):
         Experiment.open(tmp_path / "none")
-    with pytest.raises(InputError, match=r"is no experiment: there is no specs.json in it"):
+    with pytest.raises(InputError, match=r"is not an experiment: it has no specs.json"):
         Experiment.open(tmp_path)
 
 
@@ -139,7 +139,7 @@ def test_a_normalization_that_is_none(tmp_path: Path, arrays: dict[str, np.ndarr
 def test_a_normalization_file_cut_short_anywhere(tmp_path: Path) -> None:
     data = DataSource(tmp_path)
     path = data.normalization_path(SHAPE)
-    with pytest.raises(InputError, match=r"there are no normalization parameters at .*i.v1.npz; make it again"):
+    with pytest.raises(InputError, match=r"there are no normalization parameters at .*i.v1.npz; recreate it"):
         data.load_normalization(SHAPE)
     data.save_normalization(SHAPE, Normalization.identity())
     whole = path.read_bytes()

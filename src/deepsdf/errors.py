@@ -1,25 +1,25 @@
-"""The errors deepsdf raises on purpose. Each message says what was wrong, where, and what to do."""
+"""Exceptions of deepsdf. Messages say what failed, what was expected, and what to do."""
 
 
 class DeepSDFError(Exception):
-    """Base of every error raised on purpose."""
+    """Base class of all exceptions of deepsdf."""
 
 
 class InputError(DeepSDFError, ValueError):
-    """What the user gave cannot be used: a file, a setting, a mesh, a name."""
+    """Unusable input: a file, a setting, a mesh or a name."""
 
 
 class MeshError(InputError):
-    """One mesh cannot be used (no faces, NaN vertices, zero extent, no inside)."""
+    """Unusable mesh: no faces, NaN vertices, zero extent, or no interior."""
 
 
 class NoFacesError(MeshError):
-    """A mesh file has no faces; it may hold points."""
+    """A mesh file without faces; it may contain a point cloud."""
 
 
 class TrainingError(DeepSDFError):
-    """The training went wrong: a loss or weights that are not finite. The last checkpoint is as it was."""
+    """Failed training: a loss or weights that are not finite. The last checkpoint is unchanged."""
 
 
 class NoSurfaceError(DeepSDFError, ValueError):
-    """A field has the same sign everywhere, so it has no surface. The message gives its range."""
+    """A field without a zero level set: it has the same sign everywhere. The message contains its range."""

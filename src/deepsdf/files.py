@@ -1,4 +1,4 @@
-"""Whole files or none: writing by a temporary name, and names that stay in their folder."""
+"""Atomic writing of files, locks, and names that stay in their folder."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from deepsdf.errors import InputError
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path beside `path`; renamed to `path` when the block ends well, removed when it does not.
+    """A temporary path next to `path`. It is renamed to `path` if the block succeeds, and removed if it fails.
 
-    The temporary name keeps the suffix, because writers choose their format by it.
+    The temporary name keeps the suffix, from which writers choose the format.
     """
     path = Path(path)
     check_folder(path.parent)
@@ -37,12 +37,12 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def sweep(folder: str | os.PathLike[str]) -> None:
-    """Remove temporary files below a folder whose writer, a process of this machine, was killed in the midst."""
+    """Remove temporary files below a folder that were left by killed processes of this machine."""
     if os.name != "posix":
-        return  # elsewhere the signal that asks whether a process lives would end it
+        return  # on Windows, signal 0 would terminate the process
     ours = re.compile(rf"\..*\.{_machine()}-(\d+)-[0-9a-f]{{8}}\.tmp(\..*)?", re.DOTALL)
     for path in Path(folder).rglob(".*.tmp*"):
-        if (found := ours.fullmatch(path.name)) and not _lives(int(found[1])):
+        if (found := ours.fullmatch(path.name)) and not _is_running(int(found[1])):
             path.unlink(missing_ok=True)
 
 
@@ -50,38 +50,38 @@ def _machine() -> str:
     return f"{zlib.crc32(platform.node().encode()):08x}"
 
 
-def _lives(process: int) -> bool:
+def _is_running(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass  # it is another user's
+        pass  # a process of another user
     return True
 
 
 def check_folder(path: str | os.PathLike[str]) -> None:
-    """Whether a folder is there or can be made, to know before the work.
+    """Check that a folder exists or can be created, before long work starts.
 
     Raises:
-        InputError: a file stands in its place.
+        InputError: the path, or one of its parents, is a file.
     """
     path = Path(path)
-    there = next((place for place in (path, *path.parents) if place.exists()), path)
-    if there.exists() and not there.is_dir():
-        raise InputError(f"{there} is a file; a folder is needed there: name another one, or move the file away")
+    existing = next((folder for folder in (path, *path.parents) if folder.exists()), path)
+    if existing.exists() and not existing.is_dir():
+        raise InputError(f"{existing} is a file, but a folder is needed; choose another path, or move the file")
 
 
 @contextmanager
 def held(path: str | os.PathLike[str], *, timeout: float = -1) -> Iterator[bool]:
-    """Alone among the programs that hold a lock file, until the block ends, or the process.
+    """Hold a lock file exclusively until the block or the process ends.
 
     Args:
-        timeout: seconds to wait for another program; below 0 without end.
+        timeout: seconds to wait for another process; negative values wait without limit.
     Yields:
-        Whether it is so: not on a file system without locks, where whole files are all that can be promised.
+        Whether the lock is held. It is not on file systems without locks, where only atomic writing protects files.
     Raises:
-        filelock.Timeout: another program still holds it.
+        filelock.Timeout: another process still holds the lock.
     """
     from filelock import FileLock
 
@@ -96,7 +96,7 @@ def held(path: str | os.PathLike[str], *, timeout: float = -1) -> Iterator[bool]
 
 @contextmanager
 def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Alone among the programs that work on a folder, until the block ends. For files that several of them amend."""
+    """Hold the lock of a folder until the block ends. For files that several processes update."""
     path = Path(folder) / ".lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with held(path):
@@ -104,43 +104,53 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text file whole."""
+    """Write a text file atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def csv_text(rows: Iterable[Iterable[Any]]) -> str:
-    """Rows as the text of a .csv; floats as Python writes them, None as an empty cell."""
+    """Rows as text of a .csv file. Floats are written by `str`, None as an empty cell."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
 
 
 def read_json(path: str | os.PathLike[str], what: str) -> Any:
-    """A JSON file's content; `what` says in the error what was expected, as "a split file"."""
+    """Content of a JSON file.
+
+    Args:
+        what: what is expected, with an article, for errors: "a split file".
+    Raises:
+        InputError: no such file, a folder, or invalid JSON.
+    """
     path = Path(path)
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise InputError(f"there is no {what.partition(' ')[2]} at {path}") from None
     except IsADirectoryError:
-        raise InputError(f"{path} is a folder; {what} was expected there") from None
+        raise InputError(f"{path} is a folder; expected {what}") from None
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise InputError(f"{path} is not {what}: it is no valid JSON ({error})") from None
+        raise InputError(f"{path} is not {what}: it is not valid JSON ({error})") from None
 
 
 def safe_name(name: object, where: str) -> str:
-    """`name` if it is one plain folder or file name.
+    """Return `name` if it is a plain folder or file name.
 
-    Names come from split files, which come from anywhere: none may lead out of the folder it is used in.
+    Names come from split files of any origin and must not lead out of the folder in which they are used.
 
+    Args:
+        where: source of the name, for errors.
     Raises:
-        InputError: not a string, empty, or able to leave its folder; says `where` it stands.
+        InputError: not a string, empty, too long, or a path.
     """
     if not isinstance(name, str) or not name:
-        raise InputError(f"{where}: {name!r} is not a name; a non-empty text was expected")
+        raise InputError(f"{where}: {name!r} is not a name; expected a non-empty string")
     if len(name.encode("utf-8", "replace")) > 240:
-        raise InputError(f"{where}: the name {name[:40]!r}... is longer than the 240 bytes that a file's name may have")
+        raise InputError(f"{where}: the name {name[:40]!r}... is longer than 240 bytes, the limit for file names")
     if name in {".", ".."} or any(sign in name for sign in "/\\\0") or (len(name) > 1 and name[1] == ":"):
-        raise InputError(f"{where}: the name {name!r} would leave its folder; names may not hold '/', '\\' or be '..'")
+        raise InputError(
+            f"{where}: the name {name!r} would leave its folder; names must not contain '/' or '\\', or be '..'"
+        )
     return name

@@ -1,10 +1,13 @@
-"""Files of a folder that change together, wherever the program stops.
+"""Atomic replacement of several files of a folder (a write-ahead journal).
 
-New files are written under temporary names that share a token. Then a record of the token and the names appears, by
-one rename: before it the old files count, after it the new ones. Then the files take their names and the record goes.
-Whoever finds a record finds the new files too: `current` tells a reader where one is, `recover` finishes the renames.
+    1. Write the new files under temporary names that share a token.
+    2. Write a record with the token and the names, by one rename. This is the commit: before it the old files are
+       valid, after it the new ones.
+    3. Rename the new files to their final names.
+    4. Remove the record.
 
-Every step is on the disk before the next begins, so this holds for a power cut as for a killed process.
+While a record exists, all new files exist: `current` returns where a reader finds a file, and `recover` finishes steps
+3 and 4. Each step is synchronised to disk before the next one, so that this also holds after a power failure.
 """
 
 from __future__ import annotations
@@ -39,13 +42,13 @@ class _Record:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            raise InputError(f"{root / RECORD} cannot be read ({error}); without it, the last checkpoint is") from None
+            raise InputError(f"{root / RECORD} cannot be read ({error}); remove it to use the old files") from None
         try:
             if not re.fullmatch("[0-9a-f]{16}", content["token"]):
                 raise ValueError(content["token"])
             names = [[_below(root, name) for name in content[kind]] for kind in ("files", "remove")]
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise InputError(f"{root / RECORD} is no record of a checkpoint ({error}); remove it") from None
+            raise InputError(f"{root / RECORD} is not a checkpoint record ({error}); remove it") from None
         return cls(content["token"], *names)
 
     def temporary(self, path: Path) -> Path:
@@ -53,7 +56,7 @@ class _Record:
 
 
 def _below(root: Path, name: str) -> Path:
-    """The record may come from anywhere; what it names lies in its folder, or one below."""
+    """The path of a name in a record, which may be of any origin: it must be in the folder or one level below."""
     parts = name.split("/")
     if len(parts) > 2:
         raise ValueError(name)
@@ -61,16 +64,16 @@ def _below(root: Path, name: str) -> Path:
 
 
 def write_together(root: Path, contents: Mapping[Path, Callable[[], bytes]], remove: Iterable[Path] = ()) -> None:
-    """Replace files of a folder and remove others, all or none.
+    """Replace and remove files of a folder atomically.
 
-    Only one program at a time may do so in a folder, after `recover`.
+    Only one process at a time may do this in a folder, after `recover`.
 
     Args:
-        root: the folder; the files lie in it or one below.
-        contents: what makes each file's bytes, asked one by one.
-        remove: files that are not to be there afterwards.
+        root: the folder. The files are in it or one level below.
+        contents: functions that return the content of each file; called one by one, to limit memory.
+        remove: files to remove.
     Raises:
-        OSError: where that is before the record is there, nothing changed; after it, `recover` will finish.
+        OSError: writing failed. Nothing has changed if it failed before the commit; otherwise `recover` finishes it.
     """
     record = _Record(uuid.uuid4().hex[:16], list(contents), list(remove))
     try:
@@ -89,7 +92,7 @@ def write_together(root: Path, contents: Mapping[Path, Callable[[], bytes]], rem
         _sync_folders(record.files)
         os.replace(temporary, root / RECORD)
     except BaseException:
-        if not _decided(root, record):  # an interrupt may fall between the rename and here
+        if not _committed(root, record):  # an interrupt may arrive right after the rename
             for path in (*record.files, root / RECORD):
                 with suppress(OSError):
                     os.unlink(record.temporary(path))
@@ -98,7 +101,10 @@ def write_together(root: Path, contents: Mapping[Path, Callable[[], bytes]], rem
 
 
 def recover(root: Path) -> None:
-    """Finish what was decided before the program stopped, and remove what was not. For the folder's only writer."""
+    """Finish a committed replacement that was interrupted, and remove an uncommitted one.
+
+    Only for the process that writes to the folder.
+    """
     record = _Record.read(root)
     if record:
         _finish(root, record)
@@ -108,7 +114,10 @@ def recover(root: Path) -> None:
 
 
 def current(root: Path, path: Path) -> Path:
-    """Where the newest content of a file of the folder is. If nothing is there when it is opened, it is at `path`."""
+    """Path of the newest content of a file.
+
+    If that path no longer exists when it is opened, the file has been renamed to `path` in the meantime.
+    """
     record = _Record.read(root)
     if record and path in record.files and record.temporary(path).is_file():
         return record.temporary(path)
@@ -116,17 +125,17 @@ def current(root: Path, path: Path) -> Path:
 
 
 def listed(root: Path, folder: Path) -> set[str]:
-    """Names of a folder's files, as they are when what was decided is finished."""
+    """Names of a folder's files after pending renames and removals."""
     record = _Record.read(root)
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if record:
-        # A file to be removed is written first where it is also among the new ones.
+        # A file that is both removed and new exists afterwards.
         names -= {path.name for path in record.remove if path.parent == folder}
         names |= {path.name for path in record.files if path.parent == folder}
     return {name for name in names if not _TEMPORARY.fullmatch(name)}
 
 
-def _decided(root: Path, record: _Record) -> bool:
+def _committed(root: Path, record: _Record) -> bool:
     with suppress(InputError):
         found = _Record.read(root)
         return found is not None and found.token == record.token
@@ -140,7 +149,7 @@ def _finish(root: Path, record: _Record) -> None:
             with suppress(FileNotFoundError):
                 os.unlink(path)
     for path in record.files:
-        with suppress(FileNotFoundError):  # renamed before the program stopped
+        with suppress(FileNotFoundError):  # already renamed before the interruption
             os.replace(record.temporary(path), path)
     _sync_folders([*record.files, *record.remove])
     os.unlink(root / RECORD)
@@ -158,9 +167,9 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _sync_folders(files: Iterable[Path]) -> None:
-    """Renames and new names are on the disk afterwards."""
+    """Synchronise renames and new files of the files' folders to disk."""
     for folder in {path.parent for path in files}:
-        with suppress(FileNotFoundError, PermissionError, NotImplementedError):  # Windows opens no folders
+        with suppress(FileNotFoundError, PermissionError, NotImplementedError):  # Windows cannot open folders
             number = os.open(folder, os.O_RDONLY)
             try:
                 os.fsync(number)

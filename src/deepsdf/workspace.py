@@ -1,6 +1,6 @@
-"""Every folder and file name of a data source and of an experiment, in one place.
+"""Folder and file names of data sources and experiments.
 
-The layout is the original's, so that either program reads what the other wrote.
+The layout is that of the original program, and both programs read each other's files.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ _NORMALIZATION = (("offset", 3), ("scale", 1))
 
 
 def read_normalization(path: Path) -> Normalization:
-    """Raises InputError where the file is missing or broken."""
-    again = "make it again with `deepsdf preprocess --surface`"
+    """Read normalization parameters. Raises InputError if the file is missing or broken."""
+    again = "recreate it with `deepsdf preprocess --surface`"
     try:
         with path.open("rb") as file:
-            if not is_zipfile(file):  # numpy's own advice is to trust the file
-                raise InputError("it is no .npz, or was cut short")
+            if not is_zipfile(file):  # numpy's own error would suggest to unpickle the file
+                raise InputError("it is not an .npz file, or is truncated")
             file.seek(0)
             arrays = np.load(file, allow_pickle=False)
             offset, scale = (arrays[name].astype(np.float64).reshape(size) for name, size in _NORMALIZATION)
     except FileNotFoundError:
         raise InputError(f"there are no normalization parameters at {path}; {again}") from None
-    except Exception as error:  # a damaged file makes the reader meet anything
+    except Exception as error:  # damaged files raise exceptions of any type
         raise InputError(
-            f"{path} holds no normalization parameters (offset (3,), scale (1,)): {error}; {again}"
+            f"{path} does not contain normalization parameters (offset (3,), scale (1,)): {error}; {again}"
         ) from None
     if not (np.isfinite(offset).all() and np.isfinite(scale).all() and scale[0] > 0):
-        raise InputError(f"{path}: offset {offset} and scale {scale} are no normalization; {again}")
+        raise InputError(f"{path}: offset {offset} and scale {scale} are not a valid normalization; {again}")
     return Normalization(offset, float(scale[0]))
 
 
@@ -56,19 +56,19 @@ class DataSource:
 
     @classmethod
     def open(cls, root: str | os.PathLike[str]) -> DataSource:
-        """An existing data source.
+        """Open an existing data source.
 
         Raises:
             InputError: no such folder.
         """
         root = Path(root)
         if not root.is_dir():
-            raise InputError(f"there is no data source at {root}; `deepsdf preprocess -d {root} ...` makes one")
+            raise InputError(f"there is no data source at {root}; create one with `deepsdf preprocess -d {root} ...`")
         return cls(root)
 
     @property
     def registry_path(self) -> Path:
-        """`{dataset: absolute path of its meshes}`."""
+        """File `{dataset: absolute path of its folder of meshes}`."""
         return self.root / ".datasources.json"
 
     def samples_path(self, shape: ShapeName) -> Path:
@@ -80,32 +80,32 @@ class DataSource:
         return shape.path(self.root / "SurfaceSamples", ".ply")
 
     def normalization_path(self, shape: ShapeName) -> Path:
-        """The way from the mesh frame to the unit frame."""
+        """Normalization from the mesh frame to the unit frame."""
         return shape.path(self.root / "NormalizationParameters", ".npz")
 
     @property
     def quality_path(self) -> Path:
-        """How sure the signs of each shape's samples are."""
+        """Table of the verdicts on each shape's samples."""
         return self.root / "preprocess.csv"
 
     def picture_path(self, shape: ShapeName) -> Path:
-        """The shape and a slice of its signed field, for the contact sheet."""
+        """Picture of the shape and a slice of its SDF, for the contact sheet."""
         return shape.path(self.root / "Pictures", ".png")
 
     def sheet_path(self, split: str, page: int) -> Path:
-        """A page of a split's contact sheet, from 1."""
+        """Page of a split's contact sheet, counted from 1."""
         return self.root / "Pictures" / f"{safe_name(split, 'the split')}-{page}.png"
 
     @property
     def packed_folder(self) -> Path:
-        """Samples of whole splits in one file each, for data sets larger than the memory; may be removed."""
+        """Samples of whole splits in one file each, for data sets larger than memory. A cache: it may be removed."""
         return self.root / ".packed"
 
     def register(self, dataset: str, meshes: Path) -> None:
-        """Note where a dataset's meshes lie.
+        """Record the folder of a dataset's meshes.
 
         Raises:
-            InputError: the name is taken by another folder.
+            InputError: the dataset was made from another folder.
         """
         folder = os.path.abspath(meshes)
         with locked(self.root):
@@ -118,7 +118,7 @@ class DataSource:
             write_text(self.registry_path, json.dumps(known, indent=2) + "\n")
 
     def meshes_of(self, dataset: str) -> Path | None:
-        """The folder that a dataset's meshes came from, where it is known and still there."""
+        """Folder of a dataset's meshes; None if it is unknown or no longer exists."""
         folder = self._registry().get(dataset)
         return Path(folder) if folder and Path(folder).is_dir() else None
 
@@ -127,11 +127,11 @@ class DataSource:
             return {}
         known = read_json(self.registry_path, "a data source registry")
         if not isinstance(known, dict) or not all(isinstance(folder, str) for folder in known.values()):
-            raise InputError(f"{self.registry_path} is not a data source registry; its form is {{name: folder}}")
+            raise InputError(f"{self.registry_path} is not a data source registry; expected {{name: folder}}")
         return known
 
     def load_samples(self, shape: ShapeName) -> SDFSamples:
-        """Raises InputError where the file is missing or broken."""
+        """SDF samples, unit frame. Raises InputError if the file is missing or broken."""
         return SDFSamples.load(self.samples_path(shape))
 
     def load_surface(self, shape: ShapeName) -> np.ndarray:
@@ -139,16 +139,16 @@ class DataSource:
         return load_points(self.surface_path(shape))
 
     def save_surface(self, shape: ShapeName, points: np.ndarray) -> None:
-        """Write surface points (n, 3), mesh frame."""
+        """Write surface points (n, 3), mesh frame, as float32."""
         with atomic_path(self.surface_path(shape)) as temporary:
             trimesh.PointCloud(np.asarray(points, np.float32)).export(temporary)
 
     def load_normalization(self, shape: ShapeName) -> Normalization:
-        """Raises InputError where the file is missing or broken."""
+        """Normalization from the mesh frame. Raises InputError if the file is missing or broken."""
         return read_normalization(self.normalization_path(shape))
 
     def save_normalization(self, shape: ShapeName, normalization: Normalization) -> None:
-        """Write offset (3,) and scale (1,), float32 as the original does."""
+        """Write offset (3,) and scale (1,) as float32, like the original."""
         with atomic_path(self.normalization_path(shape)) as temporary:
             np.savez(
                 temporary,
@@ -159,27 +159,27 @@ class DataSource:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A folder with settings, checkpoints and what was made with them."""
+    """A folder with settings, checkpoints and results."""
 
     root: Path
 
     @classmethod
     def open(cls, root: str | os.PathLike[str]) -> Experiment:
-        """An experiment: a folder with specs.json.
+        """Open an existing experiment: a folder with specs.json.
 
         Raises:
             InputError: no such folder, or no settings in it.
         """
         root = Path(root)
         if not root.is_dir():
-            raise InputError(f"there is no experiment folder {root}; make it and put a specs.json into it")
+            raise InputError(f"there is no experiment folder {root}; create it, with a specs.json in it")
         if not (root / "specs.json").is_file():
-            raise InputError(f"{root} is no experiment: there is no specs.json in it")
+            raise InputError(f"{root} is not an experiment: it has no specs.json")
         return cls(root)
 
     @cached_property
     def specs(self) -> Specs:
-        """Raises InputError as `Specs.load`."""
+        """Settings of the experiment. Raises InputError as `Specs.load`."""
         return Specs.load(self.root / "specs.json")
 
     @property
@@ -203,23 +203,23 @@ class Experiment:
         return self.root / folder / (safe_name(str(checkpoint), "the checkpoint's name") + ".pth")
 
     def checkpoints(self) -> list[str]:
-        """Names of the checkpoints there are: epochs in order, then "latest"."""
+        """Names of the existing checkpoints: epochs in ascending order, then "latest"."""
         files = listed(self.root, self.root / "ModelParameters")
         names = [name.removesuffix(".pth") for name in files if name.endswith(".pth") and name[0] != "."]
         numbers = {name: int(name) for name in names if name.isascii() and name.isdigit()}
         return sorted(names, key=lambda name: (name not in numbers, numbers.get(name, 0), name))
 
     def checkpoint_files(self, checkpoint: str | int) -> list[Path]:
-        """Of the model, the optimizer and the codes."""
+        """Files of the model, the optimizer and the codes."""
         return [self.model_path(checkpoint), self.optimizer_path(checkpoint), self.codes_path(checkpoint)]
 
     @property
     def lock_path(self) -> Path:
-        """Held by the training that writes here."""
+        """Lock file that a running training holds."""
         return self.root / ".training.lock"
 
     def reconstructed_mesh_path(self, epoch: str | int, shape: ShapeName) -> Path:
-        """Unit frame."""
+        """Mesh of a reconstructed shape, unit frame."""
         return shape.path(self._reconstructions(epoch) / "Meshes", ".ply")
 
     def reconstructed_codes_folder(self, epoch: str | int) -> Path:
@@ -235,7 +235,7 @@ class Experiment:
         return self.root / "Reconstructions" / safe_name(str(epoch), "the checkpoint's name")
 
     def training_mesh_path(self, epoch: str | int, shape: ShapeName) -> Path:
-        """Mesh frame, or unit frame where that was asked for."""
+        """Mesh of a training shape, in the mesh frame or the unit frame."""
         return shape.path(self.root / "TrainingMeshes" / safe_name(str(epoch), "the checkpoint's name"), ".ply")
 
     def evaluation_folder(self, checkpoint: str | int) -> Path:

@@ -1,4 +1,4 @@
-"""The training shape nearest to a surface: whether a new shape is one that was learned by heart."""
+"""The training shape nearest to a surface, to detect new shapes that are copies of training shapes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from deepsdf.geometry.sdf.sampling import sample_surface
 from deepsdf.inference.space import ShapeSpace
 from deepsdf.metrics.surfaces import chamfer
 
-ASKED, SHORTLIST, RESOLUTION = 128, 4, 64
-"""Surface points that every training shape's field is asked at; training shapes that are then meshed and compared; at
-which resolution."""
+SHORTLIST = 4
+"""Training shapes that are meshed and compared. Several, because learned fields only approximate distances."""
 
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A training shape, by its row of the codes, and its chamfer distance, squared length of the unit frame."""
+    """A training shape: row of the training codes, and chamfer distance (squared, unit frame)."""
 
     row: int
     chamfer: float
@@ -29,11 +28,11 @@ class Neighbour:
 
 @dataclass
 class TrainingSurfaces:
-    """The training shapes' surfaces, as the space has them, meshed when they are first needed.
+    """Surfaces of the training shapes as decoded by the space, meshed on first use.
 
     Attributes:
-        points: drawn from each.
-        seed: of the draws.
+        points: number of points drawn on each surface.
+        seed: random seed.
     """
 
     space: ShapeSpace
@@ -42,29 +41,29 @@ class TrainingSurfaces:
     _meshes: dict[int, trimesh.Trimesh | None] = field(default_factory=dict)
 
     def mesh(self, row: int) -> trimesh.Trimesh | None:
-        """Unit frame; None where the shape has no surface."""
+        """Mesh of a training shape, unit frame; None if it has no surface."""
         if row not in self._meshes:
             try:
-                self._meshes[row] = self.space.shape(row).mesh(Meshing(resolution=RESOLUTION, vertices="linear"))
+                self._meshes[row] = self.space.shape(row).mesh(Meshing(resolution=64, vertices="linear"))
             except NoSurfaceError:
                 self._meshes[row] = None
         return self._meshes[row]
 
     def surface(self, row: int) -> np.ndarray | None:
-        """Points (points, 3) of it, unit frame."""
+        """Points (n, 3) on a training shape, unit frame; None if it has no surface."""
         mesh = self.mesh(row)
         return None if mesh is None else sample_surface(mesh, self.points, seed=self.seed)
 
     def nearest(self, points: np.ndarray) -> Neighbour | None:
         """The nearest training shape to surface points (n, 3), unit frame, by chamfer distance.
 
-        It is looked for among the `SHORTLIST` whose fields are smallest at `ASKED` of the points. None where none of
-        those has a surface.
+        Only the `SHORTLIST` training shapes whose |SDF| is smallest at 128 of the points are compared. None if none of
+        them has a surface.
         """
         rng = np.random.default_rng(self.seed)
-        asked = points[rng.choice(len(points), min(ASKED, len(points)), replace=False)]
+        chosen = points[rng.choice(len(points), min(128, len(points)), replace=False)]
         rows = self._rows()
-        likely = np.argsort(self._misses(rows, asked), kind="stable")[:SHORTLIST]
+        likely = np.argsort(self._mean_distances(rows, chosen), kind="stable")[:SHORTLIST]
         found = []
         for row in rows[likely]:
             surface = self.surface(int(row))
@@ -76,10 +75,10 @@ class TrainingSurfaces:
         return np.flatnonzero(self.space.is_trained.cpu().numpy())
 
     @torch.no_grad()
-    def _misses(self, rows: np.ndarray, points: np.ndarray) -> np.ndarray:
-        """Mean clamped |f| of each training shape at the points."""
+    def _mean_distances(self, rows: np.ndarray, points: np.ndarray) -> np.ndarray:
+        """Mean |SDF| (k,), clamped, of training shapes at points (n, 3)."""
         space = self.space
-        at = torch.as_tensor(np.asarray(points, np.float32), device=space.device)
+        where = torch.as_tensor(np.asarray(points, np.float32), device=space.device)
         codes = space.codes[torch.as_tensor(rows, device=space.device)]
-        found = [space.decoder(some, at.expand(len(some), -1, -1)) for some in codes.split(32)]
-        return torch.cat(found).abs().clamp(max=space.clamping_distance).mean(dim=1).cpu().numpy()
+        distances = [space.decoder(part, where.expand(len(part), -1, -1)) for part in codes.split(32)]
+        return torch.cat(distances).abs().clamp(max=space.clamping_distance).mean(dim=1).cpu().numpy()

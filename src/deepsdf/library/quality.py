@@ -1,4 +1,4 @@
-"""How sure the signs of a shape's samples are: a record of each shape, in DATA/preprocess.csv."""
+"""Verdicts on the signs of a shape's samples, recorded in DATA/preprocess.csv."""
 
 from __future__ import annotations
 
@@ -18,40 +18,45 @@ from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
 from deepsdf.geometry.sdf.sampling import SDFSamples
 from deepsdf.splits import ShapeName
 
-FEW_INSIDE = 0.01
-"""A solid shape has more of its samples inside than this; thinner ones are sheets that look closed."""
+# Thresholds of the verdicts; docs/measurements/signs.md lists the verdicts that they give on real meshes.
 
-SHEETS = 0.02
-"""Share of the faces that may enclose nothing before that is worth a word."""
+MIN_INSIDE = 0.01
+"""Smallest share of samples inside. Samples are drawn close to the surface, so about half of them are inside a solid;
+shapes with fewer are sheets that only appear closed."""
 
-CAPS = 0.03
-"""Share of the surface that caps on holes may be before that is worth a word."""
+MAX_SHEETS = 0.02
+"""Largest share of faces in open surfaces with no interior, which have no samples inside."""
 
-UNSURE, HOPELESS = 0.01, 0.2
-"""Shares of samples on which two methods disagree: worth a word; no inside at all."""
+MAX_CAPS = 0.03
+"""Largest share of the surface area in caps over holes, whose shape is a guess."""
 
-CHECKED = 10_000
-"""Samples that both methods sign."""
+MAX_UNCERTAIN, REJECTED_UNCERTAIN = 0.01, 0.2
+"""Shares of samples on whose sign two methods disagree above which a shape is doubtful, and above which it is rejected.
+Two independent random signs would disagree on half of the samples."""
 
-_FLUSH = 5.0  # seconds
+CHECKED_SAMPLES = 10_000
+"""Samples that both methods sign: the standard error of a share of 1 % is then 0.1 %."""
+
+_FLUSH_INTERVAL = 5.0  # seconds between writes of the table, each of which copies all of its rows
 
 
 class Quality(NamedTuple):
     """One row of preprocess.csv.
 
     Attributes:
-        verdict: "ok"; "doubtful": signs may be wrong somewhere; "rejected": no samples were written.
-        reason: the verdict in words.
-        uncertain: share of the samples whose sign a second method contradicts (see `MeshSDF.uncertain`).
-        inside: share of the samples.
-        closed: the mesh bounds a solid without any hole, so the sign is exact.
-        faces: of the outer surface, after repair.
-        dropped: faces that were degenerate, doubled or buried inside.
-        flipped: faces that were turned outward.
-        sheets: faces of open parts that enclose nothing.
-        holes, capped: boundary loops, and how many of them could be closed.
-        caps: share of the closed surface's area.
-        seconds: of work.
+        shape: name of the shape.
+        verdict: "ok"; "doubtful": some signs may be wrong; "rejected": no samples were written.
+        reason: explanation of the verdict.
+        uncertain: share of the samples on whose sign two methods disagree (see `MeshSDF.uncertain`).
+        inside: share of the samples that are inside.
+        closed: the mesh bounds a solid without holes, so signs are exact.
+        faces: number of faces of the outer surface, after repair.
+        dropped: number of removed faces: degenerate, duplicate, or buried inside.
+        flipped: number of faces that were turned outward.
+        sheets: number of faces in open surfaces with no interior.
+        holes, capped: number of boundary loops, and of those that were closed.
+        caps: share of the surface area in caps over holes.
+        seconds: duration.
     """
 
     shape: str
@@ -71,7 +76,7 @@ class Quality(NamedTuple):
 
 
 VERDICTS = ("rejected", "doubtful", "ok")
-"""Worst first."""
+"""From worst to best."""
 
 _KINDS: tuple[Callable[[str], Any], ...] = (
     str, {verdict: verdict for verdict in VERDICTS}.__getitem__, str, float, float,
@@ -83,18 +88,17 @@ def assess(shape: ShapeName, field: MeshSDF, samples: SDFSamples) -> Quality:
     """The verdict on a shape's samples.
 
     Raises:
-        MeshError: nothing lies inside, or nothing outside, or the signs are a matter of chance: such samples teach
-            nothing, or what is wrong.
+        MeshError: no sample is inside, none is outside, or signs are arbitrary. No shape can be learned from these.
     """
     mesh = field.oriented
     if not len(samples.neg) or not len(samples.pos):
         raise MeshError(_one_sided(field, "inside" if not len(samples.neg) else "outside"))
-    points = np.random.default_rng(0).permutation(samples.points)[:CHECKED]
+    points = np.random.default_rng(0).permutation(samples.points)[:CHECKED_SAMPLES]
     uncertain = float(field.uncertain(points).mean())
-    if uncertain > HOPELESS and field.sign == "auto" and not field.thicken:
+    if uncertain > REJECTED_UNCERTAIN and field.sign == "auto" and not field.thicken:
         raise MeshError(
-            f"inside and outside are a matter of chance for {uncertain:.0%} of the samples: these faces enclose "
-            f"nothing; --thicken makes plates of them, or choose a --sign yourself"
+            f"the sign is arbitrary for {uncertain:.0%} of the samples: the faces do not enclose a volume; pass "
+            "--thicken 0.02 to give them a thickness, or choose a --sign"
         )
     area = face_normals(mesh.vertices.astype(np.float64), mesh.shell_faces)[1]
     caps = float(area[mesh.shell_own :].sum() / max(area.sum(), 1e-12))
@@ -121,36 +125,36 @@ def assess(shape: ShapeName, field: MeshSDF, samples: SDFSamples) -> Quality:
 def _one_sided(field: MeshSDF, side: str) -> str:
     if side == "inside" and field.sign == "auto" and not field.thicken:
         return (
-            "no sample lies inside: the faces are open sheets, which have no inside to learn; --thicken 0.02 makes "
-            "plates of that half thickness (unit frame) of them"
+            "no sample is inside: the faces form open surfaces with no interior; pass --thicken 0.02 to turn them "
+            "into plates of that half thickness (unit frame)"
         )
-    return f"no sample lies {side}; with --sign {field.sign} there is nothing to learn"
+    return f"no sample is {side} with --sign {field.sign}, so there is no surface to learn"
 
 
 def _doubts(field: MeshSDF, uncertain: float, caps: float, inside: float) -> list[str]:
     mesh = field.oriented
     open_loops = mesh.holes - mesh.capped
     doubts = []
-    if uncertain > UNSURE:
+    if uncertain > MAX_UNCERTAIN:
         doubts.append(f"the signs of {uncertain:.1%} of the samples are uncertain")
     if open_loops > 0:
-        doubts.append(f"{open_loops} holes are too large to close; the winding number decides there")
+        doubts.append(f"{open_loops} holes are too large to close; signs there follow the winding number")
     if not mesh.closed and not mesh.holes and not mesh.sheets:
-        doubts.append("the mesh has open edges, and its signs rest on --sign alone")
-    if caps > CAPS:
-        doubts.append(f"{caps:.0%} of the surface are caps on {mesh.capped} holes, a guess")
-    if mesh.sheets > SHEETS * len(mesh.faces) and not field.thicken:
+        doubts.append("the mesh has open edges, where signs depend on --sign")
+    if caps > MAX_CAPS:
+        doubts.append(f"{caps:.0%} of the surface is caps that close {mesh.capped} holes")
+    if mesh.sheets > MAX_SHEETS * len(mesh.faces) and not field.thicken:
         doubts.append(
-            f"{mesh.sheets} of {len(mesh.faces)} faces are open sheets, which enclose nothing and vanish; "
-            f"--thicken keeps them"
+            f"{mesh.sheets} of {len(mesh.faces)} faces form open surfaces with no interior; they are lost unless you "
+            "pass --thicken"
         )
-    if inside < FEW_INSIDE:
-        doubts.append(f"only {inside:.2%} of the samples lie inside")
+    if inside < MIN_INSIDE:
+        doubts.append(f"only {inside:.2%} of the samples are inside")
     return doubts
 
 
 class QualityFile:
-    """preprocess.csv, amended as shapes are done; rows of other shapes, and of other runs, stay."""
+    """The table preprocess.csv, updated while shapes are processed. Rows of other shapes and runs are kept."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -158,13 +162,13 @@ class QualityFile:
         self._written = time.monotonic()
 
     def add(self, quality: Quality) -> None:
-        """Note a row; written within seconds, and by `flush`."""
+        """Add or replace the row of a shape. It is written within a few seconds, or by `flush`."""
         self._waiting[quality.shape] = [str(value) for value in quality]
-        if time.monotonic() - self._written > _FLUSH:
+        if time.monotonic() - self._written > _FLUSH_INTERVAL:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is not yet in the file, rows sorted by shape."""
+        """Write pending rows. The table is sorted by shape."""
         if self._waiting:
             with locked(self.path.parent):
                 rows = self._rows() | self._waiting
@@ -173,7 +177,7 @@ class QualityFile:
         self._written = time.monotonic()
 
     def read(self) -> dict[str, Quality]:
-        """The records in the file by shape; rows that are none are left out."""
+        """Rows of the file by shape; malformed rows are left out."""
         found = {}
         for shape, row in self._rows().items():
             with suppress(ValueError, KeyError):
@@ -181,7 +185,7 @@ class QualityFile:
         return found
 
     def _rows(self) -> dict[str, list[str]]:
-        """Rows by shape; none where the file is not there, or of another form and so not ours to keep up."""
+        """Cells of the rows by shape; empty if the file is missing or has other columns."""
         if not self.path.is_file():
             return {}
         try:

@@ -1,4 +1,4 @@
-"""Finding meshes: every layout a folder of meshes comes in."""
+"""Meshes in a folder, in every supported layout."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ LAYOUTS = "SOURCE/<class>/<instance>.<ext>, SOURCE/<class>/<instance>/**/<any>.<
 
 
 def dataset_name(source: str | os.PathLike[str]) -> str:
-    """The dataset's name where none is given: the folder's own."""
+    """Default name of a dataset: the name of its folder."""
     return Path(os.path.abspath(source)).name
 
 
 def list_shapes(source: str | os.PathLike[str], dataset: str | None = None) -> list[ShapeName]:
-    """All shapes of a folder of meshes, in sorted order. A flat folder is one class of the folder's name.
+    """All shapes of a folder of meshes, sorted. Meshes at the top form a class with the folder's name.
 
     Raises:
         InputError: no such folder, or no meshes in it.
@@ -39,17 +39,17 @@ def list_shapes(source: str | os.PathLike[str], dataset: str | None = None) -> l
                 shapes.add(ShapeName(dataset, category.name, instance.name))
     shapes = {shape for shape in shapes if _usable(shape, root)}
     if not shapes:
-        raise InputError(f"there are no meshes in {root} ({', '.join(MESH_FORMATS)}); it may be laid out as {LAYOUTS}")
+        raise InputError(f"there are no meshes in {root} ({', '.join(MESH_FORMATS)}); supported layouts: {LAYOUTS}")
     return sorted(shapes)
 
 
 def _usable(shape: ShapeName, root: Path) -> bool:
-    """Not every file's name may stand in a split file, which goes to other systems."""
+    """Whether the names are allowed in a split file, which may be used on other systems; logs a warning if not."""
     try:
         for name in shape:
             safe_name(name, str(root))
     except InputError as error:
-        logger.warning("%s; the mesh is left out", error)
+        logger.warning("%s; the mesh is skipped", error)
         return False
     return True
 
@@ -57,25 +57,25 @@ def _usable(shape: ShapeName, root: Path) -> bool:
 def find_mesh(source: str | os.PathLike[str], shape: ShapeName) -> Path:
     """The mesh file of a shape.
 
-    In an instance's folder it is the one mesh at the top, or else the one below; an .obj goes before others.
+    In the folder of an instance, meshes at the top take precedence over meshes below, and .obj files over others.
 
     Raises:
-        InputError: none, or several that it could be.
+        InputError: there is no mesh, or more than one candidate.
     """
     root = _folder(source)
     category = root / shape.category
-    # A class may lie beside the folder's own meshes, or the source may be the class folder itself.
-    places = [category] + ([root] if shape.category == dataset_name(root) else [])
-    for place in places:
-        named = [path for suffix in MESH_FORMATS if (path := place / (shape.instance + suffix)).is_file()]
+    # Meshes of a class may be at the top of the source, which may also be the folder of the class itself.
+    folders = [category] + ([root] if shape.category == dataset_name(root) else [])
+    for folder in folders:
+        named = [path for suffix in MESH_FORMATS if (path := folder / (shape.instance + suffix)).is_file()]
         if named:
-            return _only(named, shape, place)
+            return _only(named, shape, folder)
     folder = category / shape.instance
     if not folder.is_dir():
-        present = [path for place in places if place.is_dir() for path in _meshes(place.iterdir())]
-        if named := [path for path in present if path.stem == shape.instance]:  # its suffix is in capitals
+        present = [path for parent in folders if parent.is_dir() for path in _meshes(parent.iterdir())]
+        if named := [path for path in present if path.stem == shape.instance]:  # the suffix is in upper case
             return _only(named, shape, root)
-        raise InputError(f"there is no mesh of {shape} in {root}; it may be laid out as {LAYOUTS}")
+        raise InputError(f"there is no mesh of {shape} in {root}; supported layouts: {LAYOUTS}")
     for found in (_meshes(folder.iterdir()), _meshes(folder.rglob("*"))):
         if found:
             return _only([path for path in found if path.suffix.lower() == ".obj"] or found, shape, folder)

@@ -12,7 +12,7 @@ from deepsdf.jobs.worker import Cancelled
 logger = logging.getLogger(__name__)
 
 MAX_MESSAGE = 600
-"""Characters of a notification; longer ones would cover the page (measured in an 800 x 640 window)."""
+"""Characters of a notification; longer ones would cover the page."""
 
 
 def notify(client: Any, title: str, message: object, *, error: bool = True) -> None:

@@ -14,7 +14,7 @@ from deepsdf.progress import OnProgress
 from deepsdf.viewer.html import grouped
 
 MAX_BYTES = 200 * 2**20
-"""Largest file that is read: a mesh of about four million triangles."""
+"""Largest file that is read: a binary .stl of four million triangles."""
 
 
 def upload_suffixes() -> tuple[str, ...]:

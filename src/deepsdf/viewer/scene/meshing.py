@@ -18,10 +18,10 @@ from deepsdf.jobs.worker import Cancelled, IsWanted, Worker
 
 COARSE, MIDDLE, FINE = 48, 128, 256
 """Grid resolutions (samples per axis): while a slider is dragged, and refined afterwards. 48 was chosen for five
-redraws a second on two CPU cores (docs/viewer.md)."""
+redraws a second on two CPU cores (docs/measurements/viewer.md)."""
 
 CHUNK = 16_384
-"""Points evaluated between two checks for cancellation; about 10 ms on one CPU core."""
+"""Points evaluated between two checks for cancellation."""
 
 
 @dataclass(frozen=True)
