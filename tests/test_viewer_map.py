@@ -157,4 +157,4 @@ def test_the_legend_tells_colours_and_no_html_of_files() -> None:
     assert "<b>" not in said
     assert "<span>0.25</span><span>4</span>" in said
     assert said.index(paint.colours[0]) < said.index(paint.colours[2])
-    assert "not known" in said
+    assert "unknown" in said

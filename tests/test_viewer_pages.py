@@ -176,7 +176,7 @@ def test_previews_of_a_file_and_a_data_source(toys: Any, tmp_path: Path, client:
     assert {"/mesh", "/slice"} <= set(file_page.stage._handles)
     file_page.close()
     data_page = DataPage(client, toys.data, data_shapes(toys.data), "y")
-    data_page.step.value = "›"
+    data_page.step = SimpleNamespace(value="›")
     data_page._step()
     assert data_page.worker.wait(60)
     assert data_page.choice.value == "b1"
