@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import trimesh
 from click.testing import CliRunner
-from deepsdf.viewer.content.looks import of_path as look_of
 
 from deepsdf.cli import main
 from deepsdf.errors import InputError, MeshError
@@ -18,6 +17,7 @@ from deepsdf.geometry.meshes import load_mesh, save_mesh
 from deepsdf.geometry.scanning.files import SCAN_FORMATS, Cloud, ScanFormat, load_scan, scan_suffixes
 from deepsdf.library.sources import find_mesh, list_shapes
 from deepsdf.splits import ShapeName
+from deepsdf.viewer.content.previews import preview_file
 from deepsdf.viewer.content.uploads import upload_suffixes
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -58,7 +58,7 @@ def test_one_entry_registers_a_mesh_format(tmp_path: Path) -> None:
     assert list_shapes(tmp_path, "toys") == [ShapeName("toys", "cars", "a")]
     assert find_mesh(tmp_path, ShapeName("toys", "cars", "a")) == path
     assert np.ptp(load_scan(path).points, axis=0) == pytest.approx([1, 2, 3], rel=0.01)
-    for seen in (subject_of(path, "cpu").mesh, look_of(path).mesh):
+    for seen in (subject_of(path, "cpu").mesh, preview_file(path).mesh):
         assert seen is not None
         assert len(seen.faces) == 12
     assert ".boxes" in upload_suffixes()
@@ -77,7 +77,7 @@ def test_one_entry_registers_a_scan_format(tmp_path: Path) -> None:
     points = np.random.default_rng(0).normal(size=(50, 3))
     points.tofile(tmp_path / "a.raw")
     np.testing.assert_array_equal(load_scan(tmp_path / "a.raw").points, points)
-    shown = look_of(tmp_path / "a.raw").points
+    shown = preview_file(tmp_path / "a.raw").points
     assert shown is not None
     assert len(shown) == 50
     assert ".raw" in upload_suffixes()
