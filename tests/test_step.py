@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import pytest
 import torch
 from conftest import Toys
 
+from deepsdf.devices import fast_bfloat16
 from deepsdf.network.decoder import build_decoder
 from deepsdf.network.dropout import keep_mask, relu_dropout
 from deepsdf.network.objective import LOSSES, clamped_l1, code_penalty, ease, eikonal, pulling_l1
@@ -317,6 +319,23 @@ def test_the_loss_is_the_formula(toys: Toys) -> None:
     predicted, target = fresh(codes, samples[..., :3]), samples[..., 3]
     errors = ease(pulling_l1(predicted, target, 0.1), predicted, target, 0.001, 0.3)
     assert loss == pytest.approx(float((errors.mean() + 0.1 * codes.square().sum(1).mean()).detach()), rel=1e-5)
+
+
+def test_bfloat16_is_used_only_by_processors_that_have_it(toys: Toys, caplog: pytest.LogCaptureFixture) -> None:
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        experiment = toys.experiment(precision, Precision=precision, NumEpochs=2)
+        with caplog.at_level(logging.INFO, "deepsdf"):
+            train(experiment, device="cpu")
+        losses[precision] = torch.load(experiment.logs_path, weights_only=True)["loss"]
+    said = "this cpu has no bfloat16 instructions, without which bfloat16 is slow; training in float32"
+    if fast_bfloat16(torch.device("cpu")):
+        assert losses["bfloat16"] != losses["float32"]
+        assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.1)
+        assert said not in caplog.messages
+    else:
+        assert losses["bfloat16"] == losses["float32"]
+        assert caplog.messages.count(said) == 1
 
 
 def test_every_option_learns(toys: Toys) -> None:

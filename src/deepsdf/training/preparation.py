@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from deepsdf.devices import fast_bfloat16
 from deepsdf.errors import InputError
 from deepsdf.files import held
 from deepsdf.journal import recover
@@ -137,6 +138,10 @@ def prepare(
     if resume is None:
         state.zero_codes_but(samples.scenes)
     samples = samples.to(device)
+    if specs.precision == "bfloat16" and ranks.first and not fast_bfloat16(device):
+        logger.info(
+            "this %s has no bfloat16 instructions, without which bfloat16 is slow; training in float32", device.type
+        )
     size = batch_size(len(samples.bank), len(shapes), experiment, ranks)
     return Prepared(state, record, samples, shapes, size, replaced)
 

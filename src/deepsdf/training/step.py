@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from deepsdf.devices import fast_bfloat16
 from deepsdf.network.objective import LOSSES, code_penalty, ease, eikonal
 from deepsdf.samples.bank import mix
 from deepsdf.samples.packed import ReadAhead
@@ -103,6 +104,7 @@ class Stepper:
             self._decoder = torch.compile(state.decoder, fullgraph=True, dynamic=False)
         self._ahead = ReadAhead(samples.bank) if samples.mapped else None
         self._loss = LOSSES[specs.loss].value
+        self._bfloat16 = specs.precision == "bfloat16" and fast_bfloat16(self._device)
 
     def step(self, plan: EpochPlan, index: int) -> StepResult:
         """Perform step `index` (from 0) of an epoch."""
@@ -182,13 +184,13 @@ class Stepper:
         """Contribution of a part to the loss of the batch, and its predictions, detached."""
         specs, delta, target = self._specs, self._specs.clamping_distance, part[..., 3]
         stage = specs.curriculum_stage(epoch)
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=specs.precision == "bfloat16"):
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
             predicted = self._decoder(codes, part[..., :3])
         errors = self._loss(predicted, target, delta)
         loss = ease(errors, predicted, target, stage.tolerance, stage.hard_weight).sum() / self._count
         if specs.eikonal_weight:
             some = part[:, ::EIKONAL_STRIDE]
-            with torch.autocast(self._device.type, torch.bfloat16, enabled=specs.precision == "bfloat16"):
+            with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
                 deviation = eikonal(self._state.decoder, codes, some[..., :3])
             near = deviation * (some[..., 3].abs() < delta)
             loss = loss + specs.eikonal_weight * EIKONAL_STRIDE * near.sum() / self._count
