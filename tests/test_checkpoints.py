@@ -28,7 +28,8 @@ from deepsdf.checkpoints import (
 )
 from deepsdf.errors import InputError
 from deepsdf.inference.space import ShapeSpace
-from deepsdf.network.decoder import Decoder, build_decoder
+from deepsdf.network.decoder import Decoder
+from deepsdf.network.networks import build_decoder
 from deepsdf.training.checkpoint import TrainingState
 from deepsdf.training.logs import TrainingLogs
 from deepsdf.workspace import Experiment

@@ -14,7 +14,8 @@ from conftest import formula_state
 from torch import nn
 
 from deepsdf.errors import InputError
-from deepsdf.network.decoder import Decoder, build_decoder, load_weights
+from deepsdf.network.decoder import Decoder
+from deepsdf.network.networks import build_decoder, load_weights
 
 VARIANTS = [
     "plain", "weight_norm_latent_in", "weight_norm_some_layers", "layer_norm", "layer_norm_latent_in_unused_last",

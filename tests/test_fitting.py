@@ -20,7 +20,8 @@ from deepsdf.inference.fit.fitting import Found, fit_adam
 from deepsdf.inference.fit.options import FitOptions
 from deepsdf.inference.fit.problem import ROBUST_WIDTH, CodeProblem, Draw
 from deepsdf.inference.space import ShapeSpace
-from deepsdf.network.decoder import Decoder, build_decoder, load_weights
+from deepsdf.network.decoder import Decoder
+from deepsdf.network.networks import build_decoder, load_weights
 from deepsdf.network.objective import clamped_l1, code_square_penalty
 from deepsdf.progress import Progress
 from deepsdf.samples.bank import SampleBank

@@ -88,7 +88,7 @@ for line in sys.stdin:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL on Windows")
 def test_killed_at_any_operation_on_files(toys: Toys) -> None:
-    settings = {"NumEpochs": 40, "LogFrequency": 1, "SnapshotFrequency": 10, "AdditionalSnapshots": []}
+    settings = {"NumEpochs": 8, "LogFrequency": 1, "SnapshotFrequency": 3, "AdditionalSnapshots": []}
     straight = train(toys.experiment("straight", **settings), device="cpu")
     killed = toys.experiment("killed", **settings)
     killer = subprocess.Popen(
@@ -108,7 +108,7 @@ def test_killed_at_any_operation_on_files(toys: Toys) -> None:
             assert epoch >= reached[-1]
             reached.append(epoch)
     killer.communicate(timeout=60)
-    assert len(set(reached)) > 4
+    assert len(set(reached)) >= 4
     train(killed, device="cpu", resume="latest")
     assert_same(whole_state(killed), whole_state(straight))
     assert not [path for path in killed.root.rglob(".*") if path.name != ".training.lock"]

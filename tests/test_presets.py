@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from helpers import World, run
 
-from deepsdf.network.decoder import build_decoder
+from deepsdf.network.networks import build_decoder
 from deepsdf.presets import PRESETS
 from deepsdf.specs import Specs
 

@@ -12,7 +12,8 @@ from deepsdf.geometry.isosurface.active_cells import Grid, find_dense
 from deepsdf.geometry.isosurface.options import Meshing, Method
 from deepsdf.geometry.isosurface.search import find_sparse
 from deepsdf.inference.space import CHUNK, Shape, ShapeSpace
-from deepsdf.network.decoder import Decoder, build_decoder
+from deepsdf.network.decoder import Decoder
+from deepsdf.network.networks import build_decoder
 from deepsdf.network.priors import GaussianPrior
 from deepsdf.training.train import train
 

@@ -10,8 +10,8 @@ import torch
 from conftest import Toys
 
 from deepsdf.devices import fast_bfloat16
-from deepsdf.network.decoder import build_decoder
 from deepsdf.network.dropout import keep_mask, relu_dropout
+from deepsdf.network.networks import build_decoder
 from deepsdf.network.objective import LOSSES, clamped_l1, code_penalty, ease, eikonal, pulling_l1
 from deepsdf.samples.bank import SampleBank, mix
 from deepsdf.specs import Specs
@@ -110,6 +110,7 @@ def test_dropout_and_its_gradient(dtype: torch.dtype) -> None:
     kept = (mask.view(values.shape) == -1) & (values > 0)
     assert torch.equal(result, torch.where(kept, values * 2, 0))
     result.sum().backward()
+    assert leaf.grad is not None
     assert torch.equal(leaf.grad, torch.where(kept, 2.0, 0.0).to(dtype))
 
 

@@ -15,7 +15,7 @@ from conftest import Toys, assert_same, formula_state
 
 from deepsdf.errors import InputError
 from deepsdf.geometry.sdf.sampling import SDFSamples
-from deepsdf.network.decoder import load_weights
+from deepsdf.network.networks import load_weights
 from deepsdf.specs import Specs
 from deepsdf.splits import Failure, ShapeName, write_split
 from deepsdf.training.checkpoint import TrainingState

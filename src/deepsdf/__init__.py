@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from deepsdf.pipeline.preprocess import preprocess as preprocess
     from deepsdf.pipeline.reconstruct import reconstruct as reconstruct
     from deepsdf.specs import Specs as Specs
+    from deepsdf.training.options import TrainingOptions as TrainingOptions
     from deepsdf.training.train import train as train
     from deepsdf.workspace import DataSource as DataSource
     from deepsdf.workspace import Experiment as Experiment
@@ -84,6 +85,7 @@ _MODULES = {
     "Specs": "specs",
     "SurfaceMetrics": "metrics.surfaces",
     "TrainingError": "errors",
+    "TrainingOptions": "training.options",
     "chamfer": "metrics.surfaces",
     "compare": "metrics.surfaces",
     "encode": "inference.encode",

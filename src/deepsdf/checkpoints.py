@@ -18,7 +18,8 @@ from torch import Tensor
 from deepsdf.errors import InputError
 from deepsdf.files import atomic_path
 from deepsdf.journal import current
-from deepsdf.network.decoder import Decoder, build_decoder, load_weights
+from deepsdf.network.decoder import Decoder
+from deepsdf.network.networks import build_decoder, load_weights
 from deepsdf.workspace import Experiment
 
 

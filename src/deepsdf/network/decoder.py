@@ -1,17 +1,14 @@
 """The decoder: a network that maps latent codes and points to signed distances.
 
-`deep_sdf_decoder` is the network of the original, with its options and parameter names; `encoded_decoder` adds a
-positional encoding of the points and a choice of activation. `NETWORKS` registers them by name.
+Parameter names and their order are those of the original (facebookresearch/DeepSDF). Positional encoding and the choice
+of activation are additions. `deepsdf.network.networks` registers networks by name.
 """
 
 from __future__ import annotations
 
 import copy
-import difflib
-import inspect
-import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -20,8 +17,6 @@ from torch.nn import functional
 
 from deepsdf.errors import InputError
 from deepsdf.network.dropout import relu_dropout
-
-logger = logging.getLogger(__name__)
 
 
 def _softplus(x: Tensor) -> Tensor:
@@ -302,108 +297,3 @@ class Decoder(nn.Module):
             out = self._linear(layer, linear, x.to(linear.bias.dtype), features, codes, points, scale, terms)
             out = out.squeeze(-1)
             return torch.tanh(torch.tanh(out) if self.use_tanh else out)
-
-
-def _deep_sdf_decoder(
-    code_length: int,
-    dims: Sequence[int],
-    dropout: Sequence[int] | None = None,
-    dropout_prob: float = 0.0,
-    norm_layers: Sequence[int] | None = (),
-    latent_in: Sequence[int] | None = (),
-    weight_norm: bool = False,
-    xyz_in_all: bool | None = None,
-    use_tanh: bool = False,
-    latent_dropout: bool = False,
-) -> Decoder:
-    return Decoder(
-        code_length, dims, dropout, dropout_prob, norm_layers, latent_in, weight_norm, xyz_in_all, use_tanh,
-        latent_dropout,
-    )  # fmt: skip
-
-
-NETWORKS: dict[str, Callable[..., Decoder]] = {
-    "deep_sdf_decoder": _deep_sdf_decoder,
-    "encoded_decoder": Decoder,
-}
-
-
-def build_decoder(arch: str, code_length: int, options: Mapping[str, Any]) -> Decoder:
-    """Build a registered network with fresh weights.
-
-    Args:
-        arch: a name in `NETWORKS`, the key `NetworkArch` of specs.json.
-        code_length: length of a code, the key `CodeLength`.
-        options: keyword arguments of the network, the key `NetworkSpecs`. Unknown options are ignored with a warning
-            unless they resemble a known one: descendants of the original add their own.
-    Raises:
-        InputError: an unknown architecture; a misspelt, missing or ill-typed option.
-    """
-    if arch not in NETWORKS:
-        raise InputError(f"NetworkArch is {arch!r}; expected one of {', '.join(NETWORKS)}")
-    known = list(inspect.signature(NETWORKS[arch]).parameters)[1:]
-    used = {}
-    for name, value in options.items():
-        if name in known:
-            used[name] = value
-        elif near := difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.8):
-            raise InputError(f"NetworkSpecs: unknown key {name!r}; did you mean {near[0]!r}?")
-        else:
-            logger.warning("NetworkSpecs: %r is no option of %s and is ignored", name, arch)
-    _check_types(used)
-    return NETWORKS[arch](code_length, **used)
-
-
-_LISTS = {"dims", "dropout", "norm_layers", "latent_in"}
-_FLAGS = {"weight_norm", "xyz_in_all", "use_tanh", "latent_dropout"}
-
-
-def _check_types(options: Mapping[str, Any]) -> None:
-    if not options.get("dims"):
-        raise InputError("NetworkSpecs: the key 'dims' is missing; it lists the widths of the hidden layers")
-    for name, value in options.items():
-        if value is None and name in (_LISTS | _FLAGS) - {"dims"}:
-            continue
-        if name in _LISTS:
-            good = isinstance(value, list | tuple) and all(type(item) is int and item >= 0 for item in value)
-            wanted = "a list of non-negative integers"
-        elif name in _FLAGS:
-            good, wanted = isinstance(value, bool), "true or false"
-        elif name == "octaves":
-            good, wanted = type(value) is int and 0 <= value <= 16, "an integer from 0 to 16"
-        elif name == "dropout_prob":
-            good, wanted = isinstance(value, int | float) and 0 <= value < 1, "a number from 0 to below 1"
-        else:
-            good, wanted = isinstance(value, str), f"one of {', '.join(ACTIVATIONS)}"
-        if not good:
-            raise InputError(f"NetworkSpecs > {name} is {value!r}; expected {wanted}")
-
-
-def load_weights(decoder: Decoder, weights: Mapping[str, Tensor], where: str) -> None:
-    """Load the parameters of a checkpoint into a decoder.
-
-    Accepts names with and without the prefix `module.` of DataParallel, and both names that torch has used for the
-    parameters of weight norm.
-
-    Args:
-        where: name of the checkpoint in errors.
-    Raises:
-        InputError: the checkpoint has another architecture; the message lists differing parameters.
-    """
-    renamed = {}
-    for name, value in weights.items():
-        name = name.removeprefix("module.")
-        name = name.replace("parametrizations.weight.original0", "weight_g")
-        renamed[name.replace("parametrizations.weight.original1", "weight_v")] = value
-    expected = decoder.state_dict()
-    faults = [f"{name} is missing" for name in expected if name not in renamed]
-    faults += [f"{name} is not in this network" for name in renamed if name not in expected]
-    faults += [
-        f"{name} has shape {tuple(renamed[name].shape)}, not {tuple(value.shape)}"
-        for name, value in expected.items()
-        if name in renamed and renamed[name].shape != value.shape
-    ]
-    if faults:
-        shown = "; ".join(faults[:4]) + (f"; and {len(faults) - 4} more" if len(faults) > 4 else "")
-        raise InputError(f"{where} has another architecture than specs.json: {shown}")
-    decoder.load_state_dict(renamed)

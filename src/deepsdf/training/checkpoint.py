@@ -15,7 +15,8 @@ from deepsdf.checkpoints import codes_content, load_codes, load_decoder, model_c
 from deepsdf.errors import InputError
 from deepsdf.journal import write_together
 from deepsdf.network.codes import make_codes
-from deepsdf.network.decoder import Decoder, build_decoder
+from deepsdf.network.decoder import Decoder
+from deepsdf.network.networks import build_decoder
 from deepsdf.specs import Specs
 from deepsdf.training.logs import TrainingLogs
 from deepsdf.training.ranks import Ranks

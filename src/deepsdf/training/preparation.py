@@ -15,7 +15,7 @@ from deepsdf.devices import fast_bfloat16
 from deepsdf.errors import InputError
 from deepsdf.files import held
 from deepsdf.journal import recover
-from deepsdf.network.decoder import build_decoder
+from deepsdf.network.networks import build_decoder
 from deepsdf.specs import CosineSchedule, Specs
 from deepsdf.splits import Failure, ShapeName, read_split
 from deepsdf.training.checkpoint import TrainingState
