@@ -70,7 +70,7 @@ def test_names_and_code_files(reconstructed: World) -> None:
 
 def test_wrong_code_files(world: World) -> None:
     for name, code, message in (
-        ("long.pth", torch.zeros(1, 1, 5), r"long.pth holds a tensor of shape (1, 1, 5); a code of length 4"),
+        ("long.pth", torch.zeros(1, 1, 5), r"long.pth holds a tensor of shape (1, 1, 5); expected a code of length 4"),
         ("nan.pth", torch.full((1, 1, 4), torch.nan), "nan.pth holds a code with numbers that are NaN or infinite"),
     ):
         torch.save(code, name)

@@ -108,7 +108,7 @@ def test_killed_at_any_operation_on_files(toys: Toys) -> None:
             assert epoch >= reached[-1]
             reached.append(epoch)
     killer.communicate(timeout=60)
-    assert len(set(reached)) >= 4
+    assert set(reached) >= {0, 1, 2}  # killed in the checkpoints of several epochs
     train(killed, device="cpu", resume="latest")
     assert_same(whole_state(killed), whole_state(straight))
     assert not [path for path in killed.root.rglob(".*") if path.name != ".training.lock"]

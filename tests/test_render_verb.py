@@ -280,7 +280,10 @@ WRONG = [
     (("-e", "exp", "cub", "-o", "a.png"), "no shape 'cub' has a code in exp (checkpoint 200); known are "),
     (("-e", "exp", "cube", "-c", 77, "-o", "a.png"), "77"),
     (("-e", "absent", "cube", "-o", "a.png"), "absent"),
-    (("-e", "exp", "long.pth", "-o", "a.png"), "long.pth holds a tensor of shape (1, 1, 9); a code of length 4"),
+    (
+        ("-e", "exp", "long.pth", "-o", "a.png"),
+        "long.pth holds a tensor of shape (1, 1, 9); expected a code of length 4",
+    ),
 ]
 
 

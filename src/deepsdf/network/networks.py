@@ -40,8 +40,7 @@ NETWORKS: dict[str, Network] = {
     "deep_sdf_decoder": Network(Decoder, excluded=frozenset({"octaves", "activation"})),
     "encoded_decoder": Network(Decoder),
 }
-"""Values of `NetworkArch` in specs.json: the network of the original, and the same with positional encoding and a choice
-of activation."""
+"""Values of `NetworkArch` in specs.json: the network of the original, and an extended one."""
 
 
 def build_decoder(arch: str, code_length: int, options: Mapping[str, Any]) -> Decoder:
