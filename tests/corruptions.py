@@ -1,4 +1,4 @@
-"""Ways to spoil a clean mesh, seeded; each returns a new mesh. Used by test_corruptions.py."""
+"""Seeded corruptions of a clean mesh; each returns a new mesh. Used by test_corruptions.py."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def join(*parts: Mesh) -> Mesh:
 
 
 def deepest(mesh: Mesh, rng: np.random.Generator) -> tuple[np.ndarray, float]:
-    """An inner point and its depth, from random candidates."""
+    """The deepest of random candidates inside the mesh, and its depth."""
     low, high = mesh.bounds
     points = rng.uniform(low, high, (4000, 3)).astype(np.float32)
     depth = -MeshSDF(mesh, sign="winding")(points)
@@ -94,7 +94,7 @@ def holed(mesh: Mesh, rng: np.random.Generator) -> Mesh:
 
 
 def bottomless(mesh: Mesh, rng: np.random.Generator) -> Mesh:
-    """The lowest 10 % of the area gone."""
+    """The lowest 10 % of the area removed."""
     order = np.argsort(mesh.triangles_center[:, 1])
     gone = order[np.cumsum(mesh.area_faces[order]) < 0.10 * mesh.area]
     return build(mesh.vertices, np.delete(mesh.faces, gone, axis=0))
@@ -138,7 +138,7 @@ def thinned_doubled_soup(mesh: Mesh, rng: np.random.Generator) -> Mesh:
 
 
 SUITE = {
-    # corruption: share of right signs, all samples; those farther than 0.02
+    # corruption: percentage of correct signs, of all samples and of those farther than 0.02
     doubled: (99.99, 100.0),
     flipped: (99.99, 100.0),
     inside_out: (99.99, 100.0),

@@ -1,4 +1,4 @@
-"""The sign of a spoiled mesh, against the exact sign of the clean one, on samples as training draws them."""
+"""Signs of a corrupted mesh against exact signs of the clean one, on samples drawn like those for training."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def truth(name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def shares(name: str, corruption) -> tuple[float, float, MeshSDF]:
-    """Shares of right signs in percent: of all samples, of those farther than 0.02."""
+    """Percentage of correct signs: of all samples, and of those farther than 0.02 from the surface."""
     points, exact = truth(name)
     field = MeshSDF(corruption(clean(name), np.random.default_rng(0)))
     right = (field(points) > 0) == (exact > 0)
     return 100 * right.mean(), 100 * right[np.abs(exact) > 0.02].mean(), field
 
 
-# What is cut away here is no cap's to know: how far a ring, legs or a flared foot went on; a hole across thin legs.
+# No cap can know what was cut away here: how far a ring, legs or a flared foot continued, or a hole across thin legs.
 BELOW = {
     ("torus", "bottomless"): (97.0, 98.0),
     ("body", "bottomless"): (97.0, 98.0),
@@ -83,8 +83,8 @@ def test_sign_survives(name: str, corruption) -> None:
 
 
 @pytest.mark.parametrize("name", [*SHAPES, *SLOW])
-def test_what_is_uncertain_is_as_much_as_is_wrong(name: str) -> None:
-    """A clean mesh is sure; holes make signs uncertain, by no more than a few times the share of wrong ones."""
+def test_the_uncertain_share_is_close_to_the_wrong_share(name: str) -> None:
+    """A clean mesh has no uncertain signs; with holes, few times as many signs are uncertain as are wrong."""
     points, exact = truth(name)
     some = np.random.default_rng(0).permutation(len(points))[:10_000]
     assert not MeshSDF(clean(name)).uncertain(points[some]).any()
@@ -94,7 +94,7 @@ def test_what_is_uncertain_is_as_much_as_is_wrong(name: str) -> None:
 
 
 @pytest.mark.parametrize("wound", ["as made", "a third inside out"])
-def test_overlapping_parts_make_their_union(wound: str) -> None:
+def test_overlapping_parts_form_their_union(wound: str) -> None:
     rng = np.random.default_rng(0)
     parts = []
     for k in range(9):

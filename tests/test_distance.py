@@ -1,4 +1,4 @@
-"""MeshSDF against closed forms, and its laws."""
+"""MeshSDF and signed_distance against closed forms, and their invariances."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_torus_within_its_chords() -> None:
     assert np.abs(sdf - exact).max() < 2e-4
 
 
-def test_rotation_leaves_and_scale_multiplies() -> None:
+def test_invariant_under_rotation_and_equivariant_under_scale() -> None:
     mesh = trimesh.creation.torus(0.8, 0.3)
     points = points_in(1.3, 5000)
     sdf = MeshSDF(mesh)(points)
@@ -83,7 +83,7 @@ def test_far_from_the_origin_float64_points_keep_their_digits() -> None:
     np.testing.assert_allclose(MeshSDF(far)(points + offset), box_sdf(points, (1, 0.8, 0.6)), atol=1e-6)
 
 
-def test_magnitude_never_changes_faster_than_the_way() -> None:
+def test_the_field_is_1_lipschitz() -> None:
     field = MeshSDF(trimesh.creation.capsule())
     points = points_in(1.5, 5000)
     step = np.random.default_rng(1).normal(0, 0.05, points.shape).astype(np.float32)
@@ -104,7 +104,7 @@ def test_closest_points_lie_on_their_faces_at_the_distance() -> None:
     np.testing.assert_allclose(on_face, closest, atol=1e-6)
 
 
-def test_an_open_sheet_is_outside_all_around() -> None:
+def test_all_points_are_outside_an_open_sheet() -> None:
     sheet = trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], [[0, 1, 2], [0, 2, 3]], process=False)
     field = MeshSDF(sheet)
     assert (field(points_in(1)) > 0).all()
@@ -112,14 +112,14 @@ def test_an_open_sheet_is_outside_all_around() -> None:
 
 
 def test_the_inside_of_overlapping_parts_ends_at_the_outer_surface() -> None:
-    """Parts inside do not pull the distance to zero there."""
+    """Distances are measured to the outer surface, not to parts inside."""
     outer, inner = trimesh.creation.icosphere(4), trimesh.creation.icosphere(3, radius=0.5)
     mesh = trimesh.util.concatenate([outer, inner])
     points = points_in(1.2)
     np.testing.assert_allclose(MeshSDF(mesh)(points), MeshSDF(outer)(points), atol=1e-6)
 
 
-def test_cavities_when_asked() -> None:
+def test_cavities_are_kept_on_request() -> None:
     outer, inner = trimesh.creation.icosphere(4), trimesh.creation.icosphere(4, radius=0.5)
     inner.invert()
     mesh = trimesh.util.concatenate([outer, inner])
@@ -156,8 +156,8 @@ def test_thickened_sheets_become_plates_and_solids_grow() -> None:
             MeshSDF(square_and_box(), thicken=wrong)
 
 
-def test_the_trusted_share_of_an_open_mesh_is_signed_as_by_the_winding_number() -> None:
-    """The winding number decides far from the surface and near rims; elsewhere the closest face may, at a fraction."""
+def test_pseudonormals_agree_with_the_winding_number_where_they_are_trusted() -> None:
+    """The winding number decides far from the surface and near rims; elsewhere the closest face does."""
     sphere = trimesh.creation.icosphere(4)
     sphere.update_faces(sphere.triangles_center[:, 1] > -0.3)
     mesh = trimesh.util.concatenate([sphere, trimesh.creation.box((0.4, 0.4, 0.4)).apply_translation((0, 1, 0))])
@@ -173,7 +173,7 @@ def test_the_trusted_share_of_an_open_mesh_is_signed_as_by_the_winding_number() 
     np.testing.assert_array_equal(np.signbit(field(points)), np.signbit(by_winding))
 
 
-def test_a_second_method_doubts_what_is_chance() -> None:
+def test_uncertain_points() -> None:
     points = points_in(1, 4000)
     box = trimesh.creation.box((1, 0.8, 0.6))
     for spoil in (doubled, flipped, inside_out, soup):
@@ -186,7 +186,7 @@ def test_a_second_method_doubts_what_is_chance() -> None:
     assert MeshSDF(box).uncertain(np.zeros((0, 3))).shape == (0,)
 
 
-def test_the_originals_vote_agrees_where_it_decides() -> None:
+def test_the_originals_vote_is_exact_where_it_is_unanimous() -> None:
     size = (1.0, 0.8, 0.6)
     points = points_in(1, 5000)
     sdf = MeshSDF(doubled(trimesh.creation.box(size), np.random.default_rng(0)), sign="original")(points)
@@ -227,7 +227,7 @@ def test_signed_distance_needs_faces(tmp_path: Path) -> None:
         deepsdf.signed_distance(trimesh.creation.box(), np.zeros(3))
 
 
-def test_unknown_words_are_answered_with_the_known_ones() -> None:
+def test_errors_name_the_expected_values() -> None:
     with pytest.raises(InputError, match="sign is 'parity'; expected one of auto, normal, winding, original"):
         MeshSDF(trimesh.creation.box(), sign="parity")
     with pytest.raises(InputError, match=r"device 'abacus' is not available; expected auto, cpu"):
@@ -245,7 +245,7 @@ def test_no_points_no_distances() -> None:
     assert field.closest(np.zeros((0, 3)))[0].shape == (0, 3)
 
 
-def test_a_pickled_field_answers_the_same() -> None:
+def test_pickling_keeps_the_values() -> None:
     field = MeshSDF(trimesh.creation.torus(0.8, 0.3))
     points = points_in(1.5, 2000)
     expected = field(points)

@@ -108,6 +108,6 @@ def test_the_docs_list_every_format() -> None:
     rows = [line for line in (DOCS / "formats.md").read_text(encoding="utf-8").splitlines() if line.startswith("| `.")]
     listed = {row.split("`")[1]: "| yes" in row for row in rows if row.split("`")[1] in MESH_FORMATS}
     assert listed == {suffix: suffix in written_suffixes() for suffix in MESH_FORMATS}
-    scans = (DOCS / "completion.md").read_text(encoding="utf-8").split("## Scans")[1]
+    scans = (DOCS / "completion.md").read_text(encoding="utf-8").split("## Scan files")[1]
     for suffix in SCAN_FORMATS:
         assert f"`{suffix}`" in scans, suffix

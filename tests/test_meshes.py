@@ -43,7 +43,7 @@ def test_suffix_in_capitals(tmp_path: Path) -> None:
     assert len(load_mesh(tmp_path / "BOX.STL").faces) == 12
 
 
-def test_parts_of_a_scene_are_joined_where_they_stand(tmp_path: Path) -> None:
+def test_parts_of_a_scene_are_joined_with_their_transforms(tmp_path: Path) -> None:
     scene = trimesh.Scene()
     scene.add_geometry(trimesh.creation.box(), transform=trimesh.transformations.translation_matrix((5, 0, 0)))
     scene.add_geometry(trimesh.creation.box(), transform=trimesh.transformations.translation_matrix((-5, 0, 0)))
@@ -79,7 +79,7 @@ def test_errors_name_the_file_and_the_reason(name: str, text: str | None, words:
     assert name in str(caught.value)
 
 
-def test_materials_are_neither_needed_nor_read(tmp_path: Path) -> None:
+def test_materials_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "secret.mtl").write_text("newmtl m\nKd 1 0 0\n")
     folder = tmp_path / "meshes"
     folder.mkdir()
@@ -127,7 +127,7 @@ def test_a_gltf_reads_its_own_buffers(tmp_path: Path) -> None:
     assert len(load_mesh(tmp_path / "b.gltf").faces) == 1
 
 
-def test_normalisation_is_the_originals() -> None:
+def test_normalisation_equals_that_of_the_original() -> None:
     box = trimesh.creation.box((2, 4, 4)).apply_translation((10, 0, -3))
     stray = build(np.concatenate([box.vertices, [[1e3, 1e3, 1e3]]]), box.faces)  # no face uses it
     norm = Normalization.fit(stray)
@@ -142,7 +142,7 @@ def test_normalisation_is_the_originals() -> None:
     st.floats(1e-3, 1e3),
     st.lists(st.floats(-1e3, 1e3), min_size=3, max_size=3),
 )
-def test_normalisation_goes_both_ways(offset: list[float], scale: float, point: list[float]) -> None:
+def test_normalisation_and_its_inverse(offset: list[float], scale: float, point: list[float]) -> None:
     norm = Normalization(np.array(offset), scale)
     np.testing.assert_allclose(norm.invert(norm.apply(np.array([point]))), [point], atol=1e-9)
 
@@ -156,7 +156,7 @@ def test_normalised_meshes_are_copies() -> None:
     np.testing.assert_array_equal(Normalization.identity().apply(before), before)
 
 
-def test_normalisation_refuses_what_has_no_extent() -> None:
+def test_a_mesh_without_extent_cannot_be_normalised() -> None:
     with pytest.raises(MeshError, match="radius 0"):
         Normalization.fit(build(np.ones((3, 3)), [[0, 1, 2]]))
     with pytest.raises(MeshError, match="without faces"):
@@ -165,7 +165,7 @@ def test_normalisation_refuses_what_has_no_extent() -> None:
         Normalization(np.zeros(3), 0.0)
 
 
-def test_cleaning_counts_what_it_drops() -> None:
+def test_cleaning_counts_removed_faces() -> None:
     box = trimesh.creation.box()
     soup = box.triangles.reshape(-1, 3)
     faces = np.arange(36).reshape(12, 3)
@@ -181,6 +181,6 @@ def test_cleaning_counts_what_it_drops() -> None:
     np.testing.assert_array_equal(clean.source_faces, np.arange(12))
 
 
-def test_cleaning_refuses_a_mesh_without_surface() -> None:
+def test_a_mesh_without_area_cannot_be_cleaned() -> None:
     with pytest.raises(MeshError, match="no area"):
         clean_mesh(build([[0, 0, 0], [1, 0, 0], [2, 0, 0]], [[0, 1, 2]]))

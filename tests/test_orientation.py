@@ -1,4 +1,4 @@
-"""Repairing meshes: patches, outward faces, buried parts, caps."""
+"""Mesh repair: patches, outward faces, buried parts, caps."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_boundaries_and_volumes_of_patches() -> None:
     }
 
 
-def test_caps_close_what_they_cover() -> None:
+def test_caps_restore_the_volume() -> None:
     ball = trimesh.creation.icosphere(3)
     keep = np.flatnonzero(ball.triangles_center[:, 2] < 0.85)
     caps = cap_holes(ball.vertices, np.asarray(ball.faces)[keep], np.zeros(len(keep), int))
@@ -106,7 +106,7 @@ def test_inner_walls_and_parts_are_buried() -> None:
 
 
 def test_a_room_divided_by_a_wall_is_one_solid() -> None:
-    """Edges of three faces: the wall splits the box into patches that are closed only together."""
+    """Edges of three faces: the wall splits the box into patches of which each alone is open."""
     halves = [trimesh.creation.box((1, 1, 1)).apply_translation((x, 0, 0)) for x in (-0.5, 0.5)]
     oriented = orient_mesh(join(*halves))  # the shared wall is there twice: one is dropped, the other buried
     assert oriented.closed

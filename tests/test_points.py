@@ -1,4 +1,4 @@
-"""Surface points in files."""
+"""Reading point cloud files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ POINTS = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
 
 
 def write_ply(path: Path, points: np.ndarray, faces: list[tuple[int, int, int]]) -> Path:
-    """As the original writes: points, and faces that mean nothing."""
+    """A file in the format of the original: points, and possibly meaningless faces."""
     head = ["ply", "format ascii 1.0", f"element vertex {len(points)}", *(f"property float {axis}" for axis in "xyz")]
     if faces:
         head += [f"element face {len(faces)}", "property list uchar int vertex_indices"]
@@ -34,18 +34,18 @@ def test_vertices_are_the_points(tmp_path: Path, faces: list[tuple[int, int, int
     np.testing.assert_array_equal(found, POINTS)
 
 
-def test_equal_points_stay_apart(tmp_path: Path) -> None:
+def test_equal_points_are_not_merged(tmp_path: Path) -> None:
     twice = np.concatenate([POINTS, POINTS])
     np.testing.assert_array_equal(load_points(write_ply(tmp_path / "points.ply", twice, [(0, 1, 2)])), twice)
 
 
-def test_what_a_data_source_writes_comes_back(tmp_path: Path) -> None:
+def test_round_trip_through_a_data_source(tmp_path: Path) -> None:
     data, shape = DataSource(tmp_path), ShapeName("d", "c", "i")
     data.save_surface(shape, POINTS)
     np.testing.assert_array_equal(data.load_surface(shape), POINTS)
 
 
-def test_a_mesh_gives_its_vertices(tmp_path: Path) -> None:
+def test_vertices_of_a_mesh_are_read(tmp_path: Path) -> None:
     box = trimesh.creation.box()
     box.export(tmp_path / "box.ply")
     np.testing.assert_allclose(load_points(tmp_path / "box.ply"), box.vertices, atol=1e-6)
@@ -79,7 +79,7 @@ def test_a_truncated_file(tmp_path: Path) -> None:
         load_points(path)
 
 
-def test_nan_and_nothing(tmp_path: Path) -> None:
+def test_nan_and_empty_clouds(tmp_path: Path) -> None:
     broken = POINTS.copy()
     broken[7, 1] = np.nan
     for points in (broken, POINTS[:0]):

@@ -73,7 +73,7 @@ def test_unknown_signs_are_dropped(sphere: trimesh.Trimesh) -> None:
     assert (samples.points[:, 0] > 0).all()
 
 
-def test_a_field_without_a_mesh_needs_one() -> None:
+def test_a_plain_field_needs_a_mesh() -> None:
     with pytest.raises(InputError, match="pass a MeshSDF as the field, or mesh="):
         sample_sdf(ball, 100)
     with pytest.raises(InputError, match="count 0 must be at least 1"):
@@ -127,7 +127,7 @@ def _pickled(path: Path) -> None:
         ),
     ],
 )
-def test_unusable_files_are_named_with_advice(tmp_path: Path, spoil, words: str) -> None:
+def test_errors_of_unusable_files(tmp_path: Path, spoil, words: str) -> None:
     path = tmp_path / "broken.npz"
     SDFSamples(np.ones((100, 4), np.float32), -np.ones((100, 4), np.float32)).save(path)
     spoil(path)

@@ -60,7 +60,7 @@ def test_clouds_with_normals_and_camera(tmp_path: Path, seen: Scan) -> None:
         np.testing.assert_allclose(found.cameras, np.broadcast_to(camera, seen.points.shape), atol=1e-6)
 
 
-def test_clouds_of_points_alone(tmp_path: Path, seen: Scan) -> None:
+def test_clouds_without_normals(tmp_path: Path, seen: Scan) -> None:
     ascii_ply(tmp_path / "a.ply", seen.points, None)
     np.savetxt(tmp_path / "a.xyz", seen.points)
     np.savetxt(tmp_path / "colours.xyz", np.hstack([seen.points, np.full_like(seen.points, 128)]))
@@ -70,9 +70,9 @@ def test_clouds_of_points_alone(tmp_path: Path, seen: Scan) -> None:
         found = load_scan(tmp_path / name)
         np.testing.assert_allclose(found.points, seen.points, atol=1e-6)
         assert not found.oriented.any()
-        told = load_scan(tmp_path / name, camera=EYE)
-        assert told.oriented.all()
-        assert np.einsum("ni,ni->n", told.normals, seen.normals).min() > 0.99
+        known = load_scan(tmp_path / name, camera=EYE)
+        assert known.oriented.all()
+        assert np.einsum("ni,ni->n", known.normals, seen.normals).min() > 0.99
 
 
 def test_a_partial_mesh(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_json_of_several_views_and_open3d_s_own(depth_files: tuple[Path, Scan,
     np.testing.assert_allclose(load_scan(folder / "view.npy").points, seen.points, atol=1e-6)
 
 
-def test_files_that_are_none(depth_files: tuple[Path, Scan, dict[str, Any]]) -> None:
+def test_unusable_files(depth_files: tuple[Path, Scan, dict[str, Any]]) -> None:
     folder, _, view = depth_files
     (folder / "empty.xyz").write_text("")
     (folder / "words.xyz").write_text("a b c\n")

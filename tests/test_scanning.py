@@ -1,4 +1,4 @@
-"""Scans: virtual cameras see what is there, and depth maps give the points they were taken of."""
+"""Scans: virtual cameras see the surface, and depth maps give back the points that they show."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_camera_sees_the_near_side_of_a_ball(sphere: trimesh.Trimesh) -> None:
     assert len(seen) == min(POINTS, len(seen))
 
 
-def test_rays_that_meet_nothing_pass_the_ball(sphere: trimesh.Trimesh) -> None:
+def test_rays_without_a_hit_pass_the_ball(sphere: trimesh.Trimesh) -> None:
     seen = scan(sphere, EYE, 128, device="cpu")
     origin, direction, way = seen.empty[:, :3], seen.empty[:, 3:6], seen.empty[:, 6]
     assert 0 < len(seen.empty) <= RAYS
@@ -69,17 +69,17 @@ def test_a_depth_map_by_each_convention_gives_the_same_points(sphere: trimesh.Tr
         np.testing.assert_allclose(found.empty, direct.empty, atol=1e-12)
 
 
-def test_millimetres_in_whole_numbers(sphere: trimesh.Trimesh) -> None:
+def test_integer_depths_in_millimetres(sphere: trimesh.Trimesh) -> None:
     camera = DepthCamera.look_at(EYE, resolution=64)
     depth = render_depth(sphere, camera, device="cpu")
     whole = np.where(np.isfinite(depth), np.rint(depth * 1000), 0).astype(np.uint16)
     found = Scan.from_depth(whole, (*camera.focal, *camera.principal - 0.5), None, depth_scale=0.001)
     placed = found.moved(camera.pose)
     assert np.abs(lengths(placed.points) - 0.8).max() < 3e-3
-    assert len(found.empty) == 0  # 0 is no reading: nothing is known there
+    assert len(found.empty) == 0  # 0 means no reading, so no space is known to be free
 
 
-def test_same_seed_same_scan_and_noise_as_asked(sphere: trimesh.Trimesh) -> None:
+def test_same_seed_same_scan_and_the_given_noise(sphere: trimesh.Trimesh) -> None:
     one, two, other = (scan(sphere, EYE, 96, 0.01, seed=seed, device="cpu") for seed in (1, 1, 2))
     np.testing.assert_array_equal(one.points, two.points)
     assert not np.array_equal(one.points, other.points)
@@ -122,20 +122,20 @@ def test_normals_of_a_noisy_plane() -> None:
     assert 0.01 < np.median(thickness) < 0.03
 
 
-def test_points_alone_have_normals_of_no_side() -> None:
+def test_points_without_camera_have_unoriented_normals() -> None:
     points = trimesh.creation.icosphere(3).vertices
     bare = Scan.from_points(points)
     assert not bare.oriented.any()
     assert np.isnan(bare.cameras).all()
     assert np.abs(np.einsum("ni,ni->n", bare.normals, points)).min() > 0.98
-    told = Scan.from_points(points, 3.0 * points)
-    assert told.oriented.all()
-    np.testing.assert_allclose(told.normals, points, atol=1e-12)
+    given = Scan.from_points(points, 3.0 * points)
+    assert given.oriented.all()
+    np.testing.assert_allclose(given.normals, points, atol=1e-12)
     many = Scan.from_points(np.random.default_rng(0).normal(size=(3 * POINTS, 3)))
     assert len(many) == POINTS
 
 
-def test_points_that_are_not_numbers_are_left_out() -> None:
+def test_points_that_are_not_finite_are_dropped() -> None:
     points = np.random.default_rng(0).normal(size=(100, 3))
     points[::4] = np.nan
     assert len(Scan.from_points(points)) == 75
@@ -161,7 +161,7 @@ def clouds() -> list[Any]:
 
 
 @pytest.mark.parametrize(("arguments", "message"), clouds())
-def test_clouds_that_are_none(arguments: Any, message: str) -> None:
+def test_invalid_clouds(arguments: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Scan.from_points(*arguments)
 
@@ -197,12 +197,12 @@ GOOD = (50.0, 50.0, 30.0, 20.0)
         (IMAGE, GOOD, {"pose": [0, 0, 0, 0, 1, 1, 1], "convention": "colmap"}, r"qw qx qy qz is zero"),
     ],
 )
-def test_depth_maps_that_are_none(depth: Any, intrinsics: Any, options: Any, message: str) -> None:
+def test_invalid_depth_maps(depth: Any, intrinsics: Any, options: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Scan.from_depth(depth, intrinsics, **options)
 
 
-def test_cameras_that_are_none(sphere: trimesh.Trimesh) -> None:
+def test_invalid_cameras(sphere: trimesh.Trimesh) -> None:
     for camera, message in (
         ((0, 0), r"numbers of shape \(1, 2\); expected finite positions \(3,\) or \(n, 3\)"),
         ((0, 0, np.nan), r"numbers of shape \(1, 3\); expected finite positions"),

@@ -1,4 +1,4 @@
-"""The verdict on each hard mesh, generated or real, is that of a person who looks at it."""
+"""The verdict on each hard mesh, generated or real, agrees with that of a person who inspected it."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_hard_meshes(path: Path) -> None:
 
 @pytest.mark.parametrize("path", parameters(real_meshes("classes/fish")))
 def test_fish(path: Path) -> None:
-    """Those of one pack have fins that are open sheets, and an open body below their eyes."""
+    """The fish of one pack have open sheets as fins and a body that is open below the eyes."""
     found = judge(path)
     if path.stem.startswith("fish_pack"):
         assert (found.verdict, found.closed, found.uncertain) == ("ok", True, 0)
