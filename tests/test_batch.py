@@ -225,7 +225,7 @@ class Doorstep:
 def test_workers_that_cannot_start(tmp_path: Path) -> None:
     result = BatchResult()
     with pytest.raises(RuntimeError, match=r"end before they are ready \(exit status 7\)"):
-        run_batch(Doorstep(), {shape: () for shape in named("a", "b", "c")}, result, workers=2)
+        run_batch(Doorstep(), dict.fromkeys(named("a", "b", "c"), ()), result, workers=2)
     assert result == BatchResult()
 
 
@@ -359,7 +359,7 @@ def sacrifice() -> str:
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_workers_go_first_when_memory_is_out() -> None:
     before, result = sacrifice(), BatchResult()
-    run_batch(sacrifice, {shape: () for shape in named("a")}, result, workers=1)
+    run_batch(sacrifice, dict.fromkeys(named("a"), ()), result, workers=1)
     assert list(result.returned.values()) == ["1000"]
     assert sacrifice() == before
 

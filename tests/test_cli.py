@@ -266,8 +266,8 @@ REFUSED: dict[str, tuple[Callable[[World], None], tuple[object, ...], str]] = {
     "no JSON": (text_of("test.json", "{'a'"), RECONSTRUCT, "test.json is not a split file: it is not valid JSON"),
     "an empty split": (text_of("test.json", "{}"), RECONSTRUCT, "test.json contains no shapes; expected"),
     "truncated .npz": (truncate(SAMPLE), ("view-samples", SAMPLE),
-                       "expected an .npz with float arrays pos (n, 4) and neg (m, 4), rows x y z sdf; "
-                       "`deepsdf preprocess` makes it again"),
+                       ("expected an .npz with float arrays pos (n, 4) and neg (m, 4), rows x y z sdf; "
+                        "`deepsdf preprocess` makes it again")),
     "no .npz": (nothing, ("view-samples", "none.npz"), "none.npz: no such file; expected an .npz"),
     "no .npz inside": (text_of(SAMPLE, "no"), ("view-samples", SAMPLE), f"{SAMPLE}: "),
     "all samples truncated": (spoil_samples, ("train", "-e", "exp", "--overwrite"),
@@ -297,8 +297,9 @@ REFUSED: dict[str, tuple[Callable[[World], None], tuple[object, ...], str]] = {
     "one of two checkpoints": (nothing, (*EVALUATE, "-c", "latest", "-c", "7"), "exp has no checkpoint '7'; existing"),
     "checkpoint elsewhere": (nothing, (*RECONSTRUCT, "-c", "../../secret"), "'../../secret' would leave its folder"),
     "resume from nothing": (nothing, ("train", "-e", "exp", "-c", "7"), "exp has no checkpoint '7'; existing"),
-    "trained already": (nothing, ("train", "-e", "exp"), "exp already holds a training (checkpoints 100, 200, latest); "
-                        "continue it with --continue latest, or start again with --overwrite"),
+    "trained already": (nothing, ("train", "-e", "exp"),
+                        ("exp already holds a training (checkpoints 100, 200, latest); "
+                         "continue it with --continue latest, or start again with --overwrite")),
     "unknown device": (nothing, (*RECONSTRUCT, "--device", "tpu"), "device 'tpu' is not available; expected auto, cpu"),
     "device of training": (nothing, ("train", "-e", "exp", "--overwrite", "--device", "cuda:77"),
                            "device 'cuda:77' is not available; expected auto, cpu"),

@@ -76,7 +76,7 @@ def all_whole(folder: Path, shapes: Sequence[ShapeName], count: int) -> None:
     for shape in shapes:
         assert len(data.load_samples(shape)) == count
         data.load_normalization(shape)
-    assert not [path for path in (folder / "data").rglob("*.tmp*")]
+    assert not list((folder / "data").rglob("*.tmp*"))
 
 
 def test_control_c_leaves_whole_files_and_skip_goes_on(tmp_path: Path) -> None:

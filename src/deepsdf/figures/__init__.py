@@ -1,0 +1,1 @@
+"""Pictures, contact sheets, plots and the HTML report."""

@@ -1,0 +1,1 @@
+"""A trained shape space, and what it is used for."""

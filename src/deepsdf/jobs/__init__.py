@@ -1,0 +1,1 @@
+"""Work on many shapes, in processes or threads."""

@@ -1,0 +1,1 @@
+"""Warp kernels and their launch; the only package that imports Warp."""

@@ -1,0 +1,1 @@
+"""Shapes by name: their files, true meshes, codes and quality records."""

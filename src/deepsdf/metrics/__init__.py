@@ -1,0 +1,1 @@
+"""Metrics of two surfaces, and of sets of generated shapes."""

@@ -1,0 +1,1 @@
+"""The learned part: decoder, codes, priors and objective. Knows no meshes and no files."""

@@ -1,0 +1,1 @@
+"""Pictures and films of meshes and point clouds, without OpenGL or a display."""

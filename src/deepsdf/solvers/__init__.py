@@ -1,0 +1,1 @@
+"""Optimisers that are independent of the decoder."""

@@ -1,0 +1,1 @@
+"""Training a shape space: the loop, checkpoints, faults and distributed ranks."""

@@ -1,0 +1,1 @@
+"""The viewer: a web page to explore a shape space."""

@@ -46,6 +46,7 @@ def json_block(value: object) -> Markup:
 
 
 def as_base64(content: bytes) -> str:
+    """Bytes as base64 text, for data in the page."""
     return base64.b64encode(content).decode("ascii")
 
 

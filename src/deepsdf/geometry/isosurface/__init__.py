@@ -1,0 +1,1 @@
+"""Field to mesh: the zero level set of any field."""

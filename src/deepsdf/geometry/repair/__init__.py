@@ -1,0 +1,1 @@
+"""Dirty mesh to outer surface: winding, cracks, holes, cavities and buried faces."""

@@ -1,0 +1,1 @@
+"""Scans: partial surfaces in files, and virtual depth cameras that take them."""

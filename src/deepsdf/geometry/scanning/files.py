@@ -220,7 +220,7 @@ _OPEN3D = {"intrinsic", "extrinsic"}
 
 
 def _view(path: Path, view: Mapping[str, Any], depth: Path | None, seed: int) -> Scan:
-    if _OPEN3D <= set(view):  # Open3D writes PinholeCameraParameters with column-major matrices
+    if set(view) >= _OPEN3D:  # Open3D writes PinholeCameraParameters with column-major matrices
         try:
             matrix = np.array(view["intrinsic"]["intrinsic_matrix"], np.float64).reshape(3, 3).T
             size = {name: view["intrinsic"][name] for name in ("width", "height")}

@@ -1,0 +1,1 @@
+"""Edits: the nearest code that satisfies constraints."""

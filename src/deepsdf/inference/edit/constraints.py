@@ -184,6 +184,7 @@ Residuals = Callable[["ShapeSpace", CodeProblem, Tensor], tuple[Tensor, Tensor]]
 
 
 def residuals_of(constraint: Constraint) -> Residuals:
+    """The residual function of a constraint; its residuals are zero where the constraint is met."""
     if isinstance(constraint, Size):
         return _size_residuals(constraint)
     points = np.array([constraint.point]) if isinstance(constraint, Through) else box_points(constraint, BOX_POINTS)

@@ -1,0 +1,1 @@
+"""Fits: the code that explains observed signed distances."""

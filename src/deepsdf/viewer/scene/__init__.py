@@ -1,0 +1,1 @@
+"""The viewer's 3D scene: layers, redrawing and the pad."""
