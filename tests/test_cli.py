@@ -271,7 +271,7 @@ REFUSED: dict[str, tuple[Callable[[World], None], tuple[object, ...], str]] = {
     "no .npz": (nothing, ("view-samples", "none.npz"), "none.npz: no such file; expected an .npz"),
     "no .npz inside": (text_of(SAMPLE, "no"), ("view-samples", SAMPLE), f"{SAMPLE}: "),
     "all samples truncated": (spoil_samples, ("train", "-e", "exp", "--overwrite"),
-                              "none of the split's 4 shapes has samples in data; run `deepsdf preprocess`"),
+                              "none of the 4 shapes of the split has samples in data; run `deepsdf preprocess`"),
     "truncated model": (truncate("exp/ModelParameters/latest.pth"), RECONSTRUCT,
                         "exp/ModelParameters/latest.pth is not a model checkpoint: it is truncated or"),
     "truncated codes": (truncate("exp/LatentCodes/latest.pth"), RECONSTRUCT,
