@@ -111,7 +111,7 @@ def test_none(tmp_path: Path) -> None:
         find_mesh(root, ShapeName("x", "cars", "b"))
     with pytest.raises(InputError, match=r"no mesh of x/cars/a in .*cars/a \(\.obj, \.ply"):
         find_mesh(root, ShapeName("x", "cars", "a"))
-    with pytest.raises(InputError, match=r"there are no meshes in .* \(\.obj, .*it may be laid out as"):
+    with pytest.raises(InputError, match=r"there are no meshes in .* \(\.obj, .*supported layouts"):
         list_shapes(root)
     shutil.rmtree(root)
     for attempt in (lambda: list_shapes(root), lambda: find_mesh(root, ShapeName("x", "cars", "a"))):

@@ -42,7 +42,7 @@ def test_a_shapes_path() -> None:
         ('{"d": {"c": ["../../../etc/passwd"]}}', "would leave its folder"),
         ('{"d": {"..": ["a"]}}', "would leave its folder"),
         ('{"/etc": {"c": ["a"]}}', "would leave its folder"),
-        ('{"d": {"c": ["a"', "no valid JSON"),
+        ('{"d": {"c": ["a"', "is not valid JSON"),
     ],
 )
 def test_what_is_no_split(tmp_path: Path, content: str, message: str) -> None:

@@ -132,7 +132,7 @@ def save(path: Path, **arrays: object) -> None:
 def test_a_normalization_that_is_none(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
     data = DataSource(tmp_path)
     save(data.normalization_path(SHAPE), **arrays)
-    with pytest.raises(InputError, match=r"i.v1.npz.*make it again with `deepsdf preprocess --surface`"):
+    with pytest.raises(InputError, match=r"i.v1.npz.*recreate it with `deepsdf preprocess --surface`"):
         data.load_normalization(SHAPE)
 
 

@@ -26,8 +26,8 @@ from deepsdf.workspace import DataSource, Experiment
 TRAINING, RECONSTRUCTED, COMPLETED, OWN = "training", "reconstructed", "completed", "yours"
 KINDS = (TRAINING, RECONSTRUCTED, COMPLETED, OWN)
 
-MAX_JSON_BYTES = 2**24
-"""Larger .json files are not searched for completions, which have a few kilobytes."""
+MAX_TABLE_BYTES = 2**24
+"""Larger .json and .csv files of an experiment are not searched for completions (a few kilobytes) or colours."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +168,7 @@ def _read(path: Path, space: ShapeSpace) -> Tensor:
 def _completion(path: Path, space: ShapeSpace) -> Entry | None:
     """The entry of a completion's .json; None if the file is not a completion of this space."""
     try:
-        if path.stat().st_size > MAX_JSON_BYTES or '"scan_to_unit"' not in path.read_text(encoding="utf-8"):
+        if path.stat().st_size > MAX_TABLE_BYTES or '"scan_to_unit"' not in path.read_text(encoding="utf-8"):
             return None
         given = read_json(path, "a completion")["code"]
         code = torch.tensor([float(number) for number in given])

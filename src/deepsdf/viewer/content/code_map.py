@@ -14,7 +14,7 @@ from deepsdf.inference.space import ShapeSpace
 from deepsdf.library.names import KnownShape
 from deepsdf.pipeline.latent_map import Colouring, colouring, principal_plane, spread_out, variance_shares
 from deepsdf.splits import ShapeName
-from deepsdf.viewer.content.catalogue import RECONSTRUCTED, TRAINING, Catalogue, Entry
+from deepsdf.viewer.content.catalogue import MAX_TABLE_BYTES, RECONSTRUCTED, TRAINING, Catalogue, Entry
 from deepsdf.workspace import Experiment
 
 BOARD_HALF_SIZE = 0.85
@@ -23,8 +23,8 @@ BOARD_HALF_SIZE = 0.85
 BOARD_CENTRE = np.array([-1.95, -0.02, -0.3])
 """Centre of the board (right, up, towards the visitor), unit frame: the board ends left of the unit sphere."""
 
-MAX_TABLES, MAX_COLUMNS, MAX_TABLE_BYTES = 20, 40, 2**24
-"""Limits of the .csv files offered for colours, so that the menu stays usable and opens quickly."""
+MAX_TABLES, MAX_COLUMNS = 20, 40
+"""Limits of the .csv files and columns offered for colours, so that the menu stays usable."""
 
 
 @dataclass(frozen=True)

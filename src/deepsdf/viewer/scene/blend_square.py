@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import trimesh
 
-from deepsdf.viewer.scene.stage import FLOOR, Stage, quaternion, upright
+from deepsdf.viewer.scene.stage import BALL_COLOUR, FLOOR, Stage, quaternion, upright
 
 CORNERS = ("A", "B", "C", "D")
-CORNER_POSITIONS = ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0))
+CORNER_POSITIONS = tuple((x, y) for y in (0.0, 1.0) for x in (0.0, 1.0))
 """Corners of the square: x to the right, y away from the viewer.
 
     C-----D
@@ -92,7 +92,7 @@ class BlendSquare:
         self._ball = scene.add_icosphere(
             "/blend/ball",
             BALL_RADIUS,
-            (220, 90, 60),
+            BALL_COLOUR,
             position=self.scene_point(*self.position, BALL_RADIUS),
             wxyz=quaternion(frame),
         )

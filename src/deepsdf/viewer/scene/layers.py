@@ -10,6 +10,7 @@ import numpy as np
 import trimesh
 
 from deepsdf.errors import DeepSDFError
+from deepsdf.figures.pictures import FRAME
 from deepsdf.geometry.fields import Field
 from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
 from deepsdf.geometry.sdf.sampling import SDFSamples
@@ -30,9 +31,6 @@ MAX_POINTS = 12_000
 
 CLAMP = 0.1
 """Distance at which the colours of a slice saturate, unit frame: the usual clamping distance of a training."""
-
-SLICE_HALF_SIZE = 1.0
-"""Half the side length of a slice, unit frame: it contains the unit sphere."""
 
 GAP = 1.3
 """Distance between the shape and the true mesh, side by side, unit frame."""
@@ -71,7 +69,7 @@ def faded_slice(field: Field, axis: Axis, offset: float) -> np.ndarray:
         distances.append(np.asarray(field(points)))
         return distances[-1]
 
-    picture = slice_image(recorded, axis=axis, offset=offset, bound=SLICE_HALF_SIZE, size=size, clamp=CLAMP)
+    picture = slice_image(recorded, axis=axis, offset=offset, bound=FRAME, size=size, clamp=CLAMP)
     # A learned field saturates slightly below the clamping distance: it fades between 0.6 and 1 times that distance.
     far = np.clip(np.concatenate(distances).reshape(size, size) / CLAMP * 2.5 - 1.5, 0, 1)
     return np.dstack([picture, np.round(255 - 225 * far).astype(np.uint8)])
@@ -89,7 +87,7 @@ class SlicePlane:
         self.stage = stage
         self.on = gui.add_checkbox("SDF slice", False, hint="Signed distance on a plane: blue inside, red outside")
         self.axis = gui.add_dropdown("Axis", ("x", "y", "z"), initial_value="y" if stage.up == "z" else "z")
-        self.offset = gui.add_slider("Offset", -SLICE_HALF_SIZE, SLICE_HALF_SIZE, 0.01, 0.0)
+        self.offset = gui.add_slider("Offset", -FRAME, FRAME, 0.01, 0.0)
         self.axis.visible = self.offset.visible = False
         for handle in (self.on, self.axis, self.offset):
             on_input(handle, client, on_change)
@@ -124,7 +122,7 @@ class SlicePlane:
         if (plane := self.plane) is None:
             self.stage.remove("/slice")
             return
-        self.stage.slice("/slice", faded_slice(field, *plane), *plane, SLICE_HALF_SIZE, at)
+        self.stage.slice("/slice", faded_slice(field, *plane), *plane, FRAME, at)
 
 
 class Layers:

@@ -23,7 +23,7 @@ from deepsdf.viewer.content.code_map import (
 from deepsdf.viewer.content.position import LatentPosition
 from deepsdf.viewer.html import colour_bar, escape, note
 from deepsdf.viewer.scene.meshing import mesh_shape
-from deepsdf.viewer.scene.stage import Stage, upright
+from deepsdf.viewer.scene.stage import BALL_COLOUR, Stage, upright
 from deepsdf.viewer.widgets import guarded, on_input
 from deepsdf.workspace import Experiment
 
@@ -33,7 +33,8 @@ EYE, TARGET = np.array([-0.75, 0.35, 5.0]), np.array([-0.85, -0.05, 0.0])
 COLOUR_BY = ("class", "set")
 """Colourings that are always available."""
 
-POINT_RADIUS, BALL_RADIUS, BALL_COLOUR = 0.02, 0.034, (225, 70, 40)
+POINT_RADIUS, BALL_RADIUS = 0.02, 0.034
+"""Radii on the board, unit frame: the ball covers the point of its shape."""
 
 THUMBNAIL_SCALE, MAX_THUMBNAILS = 0.12, 40
 """Small shapes on the board: at this scale about 7 x 7 of them fit side by side."""

@@ -15,13 +15,16 @@ TRUTH: Colour = (214, 178, 118)
 FLOOR = -1.02
 """Height of the floor, unit frame: just below the unit sphere, which contains every shape."""
 
-_UPS = {"x": np.array([1.0, 0, 0]), "y": np.array([0, 1.0, 0]), "z": np.array([0, 0, 1.0])}
+BALL_COLOUR: Colour = (220, 90, 60)
+"""Colour of the balls that mark the current code."""
+
+_AXES = dict(zip("xyz", np.eye(3), strict=True))
 
 
 def upright(up: Axis) -> np.ndarray:
     """Rotation (3, 3) from viewer axes to scene axes: its columns are right, up and towards the viewer."""
-    towards = {"x": _UPS["z"], "y": _UPS["z"], "z": -_UPS["y"]}[up]
-    return np.column_stack([np.cross(_UPS[up], towards), _UPS[up], towards])
+    towards = {"x": _AXES["z"], "y": _AXES["z"], "z": -_AXES["y"]}[up]
+    return np.column_stack([np.cross(_AXES[up], towards), _AXES[up], towards])
 
 
 def quaternion(rotation: np.ndarray) -> tuple[float, float, float, float]:
@@ -84,9 +87,9 @@ class Stage:
             wxyz=quaternion(frame),
             position=tuple(frame[:, 1]),
         )
-        for name, place, strength in (("key", (0.7, 1.0, 0.9), 1.8), ("fill", (-1.0, 0.3, 0.3), 0.5)):
+        for name, position, strength in (("key", (0.7, 1.0, 0.9), 1.8), ("fill", (-1.0, 0.3, 0.3), 0.5)):
             self.scene.add_light_directional(
-                f"/light/{name}", intensity=strength, position=tuple(frame @ np.array(place) * 4.0)
+                f"/light/{name}", intensity=strength, position=tuple(frame @ np.array(position) * 4.0)
             )
 
     def reset_camera(self, distance: float = 1.0) -> None:
@@ -153,9 +156,9 @@ class Stage:
         """Draw a picture of `slice_image` on its plane, replacing the node of that name."""
         # Directions of the picture's columns and rows; they do not depend on the up axis of the scene.
         right, above = {
-            "x": (-_UPS["z"], _UPS["y"]),
-            "y": (_UPS["x"], -_UPS["z"]),
-            "z": (_UPS["x"], _UPS["y"]),
+            "x": (-_AXES["z"], _AXES["y"]),
+            "y": (_AXES["x"], -_AXES["z"]),
+            "z": (_AXES["x"], _AXES["y"]),
         }[axis]
         rotation = np.column_stack([right, -above, np.cross(right, -above)])
         self._handles[name] = self.scene.add_image(
@@ -165,7 +168,7 @@ class Stage:
             2 * bound,
             format="png",
             wxyz=quaternion(rotation),
-            position=tuple(_UPS[axis] * offset + (0.0 if at is None else at)),
+            position=tuple(_AXES[axis] * offset + (0.0 if at is None else at)),
             cast_shadow=False,
             receive_shadow=False,
         )
