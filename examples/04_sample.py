@@ -1,15 +1,13 @@
-"""Draw new shapes, by three priors: the codes' Gaussian, a mixture about training codes, blends of neighbours.
+"""Draw new shapes from three priors: a Gaussian, a mixture around the training codes, and blends of neighbours.
 
     python examples/04_sample.py [EXPERIMENT] [--out PICTURE]
 
-`deepsdf sample` shows each beside its nearest training shape, and measures how good a set of them is.
+`deepsdf sample` also shows the nearest training shape of each, and evaluates the samples as a set.
 """
 
 import argparse
 
 import deepsdf
-from deepsdf.figures.pictures import unit_picture
-from deepsdf.rendering.render import grid_image, save_image
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("experiment", nargs="?", default="demo-output/experiment")
@@ -22,5 +20,5 @@ priors = ("gaussian", "mixture", "nearest")
 rows = []
 for prior in priors:
     shapes = space.sample(6, prior=prior, seed=1)
-    rows.append([unit_picture(shape.mesh(args.resolution), 170) for shape in shapes])
-save_image(args.out, grid_image(rows, row_labels=priors))
+    rows.append([deepsdf.unit_picture(shape.mesh(args.resolution), 170) for shape in shapes])
+deepsdf.save_image(args.out, deepsdf.grid_image(rows, row_labels=priors))

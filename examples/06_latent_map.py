@@ -1,4 +1,4 @@
-"""A map of all shapes: their codes in the plane, with pictures of some.
+"""Draw a map of all shapes: their codes in the plane, with pictures of some of them.
 
 python examples/06_latent_map.py [EXPERIMENT] [--out PICTURE]
 """
@@ -8,7 +8,6 @@ import argparse
 import numpy as np
 
 import deepsdf
-from deepsdf.pipeline.latent_map import latent_map, positions
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("experiment", nargs="?", default="demo-output/experiment")
@@ -17,8 +16,8 @@ parser.add_argument("--thumbnails", type=int, default=60)
 args = parser.parse_args()
 
 space = deepsdf.ShapeSpace.load(args.experiment)
-places = positions(space.trained_codes.cpu().numpy(), "pca")  # (n, 2), for a drawing of one's own
-farthest = int(np.linalg.norm(places, axis=1).argmax())
-print(f"{len(places)} training shapes; farthest from the middle of the map is number {farthest}")
+plane = deepsdf.positions(space.trained_codes.cpu().numpy(), "pca")  # (n, 2), for your own plots
+farthest = int(np.linalg.norm(plane, axis=1).argmax())
+print(f"{len(plane)} training shapes; the farthest from the centre of the map is number {farthest}")
 
-latent_map(deepsdf.Experiment.open(args.experiment), args.out, colour_by="set", thumbnails=args.thumbnails)
+deepsdf.latent_map(deepsdf.Experiment.open(args.experiment), args.out, colour_by="set", thumbnails=args.thumbnails)

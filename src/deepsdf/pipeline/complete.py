@@ -97,17 +97,23 @@ def figures(found: Completion, mesh: trimesh.Trimesh) -> dict[str, Any]:
     }
 
 
-def painted(mesh: trimesh.Trimesh, scale: float) -> trimesh.Trimesh:
-    """A completion's mesh with colours: seen vertices, and guessed ones by their spread.
+def vertex_colours(mesh: trimesh.Trimesh, scale: float) -> np.ndarray:
+    """RGBA colours (v, 4) uint8 of a completed mesh: seen vertices, and inferred ones by their spread.
 
     Args:
+        mesh: with `vertex_attributes` seen and spread, as `Completion.mesh` returns it.
         scale: unit lengths per length of the mesh's frame.
     """
     seen = np.asarray(mesh.vertex_attributes["seen"], bool)[:, None]
     unsure = np.clip(np.asarray(mesh.vertex_attributes["spread"]) * scale / WIDEST, 0, 1)[:, None]
     colours = np.where(seen, SEEN, SURE + unsure * np.subtract(UNSURE, SURE))
-    rounded = np.hstack([colours, np.full_like(unsure, 255)]).round().astype(np.uint8)
-    mesh.visual.vertex_colors = rounded  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
+    return np.hstack([colours, np.full_like(unsure, 255)]).round().astype(np.uint8)
+
+
+def painted(mesh: trimesh.Trimesh, scale: float) -> trimesh.Trimesh:
+    """The mesh with `vertex_colours`, which are written to its file."""
+    visual: Any = mesh.visual
+    visual.vertex_colors = vertex_colours(mesh, scale)
     return mesh
 
 
@@ -119,10 +125,11 @@ def completion_picture(
     samples: Sequence[trimesh.Trimesh] = (),
     size: int = 320,
 ) -> np.ndarray:
-    """The scan, the completion from the camera's side and from behind, and other meshes, in the unit frame.
+    """Picture of the scan, the completion from the camera and from behind, and other meshes, in the unit frame.
 
     Args:
-        mesh: of the completion, and `truth`, and `samples`: the scan's frame.
+        mesh: completed surface (`Completion.mesh`); `mesh`, `truth` and `samples` are in the scan's frame.
+        size: width of each view in pixels.
     """
     axes: tuple[Axis, ...] = ("x", "y", "z")
     placed = found.scan.moved(found.to_unit)
@@ -132,8 +139,7 @@ def completion_picture(
     def draw(one: trimesh.Trimesh, turn: float) -> np.ndarray:
         unit = one.copy()
         unit.apply_transform(found.to_unit)
-        visual: Any = one.visual
-        colours = np.asarray(visual.vertex_colors)[:, :3] if "seen" in one.vertex_attributes else None
+        colours = vertex_colours(one, found.scale)[:, :3] if "seen" in one.vertex_attributes else None
         return render_mesh(unit, replace(picture, azimuth=azimuth + turn), vertex_colors=colours)
 
     inside = placed.points[np.linalg.norm(placed.points, axis=1) < 1.3]
