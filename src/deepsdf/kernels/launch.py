@@ -22,8 +22,8 @@ from deepsdf.kernels.runtime import get_warp
 
 # Points per launch on the CPU: enough that the launch itself costs little beside the searches, and few enough to bound
 # the temporary memory of a thread.
-_SMALLEST_CHUNK = 1 << 14
-_LARGEST_CHUNK = 1 << 18
+_SMALLEST_CHUNK = 16_384
+_LARGEST_CHUNK = 262_144
 
 _CHAIN = 32
 """Points that one CPU thread processes in order, each bounding the search of the next. The first of a chain searches

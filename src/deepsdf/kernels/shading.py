@@ -12,7 +12,7 @@ import numpy as np
 from deepsdf.kernels.launch import compiled_kernels, cpu_threads
 from deepsdf.kernels.runtime import get_warp
 
-_BAND = 1 << 14
+_BAND = 16_384
 """Rays per launch on the CPU: the 1024² rays of a picture of 512 pixels make 64 bands, enough to balance threads."""
 
 
