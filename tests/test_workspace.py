@@ -145,11 +145,11 @@ def test_a_normalization_file_cut_short_anywhere(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for end in range(0, len(whole), 7):
         path.write_bytes(whole[:end])
-        with pytest.raises(InputError, match=r"make it again"):
+        with pytest.raises(InputError, match=r"recreate it with"):
             data.load_normalization(SHAPE)
     with path.open("wb") as file:
         np.save(file, np.zeros(3))
-    with pytest.raises(InputError, match=r"make it again"):
+    with pytest.raises(InputError, match=r"recreate it with"):
         data.load_normalization(SHAPE)
 
 
