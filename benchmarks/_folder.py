@@ -34,11 +34,11 @@ print(seconds, peak)
 _START = """
 import time
 from deepsdf.jobs.processes import BatchResult, run_batch
-from deepsdf.pipeline.preprocess import Sampling
+from deepsdf.pipeline.preprocess import warp_device
 from deepsdf.splits import ShapeName
 for turn in range(2):
     start = time.perf_counter()
-    run_batch(Sampling.check, {ShapeName("d", "c", "i"): (Sampling(),)}, BatchResult(), workers=1)
+    run_batch(warp_device, {ShapeName("d", "c", "i"): ("auto",)}, BatchResult(), workers=1)
     print(time.perf_counter() - start)
 """
 """Seconds until a worker has begun and started Warp: the first, for which everything is imported, and a second."""

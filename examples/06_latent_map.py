@@ -20,4 +20,5 @@ plane = deepsdf.positions(space.trained_codes.cpu().numpy(), "pca")  # (n, 2), f
 farthest = int(np.linalg.norm(plane, axis=1).argmax())
 print(f"{len(plane)} training shapes; the farthest from the centre of the map is number {farthest}")
 
-deepsdf.latent_map(deepsdf.Experiment.open(args.experiment), args.out, colour_by="set", thumbnails=args.thumbnails)
+options = deepsdf.MapOptions(colour_by="set", thumbnails=args.thumbnails)
+deepsdf.latent_map(deepsdf.Experiment.open(args.experiment), args.out, options)

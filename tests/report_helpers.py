@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from helpers import EXTENTS, World, chdir, few_samples, reconstructed_once, run
 
+from deepsdf.figures.options import ReportOptions
 from deepsdf.figures.report import Report, report
-from deepsdf.figures.report.options import ReportOptions
 from deepsdf.figures.report.packing import Packed
 from deepsdf.splits import ShapeName, write_split
 from deepsdf.workspace import DataSource, Experiment

@@ -23,7 +23,7 @@ from deepsdf.metrics import summary
 from deepsdf.metrics.registry import METRICS
 from deepsdf.metrics.surfaces import compare
 from deepsdf.pipeline import evaluate as module
-from deepsdf.pipeline import measure
+from deepsdf.pipeline import evaluate_shape as shape_module
 from deepsdf.pipeline.evaluate import Evaluation, Score, evaluate
 from deepsdf.progress import Progress
 from deepsdf.splits import ShapeName, write_split
@@ -43,11 +43,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def measured(world: World, *, seed: int = 0, **options: Any) -> Evaluation:
-    return evaluate(world.experiment, world.data, "test.json", options=replace(FEW, seed=seed), **options)
+    return evaluate(world.experiment, world.data, "test.json", replace(FEW, seed=seed), **options)
 
 
 def chamfers(world: World) -> Evaluation:
-    return evaluate(world.experiment, world.data, "test.json", metrics="chamfer")
+    return evaluate(world.experiment, world.data, "test.json", which="chamfer")
 
 
 def written(world: World, name: str = "metrics.csv", experiment: str = "exp") -> Path:
@@ -259,24 +259,24 @@ def test_without_code_or_samples_there_is_no_sdf_error(reconstructed: World) -> 
 
 
 def test_the_number_of_sdf_samples_is_limited(reconstructed: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measure, "SDF_SAMPLES", 400)
-    some = measure._some(reconstructed.data.load_samples(TALL), seed=1)
+    monkeypatch.setattr(shape_module, "SDF_SAMPLES", 400)
+    some = shape_module._subset(reconstructed.data.load_samples(TALL), seed=1)
     assert len(some) == 400
     known = {
         row.tobytes() for samples in (reconstructed.data.load_samples(TALL),) for row in [*samples.pos, *samples.neg]
     }
     assert {row.tobytes() for row in [*some.pos, *some.neg]} <= known
-    again = measure._some(reconstructed.data.load_samples(TALL), seed=1)
+    again = shape_module._subset(reconstructed.data.load_samples(TALL), seed=1)
     np.testing.assert_array_equal(some.points, again.points)
     few = SDFSamples(some.pos[:3], some.neg[:3])
-    assert measure._some(few, seed=1) is few
+    assert shape_module._subset(few, seed=1) is few
 
 
 def test_chamfer_csv_is_written_even_if_a_metric_fails(reconstructed: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise InputError("no, thank you")
 
-    monkeypatch.setattr(measure, "compare", broken)
+    monkeypatch.setattr(shape_module, "compare", broken)
     result = measured(reconstructed)
     assert [score.shape for score in result.scores] == TEST
     assert [failure.reason for failure in result.failures] == ["no, thank you"] * 2
@@ -292,7 +292,7 @@ def test_a_shape_listed_twice_has_two_rows(reconstructed: World) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"metrics": "emd"}, "^metrics is 'emd'; expected 'all' or 'chamfer'$"),
+        ({"which": "emd"}, "^which is 'emd'; expected 'all' or 'chamfer'$"),
         ({"checkpoint": 7}, "exp has no checkpoint '7'; existing checkpoints: 100, 200, latest"),
     ],
 )

@@ -13,12 +13,14 @@ from PIL import Image
 
 from deepsdf.checkpoints import load_code
 from deepsdf.errors import InputError, NoSurfaceError
+from deepsdf.geometry.isosurface.options import Meshing
 from deepsdf.geometry.meshes import load_mesh
 from deepsdf.geometry.sdf.sampling import SDFSamples, sample_surface
 from deepsdf.inference.space import Shape, ShapeSpace
 from deepsdf.library.names import find_code, find_or_encode, known_shapes
 from deepsdf.library.neighbours import TrainingSurfaces
 from deepsdf.pipeline.interpolate import interpolate
+from deepsdf.pipeline.options import InterpolationOptions, SampleOptions
 from deepsdf.pipeline.sample import sample
 from deepsdf.splits import ShapeName, write_split
 
@@ -138,7 +140,7 @@ def test_a_shape_without_surface_is_a_gap(world: World, monkeypatch: pytest.Monk
         return mesh(shape, resolution, **how)
 
     monkeypatch.setattr(Shape, "mesh", mostly)
-    made = sample(world.experiment, 3, world.root / "new", resolution=24, device="cpu")
+    made = sample(world.experiment, world.root / "new", SampleOptions(count=3), Meshing(24), device="cpu")
     assert made.empty == ["gaussian 1"]
     assert made.rows[0].shapes == 2
     assert [name for name in names(world, "new") if name.endswith(".ply")] == ["sample_00.ply", "sample_02.ply"]
@@ -152,7 +154,13 @@ def test_no_surface_anywhere(world: World, monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(Shape, "mesh", never)
     with pytest.raises(NoSurfaceError, match="none of the shapes has a surface; is the network trained"):
-        interpolate(world.experiment, ["cube", "flat"], world.root / "new", steps=2, device="cpu")
+        interpolate(
+            world.experiment,
+            ["cube", "flat"],
+            world.root / "new",
+            InterpolationOptions(steps=2, film="none"),
+            device="cpu",
+        )
     result = run("sample", "-e", "exp", "-n", 2, status=2)
     assert "error: none of the shapes has a surface" in result.stderr
 
@@ -213,7 +221,7 @@ def test_samples_are_measured_against_held_out_shapes(world: World) -> None:
         assert float(row["one_nn_accuracy"]) in (0.0, 0.25, 0.5, 0.75, 1.0)
     assert float(rows["held-out shapes"]["median_chamfer_to_training"]) > 0
     wrong = run(*common, "--reference", "test.json", status=2)
-    assert "to measure, give both --reference SPLIT and --data DATA" in wrong.stderr
+    assert "--reference SPLIT and --data DATA go together" in wrong.stderr
     many = run(*common[:-1], 10**6, "--reference", "test.json", "-d", "data", status=2)
     assert "surface samples; 1000000 are asked for (--points)" in many.stderr
 

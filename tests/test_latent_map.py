@@ -12,9 +12,7 @@ import pytest
 from helpers import TRAIN, World, is_picture, run
 
 from deepsdf.errors import InputError
-from deepsdf.inference.space import ShapeSpace
-from deepsdf.library.names import known_shapes
-from deepsdf.pipeline.latent_map import (
+from deepsdf.figures.latent_map import (
     GREY,
     Colouring,
     colouring,
@@ -25,6 +23,8 @@ from deepsdf.pipeline.latent_map import (
     spread_out,
     variance_shares,
 )
+from deepsdf.inference.space import ShapeSpace
+from deepsdf.library.names import known_shapes
 
 pytest_plugins = ("helpers",)
 

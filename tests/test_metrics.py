@@ -22,10 +22,10 @@ from deepsdf.geometry.primitives import Sphere
 from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
 from deepsdf.geometry.sdf.sampling import SDFSamples, sample_surface
 from deepsdf.metrics.fields import SDFError, sdf_error
-from deepsdf.metrics.pair import PAPER_POINTS, MetricOptions
+from deepsdf.metrics.options import EXACT_EMD_POINTS, PAPER_POINTS, MetricOptions
 from deepsdf.metrics.registry import METRICS
 from deepsdf.metrics.surfaces import Chamfer, chamfer, compare
-from deepsdf.metrics.transport import EXACT_LIMIT, assign
+from deepsdf.metrics.transport import assign
 
 FAST = MetricOptions(points=3000, emd_points=0, volume_points=0)
 
@@ -325,7 +325,7 @@ def test_assignment_equals_the_best_permutation(count: int) -> None:
     assert compare(first, second).earth_mover_distance == pytest.approx(best, rel=1e-12)
 
 
-@pytest.mark.parametrize("limit", [0, EXACT_LIMIT])
+@pytest.mark.parametrize("limit", [0, EXACT_EMD_POINTS])
 def test_on_a_line_it_equals_scipy_wasserstein_distance(limit: int) -> None:
     rng = np.random.default_rng(1)
     one, other = rng.normal(size=900), rng.exponential(2, 900)

@@ -15,7 +15,8 @@ from helpers import few_samples
 from deepsdf.errors import InputError
 from deepsdf.geometry.chairs import generate_chair
 from deepsdf.geometry.meshes import Normalization, load_mesh
-from deepsdf.pipeline.preprocess import Preprocessed, Sampling, preprocess
+from deepsdf.pipeline.options import Sampling
+from deepsdf.pipeline.preprocess import Preprocessed, preprocess
 from deepsdf.progress import Progress
 from deepsdf.splits import ShapeName, write_split
 from deepsdf.workspace import DataSource

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +14,13 @@ from helpers import EXTENTS, TEST, TRAIN, World, run
 
 from deepsdf.checkpoints import load_code
 from deepsdf.errors import InputError, NoSurfaceError
+from deepsdf.geometry.isosurface.options import Meshing
 from deepsdf.geometry.meshes import load_mesh, save_mesh
 from deepsdf.geometry.sdf.sampling import SDFSamples
+from deepsdf.inference.fit.options import FitOptions
 from deepsdf.inference.space import Shape, ShapeSpace
+from deepsdf.jobs.processes import BatchResult
+from deepsdf.options import declared_options
 from deepsdf.pipeline import reconstruct as module
 from deepsdf.pipeline.reconstruct import reconstruct, training_meshes
 from deepsdf.progress import Progress
@@ -26,9 +31,19 @@ pytest_plugins = ("helpers",)
 TALL, WIDE = TEST
 
 
-def again(world: World, **options: object):
-    options = {"resolution": 24, "device": "cpu", "steps": 2, **options}
-    return reconstruct(world.experiment, world.data, "test.json", **options)
+def again(world: World, **options: Any) -> BatchResult:
+    """Reconstruct the test shapes on coarse grids with few steps; `options` are fields of the options, or arguments."""
+    fit = {name: options.pop(name) for name in declared_options(FitOptions) if name in options}
+    meshing = {name: options.pop(name) for name in declared_options(Meshing) if name in options}
+    return reconstruct(
+        world.experiment,
+        world.data,
+        "test.json",
+        FitOptions(**{"steps": 2, **fit}),
+        Meshing(**{"resolution": 24, **meshing}),
+        device="cpu",
+        **options,
+    )
 
 
 def test_codes_and_meshes_are_where_the_original_has_them(reconstructed: World) -> None:
@@ -47,7 +62,7 @@ def test_codes_and_meshes_are_where_the_original_has_them(reconstructed: World) 
 def test_meshes_are_in_the_unit_frame(world: World) -> None:
     """Of shapes that the space knows: four toys do not teach it others."""
     write_split("known.json", TRAIN)
-    assert reconstruct(world.experiment, world.data, "known.json", resolution=40, device="cpu").done == TRAIN
+    assert reconstruct(world.experiment, world.data, "known.json", meshing=Meshing(40), device="cpu").done == TRAIN
     for shape in TRAIN:
         mesh = load_mesh(world.experiment.reconstructed_mesh_path(200, shape))
         # The farthest vertex of the truth is at 1 / 1.03 from the centre.
@@ -206,9 +221,9 @@ def test_training_meshes_in_both_frames(world: World) -> None:
 
 
 def test_training_meshes_skip(world: World) -> None:
-    assert training_meshes(world.experiment, resolution=16, device="cpu").done == TRAIN
+    assert training_meshes(world.experiment, Meshing(16), device="cpu").done == TRAIN
     world.experiment.training_mesh_path(200, TRAIN[1]).unlink()
-    result = training_meshes(world.experiment, resolution=16, device="cpu", skip=True)
+    result = training_meshes(world.experiment, Meshing(16), device="cpu", skip=True)
     assert (result.done, result.skipped) == (TRAIN[1:2], [TRAIN[0], *TRAIN[2:]])
 
 
@@ -217,7 +232,7 @@ def test_a_code_that_was_never_trained(world: World) -> None:
     content = torch.load(path, weights_only=True)
     content["latent_codes"]["weight"][2] = 0
     torch.save(content, path)
-    result = training_meshes(world.experiment, resolution=16, device="cpu")
+    result = training_meshes(world.experiment, Meshing(16), device="cpu")
     assert [(failure.shape, failure.reason) for failure in result.failures] == [
         (TRAIN[2], "its code was never trained: its samples were missing")
     ]
@@ -227,15 +242,15 @@ def test_a_code_that_was_never_trained(world: World) -> None:
 def test_a_split_that_was_not_trained_on(world: World) -> None:
     write_split("train.json", TRAIN[:3])
     with pytest.raises(InputError, match=r"^train\.json names 3 shapes, but the checkpoint holds 4 codes; it is not"):
-        training_meshes(world.experiment, resolution=16, device="cpu")
+        training_meshes(world.experiment, Meshing(16), device="cpu")
 
 
 def test_training_meshes_without_normalization(world: World) -> None:
     world.data.normalization_path(TRAIN[0]).unlink()
-    result = training_meshes(world.experiment, resolution=16, device="cpu")
+    result = training_meshes(world.experiment, Meshing(16), device="cpu")
     assert result.done == TRAIN[1:]
     assert "there are no normalization parameters at" in result.failures[0].reason
-    assert training_meshes(world.experiment, resolution=16, device="cpu", keep_normalization=True).done == TRAIN
+    assert training_meshes(world.experiment, Meshing(16), device="cpu", keep_normalization=True).done == TRAIN
 
 
 @pytest.mark.parametrize("suffix", [".ply", ".obj", ".stl", ".off", ".glb"])

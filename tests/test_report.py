@@ -18,9 +18,9 @@ from helpers import EXTENTS, TEST, World, few_samples, run
 from report_helpers import HOSTILE, SHAPES, made, page_once, small_pictures
 
 from deepsdf import InputError
+from deepsdf.figures.options import ReportOptions
 from deepsdf.figures.report import report
 from deepsdf.figures.report.contents import CURVE, curve, error_maximum, flat
-from deepsdf.figures.report.options import ReportOptions
 from deepsdf.figures.report.page import SCRIPTS, asset, duration, figure, json_block
 from deepsdf.library.scores import read_metrics_csv
 from deepsdf.metrics.registry import METRICS

@@ -13,7 +13,8 @@ from helpers import few_samples
 from deepsdf.errors import InputError, MeshError
 from deepsdf.geometry.chairs import generate_chair
 from deepsdf.geometry.variants import vary
-from deepsdf.pipeline.preprocess import VARIANT_SHARE, Preprocessed, Sampling, preprocess
+from deepsdf.pipeline.options import Sampling
+from deepsdf.pipeline.preprocess import VARIANT_SHARE, Preprocessed, preprocess
 from deepsdf.splits import ShapeName, read_split, write_split
 from deepsdf.workspace import DataSource
 

@@ -14,9 +14,9 @@ from conftest import FIELDS
 
 from deepsdf.checkpoints import load_code
 from deepsdf.errors import InputError
+from deepsdf.figures.latent_map import GREY, Colouring, painted, positions, variance_shares
 from deepsdf.inference.space import ShapeSpace
 from deepsdf.library.names import known_shapes
-from deepsdf.pipeline.latent_map import GREY, Colouring, painted, positions, variance_shares
 from deepsdf.splits import ShapeName
 from deepsdf.viewer.content.catalogue import OWN, RECONSTRUCTED, TRAINING, Catalogue, Entry, catalogue_of
 from deepsdf.viewer.content.code_map import (

@@ -51,16 +51,17 @@ if TYPE_CHECKING:
     from deepsdf.metrics.fields import SDFError as SDFError
     from deepsdf.metrics.fields import sdf_error as sdf_error
     from deepsdf.metrics.generated_sets import generation_metrics as generation_metrics
-    from deepsdf.metrics.pair import MetricOptions as MetricOptions
+    from deepsdf.metrics.options import MetricOptions as MetricOptions
     from deepsdf.metrics.surfaces import Chamfer as Chamfer
     from deepsdf.metrics.surfaces import SurfaceMetrics as SurfaceMetrics
     from deepsdf.metrics.surfaces import chamfer as chamfer
     from deepsdf.metrics.surfaces import compare as compare
-    from deepsdf.pipeline.complete import completion_picture as completion_picture
+    from deepsdf.figures.completion import completion_picture as completion_picture
     from deepsdf.pipeline.evaluate import evaluate as evaluate
     from deepsdf.pipeline.latent_map import latent_map as latent_map
-    from deepsdf.pipeline.latent_map import positions as positions
-    from deepsdf.pipeline.preprocess import Sampling as Sampling
+    from deepsdf.figures.latent_map import positions as positions
+    from deepsdf.pipeline.options import MapOptions as MapOptions
+    from deepsdf.pipeline.options import Sampling as Sampling
     from deepsdf.pipeline.preprocess import preprocess as preprocess
     from deepsdf.pipeline.reconstruct import reconstruct as reconstruct
     from deepsdf.progress import Progress as Progress
@@ -95,17 +96,18 @@ _MODULES = {
     "Fit": "inference.fit.fitting",
     "FitOptions": "inference.fit.options",
     "InputError": "errors",
+    "MapOptions": "pipeline.options",
     "MeshError": "errors",
     "MeshSDF": "geometry.sdf.mesh_sdf",
     "Meshing": "geometry.isosurface.options",
-    "MetricOptions": "metrics.pair",
+    "MetricOptions": "metrics.options",
     "NoSurfaceError": "errors",
     "Normalization": "geometry.meshes",
     "PictureOptions": "rendering.camera",
     "Progress": "progress",
     "SDFError": "metrics.fields",
     "SDFSamples": "geometry.sdf.sampling",
-    "Sampling": "pipeline.preprocess",
+    "Sampling": "pipeline.options",
     "Scan": "geometry.scanning.scan",
     "Shape": "inference.space",
     "ShapeName": "splits",
@@ -119,7 +121,7 @@ _MODULES = {
     "TrueShape": "library.truth",
     "chamfer": "metrics.surfaces",
     "compare": "metrics.surfaces",
-    "completion_picture": "pipeline.complete",
+    "completion_picture": "figures.completion",
     "encode": "inference.encode",
     "error_picture": "rendering.render",
     "evaluate": "pipeline.evaluate",
@@ -130,7 +132,7 @@ _MODULES = {
     "load_mesh": "geometry.meshes",
     "load_scan": "geometry.scanning.files",
     "polygonize": "geometry.isosurface.polygonize",
-    "positions": "pipeline.latent_map",
+    "positions": "figures.latent_map",
     "preprocess": "pipeline.preprocess",
     "read_split": "splits",
     "reconstruct": "pipeline.reconstruct",

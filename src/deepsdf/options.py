@@ -25,7 +25,8 @@ class Option:
         minimum, maximum: inclusive bounds of a number.
         above: exclusive lower bound of a number.
         default_text: description of the default where the value None stands for one that depends on the input.
-        flag: command-line flag, if it is not `--<field-name>`.
+        flag: command-line flags, separated by spaces, if they are not `--<field-name>`.
+        metavar: placeholder for the value in `--help`, if it is not the name of the type.
         switches: command-line switches without a value, `{flag: (value, help)}`, which replace the flag.
     """
 
@@ -36,6 +37,7 @@ class Option:
     above: float | None = None
     default_text: str = ""
     flag: str = ""
+    metavar: str = ""
     switches: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
 
     def check(self, name: str, value: Any) -> None:
@@ -59,6 +61,11 @@ class Option:
 def option(default: Any, help: str, **declaration: Any) -> Any:
     """A dataclass field with a default and an `Option` declaration (see there for keywords)."""
     return field(default=default, metadata={"option": Option(help, **declaration)})
+
+
+def seed_option() -> Any:
+    """The declaration of a random seed: any number that torch and NumPy accept."""
+    return option(0, "Random seed. The same seed gives the same result on the CPU.", minimum=0, maximum=2**63 - 1)
 
 
 class Options:

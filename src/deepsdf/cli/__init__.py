@@ -1,4 +1,4 @@
-"""The command line: the only room that parses, prints and draws progress."""
+"""The command line: parses arguments, prints results and draws progress. The library does none of these."""
 
 from __future__ import annotations
 
@@ -10,28 +10,29 @@ from deepsdf._version import __version__
 
 VERBS = {
     "demo": "demo",
-    "split": "data",
-    "preprocess": "data",
-    "view-samples": "data",
-    "train": "learn",
-    "plot": "learn",
-    "reconstruct": "use",
-    "mesh": "use",
-    "evaluate": "measure",
+    "split": "preprocess",
+    "preprocess": "preprocess",
+    "view-samples": "preprocess",
+    "train": "train",
+    "plot": "train",
+    "reconstruct": "reconstruct",
+    "mesh": "reconstruct",
+    "evaluate": "evaluate",
     "report": "report",
-    "interpolate": "explore",
-    "sample": "explore",
+    "interpolate": "latent_space",
+    "sample": "latent_space",
     "edit": "edit",
-    "map": "explore",
+    "map": "latent_space",
     "complete": "complete",
-    "render": "show",
+    "render": "render",
     "view": "view",
 }
-"""Each verb and the module it stands in, in the order a user meets them."""
+"""The only list of verbs: name and module in `deepsdf.cli`, in the order of `deepsdf --help`. The module has a click
+command of the verb's name, with underscores for hyphens."""
 
 
 class _Verbs(click.Group):
-    """Loads a verb's module when it is called, so that --help is quick."""
+    """Imports the module of a verb when it is needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(VERBS)
@@ -46,7 +47,7 @@ class _Verbs(click.Group):
 
 @click.group(
     cls=_Verbs,
-    # Hyphens and underscores are the same, as the original's users type them.
+    # Underscores are accepted for hyphens, because the original's flags have underscores.
     context_settings={
         "token_normalize_func": lambda token: token.replace("_", "-"),
         "help_option_names": ["-h", "--help"],
@@ -55,21 +56,21 @@ class _Verbs(click.Group):
 )
 @click.version_option(__version__, prog_name="deepsdf")
 def main() -> None:
-    """Learn a space of shapes from a folder of meshes, and use it.
+    """Learn a shape space from a folder of meshes, and use it.
 
     \b
-    The whole way, on meshes of your own:
+    From your meshes to reconstructions:
       deepsdf split       -s meshes -o splits
       deepsdf preprocess  -s meshes -d data --split splits/meshes_train.json
       deepsdf preprocess  -s meshes -d data --split splits/meshes_test.json
       deepsdf preprocess  -s meshes -d data --split splits/meshes_test.json --surface
-      deepsdf train       -e EXP            (EXP holds a specs.json; examples/ has some)
+      deepsdf train       -e EXP --data data --split splits/meshes_train.json
       deepsdf reconstruct -e EXP -d data -s splits/meshes_test.json
       deepsdf evaluate    -e EXP -d data -s splits/meshes_test.json
       deepsdf report      -e EXP
 
-    `deepsdf demo` does all of it on chairs of its own making.
+    `deepsdf demo` runs these steps on generated chairs.
 
-    Exit status: 0 all done, 1 some shapes failed (they are listed), 2 unusable input, 130 stopped
+    Exit status: 0 success, 1 some shapes failed (they are listed), 2 invalid input, 130 interrupted
     by Ctrl-C.
     """

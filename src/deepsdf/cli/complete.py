@@ -1,4 +1,4 @@
-"""The verb that completes scans."""
+"""The verb that completes partial scans."""
 
 from __future__ import annotations
 
@@ -11,30 +11,26 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from deepsdf.cli.common import (
-    SOME_FAILED,
-    Bar,
+from deepsdf.cli.console import SOME_FAILED, Bar, Quiet, common_options, count, finish, interruptible, print_wide, say
+from deepsdf.cli.options import (
     ListsFormats,
-    Quiet,
     checkpoint_option,
-    common_options,
-    count,
     device_option,
     experiment_option,
-    finish,
-    interruptible,
-    print_wide,
-    resolution_option,
-    say,
-    seed_option,
+    meshing_options,
+    options,
 )
+from deepsdf.geometry.isosurface.options import PREVIEW, Meshing
+from deepsdf.inference.complete.options import CompletionOptions
+from deepsdf.metrics.options import MetricOptions
+from deepsdf.pipeline.options import CompletionEvaluationOptions
 
 if TYPE_CHECKING:
     from deepsdf.pipeline.evaluate_completion import CompletionEvaluation
     from deepsdf.workspace import DataSource, Experiment
 
 
-class _Place(click.ParamType):
+class _Position(click.ParamType):
     """`x,y,z` as three numbers."""
 
     name = "X,Y,Z"
@@ -45,7 +41,7 @@ class _Place(click.ParamType):
         except ValueError:
             numbers = ()
         if len(numbers) != 3:
-            self.fail(f"{value!r} is no place; say three numbers, as 0,1.5,2", param, ctx)
+            self.fail(f"{value!r} is not a position; expected X,Y,Z, for example 0,1.5,2", param, ctx)
         return numbers
 
 
@@ -57,44 +53,49 @@ class _Place(click.ParamType):
     "--out", "-o", required=True, type=click.Path(path_type=Path), help="Mesh file to write ({written_meshes})."
 )
 @click.option(
-    "--pose",
-    default="none",
-    show_default=True,
-    type=click.Choice(["none", "yaw", "rigid", "similarity"]),
-    help="What else to find: a turn about the up axis, any turn, or the scale as well; all with a shift.",
+    "--normalization",
+    "normalization_file",
+    type=click.Path(path_type=Path),
+    help="Normalization file (.npz) from the scan's frame to the unit frame.",
 )
+@click.option("--camera", type=_Position(), help="Camera position, if the files do not contain it.")
+@options(
+    CompletionOptions(), "completion",
+    "pose", "up", "any_way_up", "eta", "noise", "free_space", "points", "seed",
+)  # fmt: skip
 @click.option(
-    "--normalization", type=click.Path(path_type=Path), help="The .npz from the scan's frame to the unit frame."
+    "--samples",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 64),
+    help="Number of alternative shapes to draw from the posterior.",
 )
-@click.option("--camera", type=_Place(), help="Where the camera stood, where the files do not tell.")
-@click.option("--up", default="y", show_default=True, type=click.Choice(["x", "y", "z"]), help="The axis that is up.")
-@click.option("--any-way-up", is_flag=True, help="The scan may stand on its head: a longer search.")
-@click.option("--samples", default=0, show_default=True, type=click.IntRange(0, 64), help="Other whole shapes to draw.")
-@click.option("--eta", default=0.01, show_default=True, help="Of the points beside the surface, unit frame.")
-@click.option("--noise", type=float, help="Standard deviation of the points, their own lengths.  [default: found]")
-@click.option("--free-space", default=1.0, show_default=True, help="Weight of a point that was seen through; 0: none.")
-@click.option("--points", default=500, show_default=True, help="Of the scan, that the fit asks.")
-@resolution_option(128)
-@click.option("--picture/--no-picture", default=True, show_default=True, help="Draw scan and completion.")
+@meshing_options(PREVIEW)
+@click.option("--picture/--no-picture", default=True, show_default=True, help="Draw scan and completed shape.")
 @device_option
-@seed_option
 @common_options
 def complete(
     experiment: Path,
     checkpoint: str,
     scans: tuple[Path, ...],
     out: Path,
+    normalization_file: Path | None,
     camera: tuple[float, ...] | None,
-    **options: Any,
+    completion: CompletionOptions,
+    samples: int,
+    meshing: Meshing,
+    picture: bool,
+    device: str,
 ) -> None:
-    """Find the whole shape from a partial scan.
+    """Estimate the complete shape from a partial scan.
 
-    A SCAN is a point cloud or depth maps with their cameras ({scans}), or a partial mesh ({meshes}); several
-    of them, in one frame, are joined.
+    A SCAN is a point cloud or depth maps with their cameras ({scans}), or a partial mesh ({meshes}). Several scans must
+    have the same frame.
 
-    Shapes of an experiment lie in the unit frame, and what a part of a shape is normalised by cannot be told from
-    the part: a scan in its own frame needs --pose similarity, or --normalization of the whole shape, if that is
-    known. The result is in the scan's frame; blue was seen, yellow to red is guessed, the redder the less sure.
+    Shapes of an experiment are in the unit frame, which is defined by the complete shape and cannot be computed from a
+    part of it. For a scan in its own frame, pass --pose similarity, or --normalization if the normalization of the
+    complete shape is known. The result is in the scan's frame. Observed parts are blue; inferred parts are yellow where
+    they are certain and red where they are not.
 
     \b
     deepsdf complete -e EXP scan.ply -o whole.ply --pose similarity --camera 0,1,3
@@ -102,9 +103,24 @@ def complete(
     """
     from deepsdf.inference.complete.completion import badly_explained
     from deepsdf.pipeline.complete import complete as run
-    from deepsdf.workspace import Experiment
+    from deepsdf.pipeline.complete import load_scans
+    from deepsdf.workspace import Experiment, read_normalization
 
-    found = run(Experiment.open(experiment), scans, out, checkpoint=checkpoint, camera=camera, **options)
+    opened = Experiment.open(experiment)
+    normalization = None if normalization_file is None else read_normalization(normalization_file)
+    scan = load_scans(scans, camera=camera, seed=completion.seed)
+    found = run(
+        opened,
+        scan,
+        out,
+        completion,
+        meshing,
+        checkpoint=checkpoint,
+        normalization=normalization,
+        samples=samples,
+        picture=picture,
+        device=device,
+    )
     say(f"Explained {found.explained:.0%} of {count(len(found.scan), 'point')}, median distance {found.residual:.4f}")
     if found.freedom.size:
         say(f"Scale {found.scale:.4f} unit lengths per length of the scan; the pose is in {out.with_suffix('.json')}")
@@ -115,18 +131,23 @@ def complete(
 
 
 def evaluate_completions(
-    runs: Sequence[tuple[Experiment, str]], data: DataSource, split: Path, *, picture: bool, **options: Any
+    runs: Sequence[tuple[Experiment, str]], data: DataSource, split: Path, metrics: MetricOptions, *, picture: bool
 ) -> None:
-    """`deepsdf evaluate --completion`: files and a table for each experiment."""
+    """Run `deepsdf evaluate --completion`: files and a table for each experiment and checkpoint."""
     from deepsdf.pipeline.evaluate_completion import evaluate_completion
 
     failures = []
     for experiment, checkpoint in runs:
-        with Bar(f"Completing, {experiment.root}") as bar, interruptible("nothing of this evaluation was written"):
+        with Bar(f"Completing, {experiment.root}") as bar, interruptible("no file of this evaluation was written"):
             result = evaluate_completion(
-                experiment, data, split, checkpoint=checkpoint, picture=picture, **options,
+                experiment,
+                data,
+                split,
+                CompletionEvaluationOptions(picture=picture),
+                metrics,
+                checkpoint=checkpoint,
                 on_progress=bar.update,
-            )  # fmt: skip
+            )
         folder = experiment.evaluation_folder(checkpoint)
         for name in ("completion.csv", "completion.json", *(["completion.png"] if picture else [])):
             say(f"Wrote {folder / name}")
@@ -137,7 +158,7 @@ def evaluate_completions(
 
 
 def _table(result: CompletionEvaluation) -> Table:
-    """A row a method, the best figures marked."""
+    """One row per method, with the best values marked."""
     from deepsdf.metrics.registry import METRICS
     from deepsdf.metrics.tables import cells, factors
     from deepsdf.pipeline.evaluate_completion import METHODS

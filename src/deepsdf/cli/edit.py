@@ -1,28 +1,30 @@
-"""The verb that changes a shape by what is said about it."""
+"""The verb that edits a shape by constraints."""
 
 from __future__ import annotations
 
 import logging
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.table import Table
 
-from deepsdf.cli.common import (
-    SOME_FAILED,
+from deepsdf.cli.console import SOME_FAILED, Quiet, common_options, print_wide, say
+from deepsdf.cli.options import (
     ListsFormats,
-    Quiet,
     checkpoint_option,
-    common_options,
     device_option,
     experiment_option,
-    print_wide,
-    resolution_option,
-    say,
-    seed_option,
+    meshing_options,
+    options,
 )
+from deepsdf.geometry.isosurface.options import PREVIEW, Meshing
+from deepsdf.pipeline.options import EditOptions
+
+if TYPE_CHECKING:
+    from deepsdf.inference.edit.constraints import Constraint
+    from deepsdf.pipeline.edit import ConstraintRule
 
 
 def _numbers(text: str, count: int, option: str, form: str) -> tuple[float, ...]:
@@ -31,7 +33,7 @@ def _numbers(text: str, count: int, option: str, form: str) -> tuple[float, ...]
     except ValueError:
         found = ()
     if len(found) != count:
-        raise click.BadParameter(f"{text!r} is not {count} numbers; say {form}", param_hint=option)
+        raise click.BadParameter(f"{text!r} is not {count} numbers; expected {form}", param_hint=option)
     return found
 
 
@@ -43,11 +45,26 @@ def _numbers(text: str, count: int, option: str, form: str) -> tuple[float, ...]
     "--through",
     multiple=True,
     metavar="X,Y,Z|FILE",
-    help="The surface passes through this point, or the points of a file (.ply).",
+    help="Point on the surface, or a point cloud (.ply) of such points; may be repeated.",
 )
-@click.option("--empty", multiple=True, metavar="X,Y,Z,X,Y,Z", help="Nothing is in the box between two corners.")
-@click.option("--full", multiple=True, metavar="X,Y,Z,X,Y,Z", help="The box between two corners is filled.")
-@click.option("--size", multiple=True, metavar="AXIS=LENGTH|AXIS=PERCENT%", help="Extent along x, y or z.")
+@click.option(
+    "--empty",
+    multiple=True,
+    metavar="X,Y,Z,X,Y,Z",
+    help="Box that is to be empty, given by two corners; may be repeated.",
+)
+@click.option(
+    "--full",
+    multiple=True,
+    metavar="X,Y,Z,X,Y,Z",
+    help="Box that is to be filled, given by two corners; may be repeated.",
+)
+@click.option(
+    "--size",
+    multiple=True,
+    metavar="AXIS=LENGTH|AXIS=PERCENT%",
+    help="Size along x, y or z, absolute or relative to the present size; may be repeated.",
+)
 @click.option(
     "--out",
     "-o",
@@ -56,11 +73,9 @@ def _numbers(text: str, count: int, option: str, form: str) -> tuple[float, ...]
     type=click.Path(path_type=Path),
     help="Mesh file to write ({written_meshes}).",
 )
-@click.option("--anyway", is_flag=True, help="Write the mesh and code of a doubtful result, too.")
-@resolution_option(128)
-@click.option("--picture/--no-picture", default=True, show_default=True, help="Draw before and after.")
+@options(EditOptions(), "edit_options", "anyway", "picture", "seed")
+@meshing_options(PREVIEW)
 @device_option
-@seed_option
 @common_options
 def edit(
     experiment: Path,
@@ -71,16 +86,17 @@ def edit(
     full: tuple[str, ...],
     size: tuple[str, ...],
     out: Path,
-    **options: Any,
+    edit_options: EditOptions,
+    meshing: Meshing,
+    device: str,
 ) -> None:
-    """Change a shape by saying what it should be like; the rest follows from what the training shapes are like.
+    """Edit a shape by constraints. The rest of the shape follows from the training shapes.
 
-    SHAPE is a name, a code file (.pth), a mesh or a scan, as for `deepsdf interpolate`. All numbers are of the unit
-    frame, in which shapes lie within the unit sphere; a run without constraints tells where the shape lies.
+    SHAPE is a name, a code file (.pth), a mesh or a scan; see `deepsdf interpolate`. All lengths are in the unit frame,
+    in which shapes lie within the unit sphere. Without constraints, the error message gives the extent of the shape.
 
-    Writes the mesh, its code (.pth) and a picture of before and after (.png). Where no shape of the space keeps all
-    constraints that is said, with what each is missed by; mesh and code are written only with --anyway, and the exit
-    status is 1.
+    Writes the mesh, its code (.pth) and a picture of before and after (.png). If no shape of the space meets all
+    constraints, the violations are listed, mesh and code are written only with --anyway, and the exit status is 1.
 
     \b
     deepsdf edit -e EXP chair_7 --size y=120% -o taller.ply
@@ -88,32 +104,44 @@ def edit(
     deepsdf edit -e EXP chair_7 --through 0,0.1,0.3 --size x=0.9 -o edited.ply
     """
     from deepsdf.inference.edit.constraints import Box, Through
-    from deepsdf.pipeline.edit import Wish, through_file
     from deepsdf.pipeline.edit import edit as run
+    from deepsdf.pipeline.edit import through_file
     from deepsdf.workspace import Experiment
 
-    wishes: list[Wish] = []
+    constraints: list[Constraint | ConstraintRule] = []
     for text in through:
         if Path(text).is_file():
-            wishes += through_file(text)
+            constraints += through_file(text)
         else:
-            x, y, z = _numbers(text, 3, "--through", "X,Y,Z, as 0,0.2,-0.1, or a file of points that is there")
-            wishes.append(Through((x, y, z)))
+            x, y, z = _numbers(text, 3, "--through", "X,Y,Z, for example 0,0.2,-0.1, or an existing file of points")
+            constraints.append(Through((x, y, z)))
     for option, kind, texts in (("--empty", "empty", empty), ("--full", "full", full)):
         for text in texts:
-            a, b, c, d, e, f = _numbers(text, 6, option, f"two corners, as {option}=-0.2,0,-0.2,0.2,0.3,0.2")
-            wishes.append(Box((a, b, c), (d, e, f), kind))  # pyright: ignore[reportArgumentType]
-    wishes += [_size(text) for text in size]
-    found = run(Experiment.open(experiment), shape, wishes, out, checkpoint=checkpoint, **options)
+            a, b, c, d, e, f = _numbers(text, 6, option, f"two corners, for example {option}=-0.2,0,-0.2,0.2,0.3,0.2")
+            constraints.append(Box((a, b, c), (d, e, f), kind))  # pyright: ignore[reportArgumentType]
+    constraints += [_size(text) for text in size]
+    found = run(
+        Experiment.open(experiment),
+        shape,
+        constraints,
+        out,
+        edit_options,
+        meshing,
+        checkpoint=checkpoint,
+        device=device,
+    )
     if not Quiet.on:
         print_wide(_table(found))
-    say(f"Moved {found.moved:.2f} standard deviations a direction; {found.unlikeliness:.1f} from the mean (1 is usual)")
-    if options["picture"]:
+    say(
+        f"Moved by {found.moved:.2f} standard deviations per dimension; "
+        f"now {found.unlikeliness:.1f} from the mean (1 is typical)"
+    )
+    if edit_options.picture:
         say(f"Wrote {out.with_suffix('.png')}")
-    if found.doubt is None or options["anyway"]:
+    if found.doubt is None or edit_options.anyway:
         say(f"Wrote {out} and {out.with_suffix('.pth')}")
     if found.doubt is not None:
-        unwritten = "" if options["anyway"] else f"; {out} was not written (--anyway writes it)"
+        unwritten = "" if edit_options.anyway else f"; {out} was not written (pass --anyway to write it)"
         logging.getLogger("deepsdf").error("%s%s", found.doubt, unwritten)
         sys.exit(SOME_FAILED)
 
@@ -129,12 +157,12 @@ def _size(text: str) -> Any:
     except ValueError:
         number = float("nan")
     if axis not in ("x", "y", "z") or not 0 < number < float("inf"):
-        raise click.BadParameter(f"{text!r} is no size; say y=1.2 or y=120%", param_hint="--size")
+        raise click.BadParameter(f"{text!r} is not a size; expected y=1.2 or y=120%", param_hint="--size")
     return relative_size(axis, number / 100) if amount.endswith("%") else Size(axis, number)
 
 
 def _table(found: Any) -> Table:
-    table = Table(title="Missed by (unit frame)")
+    table = Table(title="Violation (unit frame)")
     table.title_justify = "left"
     table.add_column("constraint")
     for heading in ("before", "after", "met"):
@@ -144,5 +172,5 @@ def _table(found: Any) -> Table:
         table.add_row(str(one.constraint), f"{one.before:.3f}", f"{one.after:.3f}", "yes" if one.met else "no")
     if len(found.kept) > len(shown):
         met = sum(one.met for one in found.kept)
-        table.add_row(f"the worst 20 of {len(found.kept)}", "", "", f"{met} met")
+        table.add_row(f"20 largest of {len(found.kept)}", "", "", f"{met} met")
     return table

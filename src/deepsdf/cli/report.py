@@ -1,4 +1,4 @@
-"""The verb that shows what came of everything: report."""
+"""The verb that writes an HTML page: report."""
 
 from __future__ import annotations
 
@@ -6,50 +6,31 @@ from pathlib import Path
 
 import click
 
-from deepsdf.cli.common import (
-    Bar,
-    checkpoint_option,
-    common_options,
-    count,
-    experiment_option,
-    finish,
-    interruptible,
-    say,
-)
+from deepsdf.cli.console import Bar, common_options, count, finish, interruptible, say
+from deepsdf.cli.options import checkpoint_option, experiment_option, options, workers_option
+from deepsdf.figures.options import ReportOptions
 
 
 @click.command()
 @experiment_option
 @checkpoint_option
-@click.option("--data", "-d", type=click.Path(path_type=Path), help="The data source.  [default: that of specs.json]")
 @click.option(
-    "--split", "-s", type=click.Path(path_type=Path), help="Only the shapes of this split file.  [default: all]"
+    "--data", "-d", type=click.Path(path_type=Path), help="Data source.  [default: the one named in specs.json]"
 )
 @click.option(
-    "--out", "-o", type=click.Path(path_type=Path), help="The page.  [default: EXP/Evaluation/CHECKPOINT/report.html]"
+    "--split",
+    "-s",
+    type=click.Path(path_type=Path),
+    help="Split file; show only its shapes.  [default: all evaluated shapes]",
 )
 @click.option(
-    "--max-mb",
-    default=30.0,
-    show_default=True,
-    type=click.FloatRange(min=0, min_open=True),
-    help="Size of the page, at most; pictures and meshes become smaller to fit.",
+    "--out",
+    "-o",
+    type=click.Path(path_type=Path),
+    help="Page to write.  [default: EXP/Evaluation/CHECKPOINT/report.html]",
 )
-@click.option(
-    "--faces",
-    default=12_000,
-    show_default=True,
-    type=click.IntRange(min=0),
-    help="Of each mesh in the 3D view, at most; 0: no 3D view.",
-)
-@click.option(
-    "--error-max",
-    type=click.FloatRange(min=0, min_open=True),
-    help="Where error colours end, unit frame.  [default: what nine tenths of the shapes are wrong by]",
-)
-@click.option(
-    "--threads", default=0, type=click.IntRange(min=0), help="Worker processes.  [default: one a core, at most 8]"
-)
+@options(ReportOptions(), "report_options", "max_mb", "faces", "error_max")
+@workers_option()
 @common_options
 def report(
     experiment: Path,
@@ -57,18 +38,15 @@ def report(
     data: Path | None,
     split: Path | None,
     out: Path | None,
-    max_mb: float,
-    faces: int,
-    error_max: float | None,
+    report_options: ReportOptions,
     threads: int,
 ) -> None:
-    """Write one HTML page of what `evaluate` found, to look at and to send around.
+    """Write one HTML page with the results of `deepsdf evaluate`.
 
-    It holds the metrics, every shape beside its truth and in 3D, worst first, the training's curves, the verdicts on
-    the data, and the settings. It opens in a browser from disk and needs no network.
+    The page shows the metrics; every shape beside the true one and in 3D, worst first; training curves; the quality of
+    the data; and the settings. It is a single file that needs no network.
     """
     from deepsdf.figures.report import report as run
-    from deepsdf.figures.report.options import ReportOptions
     from deepsdf.kernels.launch import cpu_threads
     from deepsdf.workspace import DataSource, Experiment
 
@@ -79,7 +57,7 @@ def report(
             None if data is None else DataSource.open(data),
             split,
             out,
-            ReportOptions(max_mb, faces, error_max),
+            report_options,
             checkpoint=checkpoint,
             workers=threads or cpu_threads(),
             on_progress=bar.update,

@@ -1,4 +1,4 @@
-"""The verb that opens the viewer: view."""
+"""The verb that serves the viewer: view."""
 
 from __future__ import annotations
 
@@ -8,22 +8,28 @@ from typing import Any
 
 import click
 
-from deepsdf.cli.common import INTERRUPTED, checkpoint_option, common_options, count, device_option, say
+from deepsdf.cli.console import INTERRUPTED, common_options, count, say
+from deepsdf.cli.options import checkpoint_option, device_option
 
 
 @click.command()
 @click.argument("what", nargs=-1, type=click.Path(path_type=Path), metavar="[WHAT]...")
-@click.option("--experiment", "-e", type=click.Path(path_type=Path), help="The experiment whose space is shown.")
+@click.option("--experiment", "-e", type=click.Path(path_type=Path), help="Folder of the experiment to explore.")
 @checkpoint_option
-@click.option("--host", default="127.0.0.1", show_default=True, help="Who may look: this machine alone, or 0.0.0.0.")
-@click.option("--port", default=8080, show_default=True, type=click.IntRange(1, 65535), help="Of the page's address.")
-@click.option("--up", default="y", show_default=True, type=click.Choice(["x", "y", "z"]), help="The axis that is up.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to serve on: this machine only, or 0.0.0.0 for all networks.",
+)
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(1, 65535), help="Port to serve on.")
+@click.option("--up", default="y", show_default=True, type=click.Choice(["x", "y", "z"]), help="Up axis.")
 @click.option(
     "--finest",
     default="256",
     show_default=True,
     type=click.Choice(["128", "256", "512"]),
-    help="Samples an axis to which a shape is refined once the hand rests.",
+    help="Grid resolution (samples per axis) of a shape when it is not being changed.",
 )
 @device_option
 @common_options
@@ -37,13 +43,13 @@ def view(
     finest: str,
     device: str,
 ) -> None:
-    """Look at a shape space, a data source or a file, in the browser.
+    """Explore a shape space, a data source or a file in the browser.
 
-    With -e: the shapes of an experiment, and all between them. A training that runs is followed. WHAT may name more
-    shapes of it: code files (.pth), or the .json that `deepsdf complete` writes.
+    With -e: shows the shapes of an experiment and all shapes between them, and follows a running training. WHAT adds
+    shapes: code files (.pth), or the .json that `deepsdf complete` writes.
 
-    Without: WHAT is a data source, whose shapes and verdicts are walked through, or one file: a mesh, SDF samples
-    (.npz), a point cloud or a scan.
+    Without -e: WHAT is a data source, whose shapes are shown with the quality of their samples, or a file: a mesh, SDF
+    samples (.npz), a point cloud or a scan.
 
     \b
     deepsdf view -e EXP
@@ -51,7 +57,7 @@ def view(
     deepsdf view data
     deepsdf view chair.obj
 
-    Needs `pip install deepsdf[viewer]`. Ctrl-C ends it.
+    Needs `pip install "deepsdf[viewer]"`. Stop it with Ctrl-C.
     """
     from deepsdf.viewer.opening import open_page
     from deepsdf.viewer.serve import LOOPBACK, Server
@@ -62,8 +68,8 @@ def view(
         try:
             say(f"{opened.title} is at {server.url}")
             if host not in LOOPBACK:
-                say(f"Whoever reaches {host} can look, and drop in files. There is no password.")
-            say("Ctrl-C ends it.")
+                say(f"Anyone who can connect to {host} can view shapes and upload files: there is no password.")
+            say("Press Ctrl-C to stop.")
             threading.Event().wait()
         except KeyboardInterrupt:
             say(f"Stopped; {count(len(server.pages), 'page')} open.")

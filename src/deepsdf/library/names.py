@@ -12,6 +12,7 @@ from torch import Tensor
 
 from deepsdf.checkpoints import load_code
 from deepsdf.errors import InputError, NoSurfaceError
+from deepsdf.geometry.isosurface.options import Meshing
 from deepsdf.inference.encode import EncodeOptions, encodable_suffixes, encode, read_code
 from deepsdf.inference.space import Shape, ShapeSpace
 from deepsdf.progress import ProgressCounter
@@ -123,7 +124,7 @@ def short_name(name: str) -> str:
     return path.stem if path.suffix.lower() in encodable_suffixes() else path.name
 
 
-def mesh_shapes(shapes: Sequence[Shape], resolution: int, progress: ProgressCounter) -> list[trimesh.Trimesh | None]:
+def mesh_shapes(shapes: Sequence[Shape], meshing: Meshing, progress: ProgressCounter) -> list[trimesh.Trimesh | None]:
     """Surfaces of shapes, unit frame; None for shapes without a surface.
 
     Args:
@@ -134,7 +135,7 @@ def mesh_shapes(shapes: Sequence[Shape], resolution: int, progress: ProgressCoun
     found: list[trimesh.Trimesh | None] = []
     for shape in shapes:
         try:
-            found.append(shape.mesh(resolution))
+            found.append(shape.mesh(meshing))
         except NoSurfaceError:
             found.append(None)
         progress.advance()

@@ -8,50 +8,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from deepsdf.metrics.options import MetricOptions
 from deepsdf.metrics.overlap import volumetric_iou
 from deepsdf.metrics.sides import Distances, Side
-from deepsdf.metrics.transport import EXACT_LIMIT, assign
-from deepsdf.options import Options, option
-
-PAPER_POINTS = 30_000
-"""Surface points of the chamfer distance in the paper and in its code."""
+from deepsdf.metrics.transport import assign
 
 ACCURACY_SHARE = 0.9
 """Share of the points within the mesh accuracy (DeepSDF, supplementary material)."""
 
 F_SCORE_SHARES = (0.005, 0.01, 0.02)
 """F-score thresholds as shares of `f_score_side`: that of Tatarchenko et al., CVPR 2019, its half and double."""
-
-
-@dataclass(frozen=True)
-class MetricOptions(Options):
-    """Options of `deepsdf.compare`."""
-
-    points: int = option(
-        PAPER_POINTS, "Points drawn from each mesh, uniformly by area (30 000 in the paper).", minimum=1
-    )
-    emd_points: int = option(
-        500,
-        "Points of the earth mover's distance, at most the number of points (500 in the paper); "
-        f"approximate above {EXACT_LIMIT}; 0 omits it.",
-        minimum=0,
-    )
-    volume_points: int = option(
-        PAPER_POINTS,
-        "Sample points of the volumetric IoU; 0 omits it. The default has a standard error of about 0.002 for thin "
-        "shapes and 0.0005 for a ball.",
-        minimum=0,
-    )
-    completion_delta: float = option(
-        0.01, "Distance threshold of the mesh completion, in the surfaces' frame (0.01 in the paper).", minimum=0.0
-    )
-    f_score_side: float | None = option(
-        None,
-        "Length to which the percentages of the F-scores refer.",
-        above=0.0,
-        default_text="longest side of the reference's bounding box",
-    )
-    seed: int = option(0, "Random seed.", minimum=0)
 
 
 class EarthMover(NamedTuple):

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from deepsdf.metrics.pair import ACCURACY_SHARE, MetricOptions, SurfacePair
+from deepsdf.metrics.options import MetricOptions
+from deepsdf.metrics.pair import ACCURACY_SHARE, SurfacePair
 from deepsdf.metrics.registry import METRICS
 from deepsdf.metrics.sides import Side, Surface, checked_points
 

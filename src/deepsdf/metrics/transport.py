@@ -10,9 +10,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from deepsdf.errors import InputError
-
-EXACT_LIMIT = 2_000
-"""Points up to which the assignment is exact: about a second on one core. The time grows with the cube."""
+from deepsdf.metrics.options import EXACT_EMD_POINTS
 
 _BLOCK = 400
 """Pairs that are solved exactly at once, in a few milliseconds."""
@@ -35,7 +33,7 @@ class Assignment(NamedTuple):
     partner: np.ndarray
 
 
-def assign(first: np.ndarray, second: np.ndarray, *, exact_limit: int = EXACT_LIMIT, seed: int = 0) -> Assignment:
+def assign(first: np.ndarray, second: np.ndarray, *, exact_limit: int = EXACT_EMD_POINTS, seed: int = 0) -> Assignment:
     """The bijection of two sets of n points (n, 3) with the smallest mean length of the pairs.
 
     Up to `exact_limit` points it is the optimum (`scipy.optimize.linear_sum_assignment`). Above, it is near the

@@ -1,4 +1,4 @@
-"""How close reconstructions are to the truth: the original's chamfer, and every metric, over a split."""
+"""Evaluate reconstructions: the original's chamfer distance and every metric, over a split."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from deepsdf.errors import InputError
 from deepsdf.files import write_text
 from deepsdf.jobs.processes import BatchResult, run_batch
 from deepsdf.library.scores import Score, ShapeMetrics, metrics_csv, missing_reconstruction
-from deepsdf.metrics.pair import ACCURACY_SHARE, F_SCORE_SHARES, MetricOptions
+from deepsdf.metrics.options import MetricOptions
+from deepsdf.metrics.pair import ACCURACY_SHARE, F_SCORE_SHARES
 from deepsdf.metrics.registry import METRICS
 from deepsdf.metrics.sides import TO_THE_SURFACE
 from deepsdf.metrics.summary import LEVEL, RESAMPLES, statistics
-from deepsdf.pipeline.measure import SDF_SAMPLES, Measured, Measuring, measure
+from deepsdf.pipeline.evaluate_shape import SDF_SAMPLES, EvaluationSettings, ShapeEvaluation, evaluate_shape
 from deepsdf.progress import OnProgress
 from deepsdf.splits import Failure, ShapeName, read_split
 from deepsdf.workspace import DataSource, Experiment
@@ -31,13 +32,13 @@ Metrics = Literal["all", "chamfer"]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of a split's shapes, and those that failed.
+    """Metrics of the shapes of a split.
 
     Attributes:
-        scores: the rows of chamfer.csv.
-        failures: shapes without metrics, and why.
-        rows: of every shape of the split, in its order; of "chamfer" alone they hold the unit frame's score.
-        summary: what summary.json holds; empty of "chamfer" alone.
+        scores: rows of chamfer.csv.
+        failures: shapes without metrics, with the reason.
+        rows: metrics of every shape of the split, in its order; with which="chamfer" that one only.
+        summary: content of summary.json; empty with which="chamfer".
     """
 
     scores: Sequence[Score]
@@ -46,15 +47,15 @@ class Evaluation:
     summary: Mapping[str, Any] = field(default_factory=dict)
 
     def unit_frame(self) -> np.ndarray:
-        """(n,) chamfer distances of `scores`, unit frame."""
+        """Chamfer distances (n,) of `scores`, unit frame."""
         return np.array([score.unit_frame for score in self.scores])
 
     def worst(self, count: int = 5) -> list[Score]:
-        """The worst scores, worst first."""
+        """The scores with the largest distances, largest first."""
         return sorted(self.scores, key=lambda score: -score.unit_frame)[:count]
 
     def values(self, metric: str, shapes: Collection[ShapeName] | None = None) -> np.ndarray:
-        """(n,) values of a metric, unit frame, of the given shapes or of all, where they have one."""
+        """Values (n,) of a metric, unit frame, for those of the given shapes (default: all) that have it."""
         rows = [row for row in self.rows if shapes is None or row.shape in shapes]
         found = [row.metrics.get(metric) for row in rows]
         return np.array([value for value in found if value is not None], np.float64)
@@ -64,37 +65,37 @@ def evaluate(
     experiment: Experiment,
     data: DataSource,
     split: str | os.PathLike[str],
+    metrics: MetricOptions = MetricOptions(),
     *,
+    which: Metrics = "all",
     checkpoint: str | int = "latest",
-    metrics: Metrics = "all",
-    options: MetricOptions = MetricOptions(),
     workers: int = 0,
     on_progress: OnProgress | None = None,
 ) -> Evaluation:
-    """Compare a split's reconstructed meshes with the truth; writes into Evaluation/<checkpoint>.
+    """Compare the reconstructed meshes of a split with the true shapes. Writes into Evaluation/<checkpoint>.
 
-    chamfer.csv is as the original's: 30 000 points of the reconstruction, taken to the mesh frame, against the 30 000
-    surface samples, squared lengths of the mesh frame. With "all" also metrics.csv, every metric of `compare` and
-    `sdf_error` in the unit frame for every shape of the split, and summary.json, their statistics.
+    chamfer.csv is that of the original: 30 000 points of the reconstruction, transformed to the mesh frame, against the
+    30 000 surface samples, in squared lengths of the mesh frame. With "all", metrics.csv has every metric of `METRICS`
+    in the unit frame for every shape of the split, and summary.json their statistics.
 
-    The reference of `compare` is the outer surface of the true mesh, where it still lies where it was preprocessed,
-    else the surface samples. Equal seeds give equal files, whatever the workers.
+    The reference of `compare` is the outer surface of the true mesh if that mesh still exists, else the surface
+    samples. Equal seeds give equal files for any number of workers.
 
     Args:
-        metrics: "all", or "chamfer": chamfer.csv alone, and no other file is touched.
-        options: of `compare`.
-        workers: processes; 0 works in this one.
+        metrics: options of `compare`.
+        which: "all", or "chamfer", which writes chamfer.csv only.
+        workers: number of processes; 0 works in this process.
         on_progress: called with the number of shapes, then with each finished shape.
     Raises:
-        InputError: no such checkpoint or split, or nothing of it reconstructed.
+        InputError: no such checkpoint or split, or none of its shapes can be evaluated.
     """
-    if metrics not in get_args(Metrics):
-        raise InputError(f"metrics is {metrics!r}; expected {' or '.join(map(repr, get_args(Metrics)))}")
-    settings = Measuring(checkpoint, resolve_epoch(experiment, checkpoint), metrics == "all", options)
+    if which not in get_args(Metrics):
+        raise InputError(f"which is {which!r}; expected {' or '.join(map(repr, get_args(Metrics)))}")
+    settings = EvaluationSettings(checkpoint, resolve_epoch(experiment, checkpoint), which == "all", metrics)
     shapes = read_split(split)
     result = _run(experiment, data, dict.fromkeys(shapes), settings, workers, on_progress)
     reasons = dict(result.failures)
-    measured: dict[ShapeName, Measured] = result.returned
+    measured: dict[ShapeName, ShapeEvaluation] = result.returned
     rows = [_row(shape, measured.get(shape), reasons.get(shape, "")) for shape in shapes]
     scores = [measured[shape].score for shape in shapes if shape in measured]
     failures = [Failure(row.shape, row.reason) for row in rows if row.status == "failed"]
@@ -103,11 +104,11 @@ def evaluate(
     folder = experiment.evaluation_folder(checkpoint)
     lines = [f"{score.shape}, {score.mesh_frame}\n" for score in scores]
     write_text(folder / "chamfer.csv", "shape, chamfer_dist\n" + "".join(lines))
-    if metrics == "chamfer":
+    if which == "chamfer":
         return Evaluation(scores, failures, rows)
     write_text(folder / "metrics.csv", metrics_csv(rows))
     about = {"experiment": str(experiment.root), "checkpoint": str(checkpoint), "epoch": settings.epoch}
-    summary = {**about, "split": str(split), **_summary(rows, options, [measured[s] for s in shapes if s in measured])}
+    summary = {**about, "split": str(split), **_summary(rows, metrics, [measured[s] for s in shapes if s in measured])}
     write_text(folder / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
     return Evaluation(scores, failures, rows, summary)
 
@@ -116,13 +117,13 @@ def _run(
     experiment: Experiment,
     data: DataSource,
     shapes: Collection[ShapeName],
-    settings: Measuring,
+    settings: EvaluationSettings,
     workers: int,
     on_progress: OnProgress | None,
 ) -> BatchResult:
     result = BatchResult()
     with suppress(InputError):
-        _ = experiment.specs  # read here: its warnings are heard, and it goes to the workers as it is
+        _ = experiment.specs  # read once in this process, so that its warnings are shown once
     tasks = {}
     for shape in shapes:
         reason = missing_reconstruction(experiment, settings.epoch, shape)
@@ -130,17 +131,19 @@ def _run(
             result.add(shape, reason)
         else:
             tasks[shape] = (experiment, data, shape, settings)
-    run_batch(measure, tasks, result, workers=workers, on_progress=on_progress)
+    run_batch(evaluate_shape, tasks, result, workers=workers, on_progress=on_progress)
     return result
 
 
-def _row(shape: ShapeName, measured: Measured | None, reason: str) -> ShapeMetrics:
+def _row(shape: ShapeName, measured: ShapeEvaluation | None, reason: str) -> ShapeMetrics:
     if measured is None:
         return ShapeMetrics(shape, reason, {})
     return ShapeMetrics(shape, measured.reason, measured.metrics)
 
 
-def _summary(rows: Sequence[ShapeMetrics], options: MetricOptions, measured: Sequence[Measured]) -> dict[str, Any]:
+def _summary(
+    rows: Sequence[ShapeMetrics], options: MetricOptions, measured: Sequence[ShapeEvaluation]
+) -> dict[str, Any]:
     found = Evaluation([], [], rows)
     return {
         "shapes": len(rows),
@@ -157,7 +160,7 @@ def _of_metric(values: np.ndarray, direction: str, seed: int) -> dict[str, Any]:
     return {"direction": direction, "shapes": len(values), **statistics(values, seed=seed)}
 
 
-def _conditions(options: MetricOptions, measured: Sequence[Measured]) -> dict[str, Any]:
+def _conditions(options: MetricOptions, measured: Sequence[ShapeEvaluation]) -> dict[str, Any]:
     """How the metrics were taken; where that differs from shape to shape, of how many."""
     taken = [one.conditions for one in measured if one.conditions]
     references = Counter(

@@ -1,4 +1,4 @@
-"""Meshes to a data source: SDF samples, surface samples and normalization of every shape of a split."""
+"""Preprocess meshes: write SDF samples, surface samples and the normalization of each shape of a split."""
 
 from __future__ import annotations
 
@@ -26,73 +26,32 @@ from deepsdf.geometry.sdf.sampling import (
     sample_sdf,
     sample_surface,
 )
-from deepsdf.geometry.sdf.signs import SIGNS
 from deepsdf.geometry.variants import vary
 from deepsdf.jobs.processes import BatchResult, describe, run_batch
 from deepsdf.kernels.launch import cpu_threads, limited_threads
 from deepsdf.kernels.runtime import warp_device
 from deepsdf.library.quality import Quality, QualityFile, assess
 from deepsdf.library.sources import dataset_name, find_mesh
-from deepsdf.metrics.pair import PAPER_POINTS
+from deepsdf.metrics.options import PAPER_POINTS
+from deepsdf.pipeline.options import Sampling
 from deepsdf.progress import OnProgress
 from deepsdf.rendering.render import save_image
 from deepsdf.splits import Failure, ShapeName, read_split, write_split
 from deepsdf.workspace import DataSource
 
-OnResult = Callable[[ShapeName, str | None], None]
-
 VARIANT_SHARE = 4
-"""A variant gets a shape's samples divided by this: there are many variants, and all are seen as often."""
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """What to make of each mesh. The defaults are the original's training samples.
-
-    Attributes:
-        surface: surface samples, not SDF samples. The normalization is written with either.
-        test: SDF samples for testing: fewer, and spread wider.
-        samples: how many a shape; by default 500 000 SDF samples, 250 000 for testing, 30 000 on the surface.
-        sign, keep_cavities, thicken: see `MeshSDF`; the thickness is in the unit frame.
-        device: "auto", "cpu" or a CUDA device, for Warp.
-        variants: of each shape, so many more that are stretched and bent at random, each with a quarter of the samples.
-        pictures: draw each shape and its signed field for the contact sheet.
-        seed: with the shape's name it decides its samples, whatever the order of work.
-    """
-
-    surface: bool = False
-    test: bool = False
-    samples: int | None = None
-    sign: str = "auto"
-    keep_cavities: bool = False
-    thicken: float = 0.0
-    device: str = "auto"
-    variants: int = 0
-    pictures: bool = True
-    seed: int = 0
-
-    def check(self) -> None:
-        """Raises InputError: an unknown sign or device, a thickness that is none in the unit frame, or variants of
-        anything but training samples."""
-        if self.variants < 0 or (self.variants and (self.surface or self.test)):
-            raise InputError("variants are made of training samples only: leave --surface and --test away")
-        if self.sign not in SIGNS:
-            raise InputError(f"sign {self.sign!r} is not known; choose one of {', '.join(SIGNS)}")
-        if not 0 <= self.thicken < 0.5:
-            raise InputError(
-                f"thicken {self.thicken} is no thickness in the unit frame; give a length of 0 to 0.5, as 0.02"
-            )
-        warp_device(self.device)
+"""Divisor of the number of samples of a variant. There are many variants, and training draws equally often from each of
+them and from the shapes themselves."""
 
 
 @dataclass
 class Preprocessed(BatchResult):
-    """What became of a split's shapes.
+    """Outcome of preprocessing a split.
 
     Attributes:
-        qualities: of the shapes whose SDF samples were asked for, also of those that were there already or failed.
+        qualities: quality of the SDF samples of each shape, including skipped and failed shapes.
         sheets: pages of the contact sheet.
-        varied: the split file of shapes and variants, where variants were asked for.
+        varied: split file of the shapes and their variants; None without variants.
     """
 
     qualities: dict[ShapeName, Quality] = field(default_factory=dict)
@@ -104,38 +63,37 @@ def preprocess(
     data: str | os.PathLike[str],
     source: str | os.PathLike[str],
     split: str | os.PathLike[str],
+    sampling: Sampling = Sampling(),
     *,
     name: str | None = None,
-    sampling: Sampling | None = None,
     skip: bool = False,
     workers: int = 0,
     timeout: float | None = None,
     on_progress: OnProgress | None = None,
 ) -> Preprocessed:
-    """Write the samples of a split's shapes into a data source, made where it is not there.
+    """Write samples of the shapes of a split into a data source, which is created if it does not exist.
 
-    An interruption leaves whole files, and rows of what was done in preprocess.csv; `skip` goes on from there.
-    Variants of a shape are shapes of their own, called as it with "~1", "~2" and so on behind; a split file beside the
-    given one, its name ending in "_varied", names both.
+    After an interruption all written files are complete, and preprocess.csv has rows for the finished shapes; `skip`
+    continues from there. A variant is a shape of its own, named after its shape with "~1", "~2", ... appended. Shapes
+    and variants are listed in a new split file, whose name is that of `split` with "_varied" appended.
 
     Args:
-        data: the data source's folder.
-        source: the folder of meshes.
-        split: the split file.
-        name: the dataset's name, a key of the split file; by default the source folder's name.
-        sampling: what to make of each mesh.
-        skip: leave shapes alone whose file is there.
-        workers: processes, of a thread each where there are as many shapes; 0 works in this one, with all its cores,
-            and a mesh that crashes a library takes it down.
-        timeout: seconds a shape may take in a worker.
+        data: folder of the data source.
+        source: folder of meshes.
+        split: split file.
+        sampling: options of the samples.
+        name: name of the dataset, a key of the split file; by default the name of the source folder.
+        skip: leave out shapes whose file exists.
+        workers: number of processes, of one thread each if there are as many shapes. 0 works in this process with all
+            cores; a mesh that crashes a library then ends this process.
+        timeout: seconds per shape; needs workers.
         on_progress: called with the number of shapes, then with each finished shape.
     Raises:
-        InputError: no such folder or split, a split without this dataset, none of its meshes there, or as
-            `Sampling.check`.
+        InputError: no such folder, split or device, a split without this dataset, or none of its meshes exists.
     """
-    folder, sampling = Path(source), sampling or Sampling()
+    folder = Path(source)
     dataset, shapes = _shapes_of(folder, split, name)
-    sampling.check()
+    warp_device(sampling.device)
     target = DataSource(Path(data))
     result = Preprocessed()
     tasks = _tasks(target, folder, shapes, sampling, skip, result)
@@ -143,11 +101,11 @@ def preprocess(
     tasks = {shape: (*arguments, threads) for shape, arguments in tasks.items()}
     if result.failures and not tasks and not result.skipped:
         raise InputError(
-            f"none of the {len(shapes)} shapes of {split} is in {folder}; first: {result.failures[0].reason}"
+            f"none of the {len(shapes)} shapes of {split} has a mesh in {folder}; first: {result.failures[0].reason}"
         )
     target.register(dataset, folder)
 
-    def run(work: Callable[..., object], on_result: OnResult | None = None) -> None:
+    def run(work: Callable[..., object], on_result: Callable[[ShapeName, str | None], None] | None = None) -> None:
         try:
             run_batch(
                 work, tasks, result, workers=workers, timeout=timeout, on_result=on_result, on_progress=on_progress
@@ -182,22 +140,22 @@ def preprocess(
 
 
 def _shapes_of(folder: Path, split: str | os.PathLike[str], name: str | None) -> tuple[str, list[ShapeName]]:
-    """The dataset's name, and its shapes in the split."""
+    """Name of the dataset, and its shapes in the split."""
     if not folder.is_dir():
-        raise InputError(f"there is no folder of meshes at {folder}")
+        raise InputError(f"no such folder of meshes: {folder}")
     dataset = name or dataset_name(folder)
     named = read_split(split)
     shapes = [shape for shape in named if shape.dataset == dataset]
     if not shapes:
         known = ", ".join(sorted({shape.dataset for shape in named}))
-        raise InputError(f"{split} has no dataset {dataset!r}, only {known}; choose it with --name")
+        raise InputError(f"{split} has no dataset {dataset!r}, only {known}; choose one with --name")
     return dataset, shapes
 
 
 def _tasks(
     target: DataSource, folder: Path, shapes: list[ShapeName], sampling: Sampling, skip: bool, result: BatchResult
 ) -> dict[ShapeName, tuple[Any, ...]]:
-    """Arguments of the work on each shape; those that need none, or have no mesh, go into the result."""
+    """Arguments of the work on each shape. Skipped shapes and shapes without a mesh are added to the result."""
     tasks = {}
     for shape in shapes:
         try:
@@ -217,12 +175,12 @@ def _tasks(
 
 
 def _variant(shape: ShapeName, number: int) -> ShapeName:
-    """The name of a shape's variant; number 0 is the shape itself."""
+    """Name of a variant of a shape; number 0 is the shape itself."""
     return shape._replace(instance=f"{shape.instance}~{number}") if number else shape
 
 
 def _split_of_all(data: DataSource, split: Path, variants: int) -> Path:
-    """A split file of a split's shapes and then of their variants, of all its datasets, as far as they were made."""
+    """Write a split file of all shapes of a split, followed by the variants that exist."""
     path = split.with_name(f"{split.stem}_varied{split.suffix}")
     shapes = read_split(split)
     made = (_variant(shape, number) for number in range(1, variants + 1) for shape in shapes)
@@ -263,7 +221,7 @@ def _write_samples(
 ) -> Quality:
     start = time.perf_counter()
     picture = data.picture_path(shape)
-    picture.unlink(missing_ok=True)  # of an earlier mesh, perhaps
+    picture.unlink(missing_ok=True)  # it may show an earlier mesh
     with limited_threads(threads):
         normalization, signed = _field(path, sampling, shape, variant)
         if sampling.pictures:

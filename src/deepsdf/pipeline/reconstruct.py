@@ -1,4 +1,4 @@
-"""Codes and meshes of a split's shapes, and meshes of the training codes."""
+"""Fit codes to the shapes of a split and mesh them; mesh the training codes."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from torch import Tensor
 from deepsdf.checkpoints import save_code
 from deepsdf.errors import DeepSDFError, InputError
 from deepsdf.files import csv_text, write_text
-from deepsdf.geometry.isosurface.options import Meshing, Method, Vertices
+from deepsdf.geometry.isosurface.options import Meshing
 from deepsdf.geometry.meshes import save_mesh
 from deepsdf.geometry.sdf.sampling import SDFSamples
 from deepsdf.inference.fit.fitting import Fit
-from deepsdf.inference.fit.options import FitOptions, Optimizer
+from deepsdf.inference.fit.options import FitOptions
 from deepsdf.inference.space import Shape, ShapeSpace
 from deepsdf.jobs.processes import BatchResult
 from deepsdf.jobs.threads import BackgroundWork
@@ -30,20 +30,20 @@ from deepsdf.splits import ShapeName, read_split
 from deepsdf.workspace import DataSource, Experiment
 
 FIT_BATCH = {"cpu": 2, "cuda": 64}
-"""Shapes fitted together, while those before are meshed: on a GPU many, whose steps cost little more than one's; on a
-CPU they are fitted one after the other anyway."""
+"""Shapes that are fitted together while the shapes before them are meshed. On a GPU a step of 64 shapes takes little
+longer than a step of one; on a CPU a larger batch would only delay the first mesh."""
 
 MESH_THREADS = {"cpu": 1, "cuda": 4}
-"""Shapes meshed at once. On a GPU the field is quick and the rest, on the processor, is most of it; more than four wait
-for each other."""
+"""Shapes that are meshed at once. With a GPU most of the time goes to the part on the CPU, which runs in parallel; more
+than four threads wait for each other."""
 
 
 class Reconstruction(NamedTuple):
-    """Told after each fit of a batch: how well the code explains its samples; see `Fit`.
+    """Result of one fit, which `on_fit` receives. Fields not listed are those of `Fit`.
 
     Attributes:
-        seconds: of the batch's fit, divided by its shapes.
-        best_of: how many fits it is the best of.
+        seconds: time of the batch's fit divided by its number of shapes.
+        best_of: number of fits of which this is the best.
     """
 
     shape: ShapeName
@@ -66,8 +66,8 @@ class Reconstruction(NamedTuple):
 COLUMNS = ("shape", "loss", "steps", "reason", "uncertainty", "warnings", "fit_seconds", "mesh_seconds", "best_of")
 
 
-class Table:
-    """reconstruct.csv: a row for each fitted shape; rows of shapes that are not fitted again stay."""
+class ReconstructionTable:
+    """reconstruct.csv: one row per fitted shape. Rows of shapes that are not fitted again are kept."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -79,7 +79,7 @@ class Table:
                 self._rows = {row[0]: row for row in rows if len(row) == len(COLUMNS)}
 
     def put(self, fit: Reconstruction, mesh_seconds: float | None) -> None:
-        """Add or replace a row; without a mesh its seconds are an empty cell."""
+        """Add or replace a row. Without a mesh, the cell of its seconds is empty."""
         meshed = "" if mesh_seconds is None else f"{mesh_seconds:.3f}"
         self._rows[str(fit.shape)] = [
             str(fit.shape), f"{fit.loss:.6g}", str(fit.steps), fit.reason, f"{fit.uncertainty:.4g}",
@@ -94,103 +94,94 @@ def reconstruct(
     experiment: Experiment,
     data: DataSource,
     split: str | os.PathLike[str],
+    fit: FitOptions = FitOptions(),
+    meshing: Meshing = Meshing(),
     *,
     checkpoint: str | int = "latest",
-    optimizer: Optimizer = "lm",
-    steps: int | None = None,
-    best_of: int = 1,
-    resolution: int = 256,
-    vertices: Vertices = "exact",
-    method: Method = "sparse",
-    closed: bool = False,
     skip: bool = False,
     device: str = "auto",
-    seed: int = 0,
     on_fit: Callable[[Reconstruction], None] | None = None,
     on_progress: OnProgress | None = None,
 ) -> BatchResult:
-    """Fit a code to each shape's SDF samples and mesh it: Reconstructions/<epoch>/Codes, /Meshes, /reconstruct.csv.
+    """Fit a code to the SDF samples of each shape and mesh it.
 
-    Meshes are in the unit frame, as the original's.
+    Writes Codes/, Meshes/ (unit frame, like the original) and reconstruct.csv in Reconstructions/<epoch>.
 
     Args:
-        optimizer, steps, best_of: see `FitOptions`.
-        resolution, vertices, method, closed: see `deepsdf.polygonize`.
-        skip: leave shapes alone whose mesh is there.
+        fit: options of the fits.
+        meshing: options of the meshes.
+        skip: leave out shapes whose mesh exists.
         on_fit: called with each fitted code.
         on_progress: called with the number of shapes, with the steps of each batch's fit (task "fitting"), and with
             each finished shape.
     Raises:
         InputError: no such split or checkpoint, or none of the shapes has samples.
     """
-    options = FitOptions(optimizer=optimizer, steps=steps, best_of=best_of, seed=seed)
     space = ShapeSpace.load(experiment, checkpoint, device)
     shapes = read_split(split)
     result = BatchResult()
     if skip:
-        there = {shape for shape in shapes if experiment.reconstructed_mesh_path(space.epoch, shape).is_file()}
-        result.skipped = [shape for shape in shapes if shape in there]
-        shapes = [shape for shape in shapes if shape not in there]
+        existing = {shape for shape in shapes if experiment.reconstructed_mesh_path(space.epoch, shape).is_file()}
+        result.skipped = [shape for shape in shapes if shape in existing]
+        shapes = [shape for shape in shapes if shape not in existing]
     progress = ProgressCounter(len(shapes), on_progress)
-    meshing = Meshing(resolution, vertices=vertices, method=method, closed=closed)
-    mesh_of = partial(Shape.mesh, meshing=meshing)
-    run = _Run(experiment, space, mesh_of, vertices == "exact", result, progress)
+    run = _Run(experiment, space, meshing, result, progress)
     batch = FIT_BATCH[space.device.type]
     fitted = 0
     threads = MESH_THREADS[space.device.type]
     with BackgroundWork(run.mesh, run.meshed, share_cores=len(shapes) > batch, threads=threads) as meshes:
 
-        def on_step(progress: Progress) -> None:
+        def on_step(event: Progress) -> None:
             meshes.collect()
             if on_progress:
-                on_progress(progress)
+                on_progress(event)
 
         for start in range(0, len(shapes), batch):
             named, samples = run.read(data, shapes[start : start + batch])
             if not named:
                 continue
             began = time.perf_counter()
-            fit = space.fit(samples, options, on_progress=on_step)
+            found = space.fit(samples, fit, on_progress=on_step)
             seconds = (time.perf_counter() - began) / len(named)
             fitted += len(named)
             for k, shape in enumerate(named):
-                save_code(experiment.reconstructed_code_path(space.epoch, shape), fit.codes[k])
-                told = Reconstruction.of(shape, fit, k, seconds, best_of)
+                save_code(experiment.reconstructed_code_path(space.epoch, shape), found.codes[k])
+                reconstruction = Reconstruction.of(shape, found, k, seconds, fit.best_of)
                 if on_fit:
-                    on_fit(told)
-                meshes.submit(told, shape, fit.codes[k])
+                    on_fit(reconstruction)
+                meshes.submit(reconstruction, shape, found.codes[k])
     if shapes and not fitted:
         raise InputError(
-            f"none of the {len(shapes)} shapes of {split} has samples in {data.root}; {result.failures[0].reason}"
+            f"none of the {len(shapes)} shapes of {split} has samples in {data.root}; "
+            f"first: {result.failures[0].reason}"
         )
     return result
 
 
 class _Run:
-    """What one run of `reconstruct` does with each shape, and tells of it."""
+    """State of one run of `reconstruct`: reads samples, writes meshes and records results."""
 
     def __init__(
         self,
         experiment: Experiment,
         space: ShapeSpace,
-        mesh_of: Callable[[Shape], trimesh.Trimesh],
-        normals: bool,
+        meshing: Meshing,
         result: BatchResult,
         progress: ProgressCounter,
     ) -> None:
-        self.space, self.mesh_of, self.normals, self.result, self.progress = space, mesh_of, normals, result, progress
-        self.table = Table(experiment.reconstruction_table_path(space.epoch))
+        self.space, self.meshing, self.result, self.progress = space, meshing, result, progress
+        self.table = ReconstructionTable(experiment.reconstruction_table_path(space.epoch))
         self.path = partial(experiment.reconstructed_mesh_path, space.epoch)
 
     def read(self, data: DataSource, shapes: Sequence[ShapeName]) -> tuple[list[ShapeName], list[SDFSamples]]:
-        """The samples of those shapes that have some."""
+        """Shapes that have samples, and their samples. The others fail."""
         named, samples = [], []
         for shape in shapes:
             try:
                 found = data.load_samples(shape)
-                if not len(found):  # rows that are not finite were left out
+                if not len(found):  # rows with infinite values have been removed
                     path = data.samples_path(shape)
-                    raise InputError(f"{path} is empty or holds infinite values; `deepsdf preprocess` makes it again")
+                    raise InputError(f"{path} contains no finite samples; run `deepsdf preprocess` to write it again")
                 samples.append(found)
                 named.append(shape)
             except InputError as error:
@@ -198,21 +189,21 @@ class _Run:
         return named, samples
 
     def mesh(self, shape: ShapeName, code: Tensor) -> float:
-        """Write a code's mesh; returns how many seconds it took."""
+        """Write the mesh of a code; returns the time in seconds."""
         began = time.perf_counter()
         path = self.path(shape)
-        # A mesh of an earlier code must not stand for this one if meshing fails.
+        # If meshing fails, the mesh of an earlier code must not be taken for this one.
         path.unlink(missing_ok=True)
-        save_mesh(self.mesh_of(self.space.shape(code)), path, normals=self.normals)
+        _save(self.space.shape(code).mesh(self.meshing), path, self.meshing)
         return time.perf_counter() - began
 
-    def meshed(self, told: Reconstruction, seconds: Future[float]) -> None:
+    def meshed(self, fit: Reconstruction, seconds: Future[float]) -> None:
         error = seconds.exception()
         if error and not isinstance(error, DeepSDFError):
             raise error
-        self.table.put(told, None if error else seconds.result())
+        self.table.put(fit, None if error else seconds.result())
         self.table.write()
-        self.finish(told.shape, error)
+        self.finish(fit.shape, error)
 
     def finish(self, shape: ShapeName, error: DeepSDFError | None) -> None:
         reason = None if error is None else str(error)
@@ -222,24 +213,22 @@ class _Run:
 
 def training_meshes(
     experiment: Experiment,
+    meshing: Meshing = Meshing(),
     *,
     checkpoint: str | int = "latest",
     keep_normalization: bool = False,
-    resolution: int = 256,
-    vertices: Vertices = "exact",
-    method: Method = "sparse",
-    closed: bool = False,
     skip: bool = False,
     device: str = "auto",
     on_progress: OnProgress | None = None,
 ) -> BatchResult:
-    """Mesh the training codes: TrainingMeshes/<epoch>.
+    """Mesh the training codes. Writes TrainingMeshes/<epoch>.
 
     Args:
-        keep_normalization: leave the meshes in the unit frame; otherwise each is taken back to its mesh frame.
-        resolution, vertices, method, closed: see `deepsdf.polygonize`.
+        keep_normalization: write meshes in the unit frame instead of the mesh frame of each shape.
+        skip: leave out shapes whose mesh exists.
+        on_progress: called with the number of shapes, then with each finished shape.
     Raises:
-        InputError: no such checkpoint, or a training split that does not fit its codes.
+        InputError: no such checkpoint, or the training split does not have one shape per code.
     """
     specs = experiment.specs
     space = ShapeSpace.load(experiment, checkpoint, device)
@@ -247,7 +236,7 @@ def training_meshes(
     if len(shapes) != len(space.codes):
         raise InputError(
             f"{specs.train_split} names {len(shapes)} shapes, but the checkpoint holds {len(space.codes)} codes; "
-            "it is not the split that was trained on"
+            "it is not the training split of this experiment"
         )
     data = None if keep_normalization else DataSource.open(specs.data_source)
     result = BatchResult()
@@ -255,16 +244,12 @@ def training_meshes(
     todo = [index for index, path in enumerate(paths) if not (skip and path.is_file())]
     result.skipped = [shape for index, shape in enumerate(shapes) if index not in set(todo)]
     progress = ProgressCounter(len(todo), on_progress)
-    exact = vertices == "exact"
-    meshing = Meshing(resolution, vertices=vertices, method=method, closed=closed)
-    mesh_of = partial(Shape.mesh, meshing=meshing)
     for index in todo:
         reason = None
         try:
-            mesh = mesh_of(_trained(space.shape(space.codes[index])))
-            save_mesh(
-                data.load_normalization(shapes[index]).invert_mesh(mesh) if data else mesh, paths[index], normals=exact
-            )
+            mesh = _trained(space.shape(space.codes[index])).mesh(meshing)
+            frame = data.load_normalization(shapes[index]) if data else None
+            _save(frame.invert_mesh(mesh) if frame else mesh, paths[index], meshing)
         except DeepSDFError as error:
             reason = str(error)
         result.add(shapes[index], reason)
@@ -274,5 +259,9 @@ def training_meshes(
 
 def _trained(shape: Shape) -> Shape:
     if not shape.code.any():
-        raise InputError("its code was never trained: its samples were missing")
+        raise InputError("the code was not trained: the shape had no samples")
     return shape
+
+
+def _save(mesh: trimesh.Trimesh, path: Path, meshing: Meshing) -> None:
+    save_mesh(mesh, path, normals=meshing.vertices == "exact")

@@ -1,4 +1,4 @@
-"""New shapes from a space's prior: meshes, the nearest training shape beside each, and how good they are as a set."""
+"""Sample new shapes from a prior: meshes, the nearest training shape of each, and metrics of the set."""
 
 from __future__ import annotations
 
@@ -13,22 +13,27 @@ from deepsdf.checkpoints import save_code
 from deepsdf.errors import InputError
 from deepsdf.figures.pictures import FRAME, unit_picture
 from deepsdf.files import check_folder, csv_text, write_text
+from deepsdf.geometry.isosurface.options import PREVIEW, Meshing
 from deepsdf.geometry.meshes import save_mesh
 from deepsdf.geometry.sdf.sampling import sample_surface
 from deepsdf.inference.space import Shape, ShapeSpace
 from deepsdf.library.names import mesh_shapes, training_names
 from deepsdf.library.neighbours import Neighbour, TrainingSurfaces
 from deepsdf.metrics.generated_sets import ShapeDistance, generation_metrics
+from deepsdf.pipeline.options import SampleOptions
 from deepsdf.progress import OnProgress, ProgressCounter
 from deepsdf.rendering.camera import PictureOptions
 from deepsdf.rendering.render import grid_image, render_mesh, save_image
 from deepsdf.splits import read_split
 from deepsdf.workspace import DataSource, Experiment
 
-PICTURED, PAIRS, SIZE = 24, 4, 220
-"""Samples in a picture at most, of them in a row, and pixels of each."""
+MAX_PICTURED = 24
+"""Samples in the picture: six rows are still legible on one screen."""
 
-STONE = (200, 198, 192)
+PAIRS_PER_ROW, SIZE = 4, 220
+"""Samples in a row of the picture, and pixels per side of each shape."""
+
+NEIGHBOUR_COLOUR = (200, 198, 192)
 """Colour of training shapes beside samples."""
 
 TRAINING = "training shapes"
@@ -37,41 +42,38 @@ HELD_OUT = "held-out shapes"
 
 @dataclass(frozen=True)
 class Reference:
-    """Held-out shapes that samples are measured by.
+    """Held-out shapes that samples are compared with.
 
     Attributes:
         data: their data source, with surface samples.
-        split: the file that names them.
-        distance, points: see `geometry.generation`; points of each surface.
+        split: split file with their names.
     """
 
     data: DataSource
     split: Path
-    distance: ShapeDistance = "chamfer"
-    points: int = 2048
 
-    def surfaces(self, seed: int) -> list[np.ndarray]:
-        """Of each shape points, unit frame.
+    def surfaces(self, count: int, seed: int) -> list[np.ndarray]:
+        """Surface points (count, 3) of each shape, unit frame.
 
         Raises:
-            InputError: surface samples or normalizations that are missing, or too few points.
+            InputError: surface samples or normalizations are missing, or there are too few samples.
         """
         rng, found = np.random.default_rng(seed), []
         for shape in read_split(self.split):
             points = self.data.load_normalization(shape).apply(self.data.load_surface(shape))
-            if len(points) < self.points:
-                raise InputError(f"{shape} has {len(points)} surface samples; {self.points} are asked for (--points)")
-            found.append(points[rng.choice(len(points), self.points, replace=False)])
+            if len(points) < count:
+                raise InputError(f"{shape} has {len(points)} surface samples; {count} are needed (--points)")
+            found.append(points[rng.choice(len(points), count, replace=False)])
         return found
 
 
 @dataclass(frozen=True)
-class Row:
-    """What one way of making shapes came to; figures are None where no reference was given.
+class SetMetrics:
+    """Metrics of a set of shapes: one row of generation.csv. Metrics are None without a reference.
 
     Attributes:
-        source: a prior, or the training or held-out shapes, for comparison.
-        shapes: with a surface.
+        source: name of a prior, or `TRAINING` or `HELD_OUT`, for comparison.
+        shapes: number of shapes with a surface.
         to_training: median chamfer distance to the nearest training shape.
     """
 
@@ -86,73 +88,76 @@ class Row:
 
 @dataclass(frozen=True)
 class Samples:
-    """What was made. `empty`: samples without a surface, by prior and number."""
+    """Written samples. `empty` lists samples without a surface as "<prior> <number>"."""
 
-    rows: list[Row]
+    rows: list[SetMetrics]
     pictures: list[Path]
     empty: list[str]
 
 
 def sample(
     experiment: Experiment,
-    count: int,
     folder: Path,
+    options: SampleOptions = SampleOptions(),
+    meshing: Meshing = PREVIEW,
     *,
     checkpoint: str | int = "latest",
     priors: Sequence[str] = ("gaussian",),
     reference: Reference | None = None,
-    resolution: int = 128,
     device: str = "auto",
-    seed: int = 0,
     on_progress: OnProgress | None = None,
 ) -> Samples:
-    """Draw, mesh and measure new shapes; with several priors, each in a folder of its name.
+    """Draw, mesh and measure new shapes. With several priors, each has a folder of its name.
 
-    Writes sample_<k>.ply (unit frame) and sample_<k>.pth, its code; samples.png, each sample with its nearest training
-    shape beside it, and that one's chamfer × 10³; samples.csv; and, with a reference, generation.csv: coverage, minimum
-    matching distance and 1-NN accuracy of each prior, and of as many training shapes, which no prior can be expected
-    to beat.
+    Writes sample_<k>.ply (unit frame) and sample_<k>.pth, its code; samples.png, each sample beside its nearest
+    training shape and their chamfer distance × 10³; samples.csv; and, with a reference, generation.csv: coverage,
+    minimum matching distance and 1-NN accuracy of each prior and, as a baseline, of the same number of training shapes.
 
+    Args:
+        priors: names in `deepsdf.network.priors.PRIORS`.
+        on_progress: called with each meshed and each compared shape.
     Raises:
         InputError: no such prior, or a reference that cannot be read.
-        NoSurfaceError: none of a prior's shapes has one.
+        NoSurfaceError: none of a prior's shapes has a surface.
     """
+    seed, count = options.seed, options.count
     check_folder(folder)
     space = ShapeSpace.load(experiment, checkpoint, device)
-    held_out = [] if reference is None else reference.surfaces(seed)
+    held_out = [] if reference is None else reference.surfaces(options.points, seed)
     drawn = {prior: space.sample(count, prior=prior, seed=seed) for prior in priors}
-    training = TrainingSurfaces(space, 2048 if reference is None else reference.points, seed)
+    training = TrainingSurfaces(space, options.points, seed)
     rows_drawn = [] if reference is None else _some_rows(space, count, seed)
     progress = ProgressCounter(2 * count * len(priors) + len(rows_drawn) + len(held_out), on_progress)
     names = [name.instance for name in training_names(experiment, space)]
+    distance = None if reference is None else options.distance
     rows, pictures, empty = [], [], []
     for prior, shapes in drawn.items():
-        place = folder if len(drawn) == 1 else folder / prior
-        meshes = mesh_shapes(shapes, resolution, progress)
+        own_folder = folder if len(drawn) == 1 else folder / prior
+        meshes = mesh_shapes(shapes, meshing, progress)
         empty += [f"{prior} {number}" for number, mesh in enumerate(meshes) if mesh is None]
         surfaces = [None if mesh is None else sample_surface(mesh, training.points, seed=seed) for mesh in meshes]
         near = []
         for surface in surfaces:
             near.append(None if surface is None else training.nearest(surface))
             progress.advance()
-        _write(place, shapes, meshes, near, names)
-        pictures.append(place / "samples.png")
+        _write(own_folder, shapes, meshes, near, names)
+        pictures.append(own_folder / "samples.png")
         save_image(pictures[-1], _picture(meshes, near, training, names))
-        rows.append(_row(prior, surfaces, near, held_out, reference))
+        rows.append(_set_metrics(prior, surfaces, near, held_out, distance))
     if reference is not None:
-        rows += _for_comparison(training, rows_drawn, held_out, reference, progress)
-        _write_rows(folder / "generation.csv", rows, reference)
+        rows += _baselines(training, rows_drawn, held_out, options.distance, progress)
+        _write_rows(folder / "generation.csv", rows, options)
     return Samples(rows, pictures, empty)
 
 
-def _for_comparison(
+def _baselines(
     training: TrainingSurfaces,
     drawn: Sequence[int],
     held_out: Sequence[np.ndarray],
-    reference: Reference,
+    distance: ShapeDistance,
     progress: ProgressCounter,
-) -> list[Row]:
-    """Training shapes as if they were samples, and how far held-out shapes are from training shapes."""
+) -> list[SetMetrics]:
+    """Metrics of training shapes in the place of samples, and distances of held-out shapes to training shapes."""
     surfaces = []
     for row in drawn:
         surfaces.append(training.surface(row))
@@ -162,8 +167,8 @@ def _for_comparison(
         near.append(training.nearest(surface))
         progress.advance()
     return [
-        _row(TRAINING, surfaces, [], held_out, reference),
-        Row(HELD_OUT, len(held_out), to_training=_median(near)),
+        _set_metrics(TRAINING, surfaces, [], held_out, distance),
+        SetMetrics(HELD_OUT, len(held_out), to_training=_median(near)),
     ]
 
 
@@ -172,18 +177,18 @@ def _some_rows(space: ShapeSpace, count: int, seed: int) -> list[int]:
     return [int(row) for row in np.random.default_rng(seed).permutation(trained)[:count]]
 
 
-def _row(
+def _set_metrics(
     source: str,
     surfaces: Sequence[np.ndarray | None],
     near: Sequence[Neighbour | None],
     held_out: Sequence[np.ndarray],
-    reference: Reference | None,
-) -> Row:
+    distance: ShapeDistance | None,
+) -> SetMetrics:
     known = [surface for surface in surfaces if surface is not None]
-    if reference is None:
-        return Row(source, len(known), to_training=_median(near))
-    found = generation_metrics(known, held_out, distance=reference.distance)
-    return Row(
+    if distance is None:
+        return SetMetrics(source, len(known), to_training=_median(near))
+    found = generation_metrics(known, held_out, distance=distance)
+    return SetMetrics(
         source,
         len(known),
         found.references,
@@ -217,14 +222,14 @@ def _write(
     write_text(folder / "samples.csv", csv_text(lines))
 
 
-def _write_rows(path: Path, rows: Sequence[Row], reference: Reference) -> None:
+def _write_rows(path: Path, rows: Sequence[SetMetrics], options: SampleOptions) -> None:
     header = ["source", "shapes", "references", "coverage", "minimum_matching_distance", "one_nn_accuracy"]
     lines = [[*header, "median_chamfer_to_training", "distance", "points"]]
     for row in rows:
         figures = (row.coverage, row.minimum_matching_distance, row.one_nn_accuracy, row.to_training)
-        told = ["" if figure is None else f"{figure:.6g}" for figure in figures]
+        cells = ["" if figure is None else f"{figure:.6g}" for figure in figures]
         count = "" if row.references is None else str(row.references)
-        lines.append([row.source, str(row.shapes), count, *told, reference.distance, str(reference.points)])
+        lines.append([row.source, str(row.shapes), count, *cells, options.distance, str(options.points)])
     write_text(path, csv_text(lines))
 
 
@@ -234,18 +239,18 @@ def _picture(
     training: TrainingSurfaces,
     names: Sequence[str],
 ) -> np.ndarray:
-    """Each sample, and in another colour its nearest training shape, with its chamfer × 10³ and name."""
+    """Each sample beside its nearest training shape, with the chamfer distance × 10³ and the name of that shape."""
     pairs = []
-    for number, (mesh, neighbour) in enumerate(zip(meshes[:PICTURED], near, strict=False)):
+    for number, (mesh, neighbour) in enumerate(zip(meshes[:MAX_PICTURED], near, strict=False)):
         left = None if mesh is None else unit_picture(mesh, SIZE)
         right, label = None, ""
         if neighbour is not None:
             beside = training.mesh(neighbour.row)
             assert beside is not None
-            right = render_mesh(beside, PictureOptions(size=SIZE, bound=FRAME, color=STONE))
+            right = render_mesh(beside, PictureOptions(size=SIZE, bound=FRAME, color=NEIGHBOUR_COLOUR))
             label = f"{neighbour.chamfer * 1e3:.2f} {names[neighbour.row]}"
         if left is None:
-            pairs.append(None)  # a gap
+            pairs.append(None)  # an empty place in the grid
         else:
             pairs.append(grid_image([[left, right]], column_labels=[f"sample {number}", label], pad=4))
-    return grid_image([pairs[start : start + PAIRS] for start in range(0, len(pairs), PAIRS)], pad=12)
+    return grid_image([pairs[start : start + PAIRS_PER_ROW] for start in range(0, len(pairs), PAIRS_PER_ROW)], pad=12)

@@ -16,6 +16,7 @@ import numpy as np
 from deepsdf._version import __version__
 from deepsdf.checkpoints import resolve_epoch
 from deepsdf.errors import InputError
+from deepsdf.figures.options import ReportOptions
 from deepsdf.figures.report.contents import (
     data_verdicts,
     description,
@@ -26,7 +27,6 @@ from deepsdf.figures.report.contents import (
     training_curves,
     training_shapes,
 )
-from deepsdf.figures.report.options import ReportOptions
 from deepsdf.figures.report.page import render_page
 from deepsdf.figures.report.shapes import Drawing, Drawn, draw
 from deepsdf.files import read_json, write_text

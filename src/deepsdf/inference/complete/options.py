@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from deepsdf.options import Options, option
+from deepsdf.options import Options, option, seed_option
 
 Pose = Literal["none", "yaw", "rigid", "similarity"]
 Axis = Literal["x", "y", "z"]
@@ -36,4 +36,4 @@ class CompletionOptions(Options):
         1.0, "Weight of points observed to be empty, relative to surface points; 0 ignores them.", minimum=0.0
     )
     points: int = option(500, "Number of scan points used by the fit.", minimum=20)
-    seed: int = option(0, "Random seed. The same seed gives the same result on the CPU.", minimum=0)
+    seed: int = seed_option()

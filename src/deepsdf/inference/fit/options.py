@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from deepsdf.options import Options, option
+from deepsdf.options import Options, option, seed_option
 
 Optimizer = Literal["lm", "adam"]
 
@@ -39,7 +39,7 @@ class FitOptions(Options):
     best_of: int = option(
         1, "Number of fits with consecutive seeds; the one with the lowest loss is kept for each shape.", minimum=1
     )
-    seed: int = option(0, "Random seed. The same seed gives the same code on the CPU.", minimum=0)
+    seed: int = seed_option()
 
     @property
     def max_steps(self) -> int:

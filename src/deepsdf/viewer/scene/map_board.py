@@ -10,7 +10,7 @@ import numpy as np
 import trimesh
 
 from deepsdf.jobs.worker import IsWanted, Worker
-from deepsdf.pipeline.latent_map import GREY, Colouring, Paint, painted
+from deepsdf.figures.latent_map import GREY, Colouring, Paint, painted
 from deepsdf.viewer.content.catalogue import Catalogue, Entry
 from deepsdf.viewer.content.code_map import (
     BOARD_CENTRE,

@@ -1,7 +1,8 @@
-"""The verb that measures: evaluate."""
+"""The verb that compares reconstructions with the true shapes: evaluate."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -10,18 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 from rich.table import Table
 
-from deepsdf.cli.common import (
-    Bar,
-    Quiet,
-    common_options,
-    console,
-    data_option,
-    finish,
-    interruptible,
-    say,
-    seed_option,
-    split_option,
-)
+from deepsdf.cli.console import Bar, Quiet, common_options, finish, interruptible, print_wide, say
+from deepsdf.cli.options import data_option, options, split_option, workers_option
+from deepsdf.metrics.options import PAPER_POINTS, MetricOptions
 from deepsdf.splits import Failure, ShapeName
 
 if TYPE_CHECKING:
@@ -34,11 +26,11 @@ Columns = Sequence["tuple[Metric, Column]"]
 """Columns of the table: each a statistic of a metric."""
 
 Shown = Mapping[str, "set[ShapeName]"]
-"""By metric: the shapes that count."""
+"""For each metric, the shapes that are included."""
 
 
 class Run(NamedTuple):
-    """One row of the table."""
+    """One row of the table: an experiment at a checkpoint."""
 
     name: str
     result: Evaluation
@@ -52,7 +44,7 @@ class Run(NamedTuple):
     required=True,
     multiple=True,
     type=click.Path(path_type=Path),
-    help="The experiment's folder; several are set side by side.",
+    help="Folder of the experiment; repeat to compare several.",
 )
 @click.option(
     "--checkpoint",
@@ -60,113 +52,110 @@ class Run(NamedTuple):
     "checkpoints",
     default=["latest"],
     multiple=True,
-    help="An epoch with a snapshot, or latest; several are set side by side.  [default: latest]",
+    help="Checkpoint: latest, or the epoch of a snapshot; repeat to compare several.  [default: latest]",
 )
 @data_option
 @split_option
 @click.option(
     "--metrics",
+    "which",
     type=click.Choice(["all", "chamfer"]),
     default="all",
     show_default=True,
-    help="chamfer: the original's chamfer.csv alone, quickly.",
+    help="'chamfer' writes only the original's chamfer.csv, which is fast.",
 )
+@options(MetricOptions(), "metrics", "emd_points", "points", "seed")
+@workers_option("one per core, at most 8; none with --metrics chamfer")
 @click.option(
-    "--emd-points",
-    default=500,
-    show_default=True,
-    type=click.IntRange(min=0),
-    help="Of the earth mover's distance; approximate above 2000; 0 leaves it out.",
+    "--picture/--no-picture", default=True, show_default=True, help="Draw true shapes beside reconstructions."
 )
-@click.option(
-    "--points", default=30_000, show_default=True, type=click.IntRange(min=1), help="Of each surface (metrics.csv)."
-)
-@click.option(
-    "--threads",
-    default=0,
-    type=click.IntRange(min=0),
-    help="Worker processes.  [default: one a core, at most 8; none with --metrics chamfer]",
-)
-@click.option("--picture/--no-picture", default=True, show_default=True, help="Draw truth beside reconstruction.")
 @click.option(
     "--completion",
     is_flag=True,
-    help="Complete one virtual depth view of each shape instead, beside two baselines (the paper's Table 4).",
+    help="Complete one virtual depth view of each shape instead, and compare with two baselines (the paper's Table 4).",
 )
-@seed_option
 @common_options
 def evaluate(
     experiments: Sequence[Path],
     checkpoints: Sequence[str],
     data: Path,
     split: Path,
-    metrics: Metrics,
-    emd_points: int,
-    points: int,
+    which: Metrics,
+    metrics: MetricOptions,
     threads: int,
     picture: bool,
     completion: bool,
-    seed: int,
 ) -> None:
-    """Measure reconstructions against the truth: every metric of the paper.
+    """Compare reconstructions with the true shapes, by every metric of the paper.
 
-    Writes into EXP/Evaluation/<checkpoint>: metrics.csv, a row a shape, and summary.json, their statistics (unit
-    frame: 1 is about the shape's radius, so figures compare across shapes and data sets); and chamfer.csv as the
-    original does (mesh frame, squared lengths). The truth are the meshes that were preprocessed, where they are
-    still there, and the surface samples of `deepsdf preprocess --surface`. comparison.png shows the worst shapes
-    first, 24 at most.
+    Writes into EXP/Evaluation/<checkpoint>: metrics.csv, one row per shape; summary.json, their statistics;
+    chamfer.csv, like the original (mesh frame, squared lengths); and comparison.png, up to 24 shapes, worst first. All
+    other values are in the unit frame, whose unit is about the radius of the shape, so they are comparable across
+    shapes and datasets. The true shapes are the meshes that were preprocessed, if they still exist, and the surface samples of
+    `deepsdf preprocess --surface`.
 
-    --completion needs the meshes alone: completion.csv, completion.json and completion.png tell how close the whole
-    shape comes to the truth from one view of it.
+    --completion needs only the meshes. It writes completion.csv, completion.json and completion.png.
 
-    Reconstructions that are missing or broken count as failed. Several -e or -c make a row each, the best figures
-    marked with *, over the shapes that all of them have.
+    Missing or damaged reconstructions count as failures. With several -e or -c, each has a row of the table; * marks
+    the best values over the shapes that all of them have.
     """
     from deepsdf.checkpoints import resolve_epoch
     from deepsdf.kernels.launch import cpu_threads
-    from deepsdf.metrics.pair import MetricOptions
     from deepsdf.workspace import DataSource, Experiment
 
     opened = {path: Experiment.open(path) for path in experiments}
     pairs = list(product(opened, dict.fromkeys(checkpoints)))
     source = DataSource.open(data)
-    for path, checkpoint in pairs:  # better now than after an hour
+    for path, checkpoint in pairs:  # fail before the first evaluation
         resolve_epoch(opened[path], checkpoint)
     if completion:
         from deepsdf.cli.complete import evaluate_completions
 
-        evaluate_completions(
-            [(opened[path], checkpoint) for path, checkpoint in pairs], source, split,
-            points=points, emd_points=emd_points, picture=picture, seed=seed,
-        )  # fmt: skip
+        settings = dataclasses.replace(metrics, volume_points=0)  # the paper's Table 4 has no volumetric metric
+        runs = [(opened[path], checkpoint) for path, checkpoint in pairs]
+        evaluate_completions(runs, source, split, settings, picture=picture)
         return
-    options = {
-        "metrics": metrics,
-        "options": MetricOptions(points=points, emd_points=emd_points, seed=seed),
-        "workers": threads or (cpu_threads() if metrics == "all" else 0),
-    }
+    workers = threads or (cpu_threads() if which == "all" else 0)
     several = len(pairs) > 1
     runs = []
     for path, checkpoint in pairs:
         name = f"{path}, {checkpoint}" if len(set(checkpoints)) > 1 else str(path)
-        result = _run(opened[path], source, split, checkpoint, f" {name}" if several else "", options)
+        result = _run(opened[path], source, split, checkpoint, f" {name}" if several else "", which, metrics, workers)
         runs.append(Run(name, result))
-        _tell(opened[path], source, checkpoint, result, picture)
+        _write_picture(opened[path], source, checkpoint, result, picture)
     if not Quiet.on:
-        _show(runs, points if metrics == "all" else 30_000, _columns(metrics))
+        _show(runs, metrics.points if which == "all" else PAPER_POINTS, _columns(which))
     finish([_named(failure, run.name if several else "") for run in runs for failure in run.result.failures])
 
 
 def _run(
-    experiment: Experiment, data: DataSource, split: Path, checkpoint: str, name: str, options: Mapping[str, Any]
+    experiment: Experiment,
+    data: DataSource,
+    split: Path,
+    checkpoint: str,
+    name: str,
+    which: Metrics,
+    metrics: MetricOptions,
+    workers: int,
 ) -> Evaluation:
     from deepsdf.pipeline.evaluate import evaluate as run
 
-    with Bar(f"Evaluating{name}") as bar, interruptible("nothing of this evaluation was written"):
-        return run(experiment, data, split, checkpoint=checkpoint, **options, on_progress=bar.update)
+    with Bar(f"Evaluating{name}") as bar, interruptible("no file of this evaluation was written"):
+        return run(
+            experiment,
+            data,
+            split,
+            metrics,
+            checkpoint=checkpoint,
+            which=which,
+            workers=workers,
+            on_progress=bar.update,
+        )
 
 
-def _tell(experiment: Experiment, data: DataSource, checkpoint: str, result: Evaluation, picture: bool) -> None:
+def _write_picture(
+    experiment: Experiment, data: DataSource, checkpoint: str, result: Evaluation, picture: bool
+) -> None:
     from deepsdf.figures.pictures import scores_picture
 
     folder = experiment.evaluation_folder(checkpoint)
@@ -183,10 +172,10 @@ def _named(failure: Failure, run: str) -> Failure:
     return Failure(failure.shape, f"{run}: {failure.reason}") if run else failure
 
 
-def _columns(metrics: Metrics) -> Columns:
+def _columns(which: Metrics) -> Columns:
     from deepsdf.metrics.registry import METRICS, Column
 
-    if metrics == "all":
+    if which == "all":
         return [(metric, column) for metric in METRICS.values() for column in metric.columns]
     chamfer = METRICS["chamfer"]
     worst = Column("chamfer\nworst", statistic="max")
@@ -194,7 +183,7 @@ def _columns(metrics: Metrics) -> Columns:
 
 
 def _show(runs: Sequence[Run], points: int, columns: Columns) -> None:
-    """The table; of several runs also one over the shapes that all have, where some lack some."""
+    """Print the table, and a second one over the common shapes if several runs have different shapes."""
     from deepsdf.metrics.tables import factors
 
     own = [_shapes_with(run, columns) for run in runs]
@@ -202,21 +191,21 @@ def _show(runs: Sequence[Run], points: int, columns: Columns) -> None:
     fair = all(shapes == shared for shapes in own)
     scaled = factors(dict.fromkeys(metric for metric, _ in columns))
     say(f"Unit frame, {points} points per surface; means unless noted; {scaled}")
-    _print(_score_table(runs, columns, mark=fair and len(runs) > 1))
+    print_wide(_score_table(runs, columns, mark=fair and len(runs) > 1))
     if len(runs) == 1:
-        say("Worst of chamfer.csv, unit frame, × 10³")
-        _print(_worst(runs[0].result))
+        say("Largest chamfer distances, unit frame, × 10³")
+        print_wide(_worst(runs[0].result))
     elif not fair:
         common = shared["chamfer"]
         total = len({row.shape for run in runs for row in run.result.rows})
         if not common:
-            say("No shape was evaluated for all of them: no figures compare")
+            say("No shape was evaluated in all runs, so their values cannot be compared")
             return
-        say(f"Over the {len(common)} of {total} shapes that all have")
-        _print(_score_table(runs, columns, shared, mark=True))
+        say(f"Over the {len(common)} of {total} shapes that all runs have")
+        print_wide(_score_table(runs, columns, shared, mark=True))
         for metric, shapes in shared.items():
             if 0 < len(shapes) < len(common):
-                say(f"{metric}: of the {len(shapes)} shapes where all have one")
+                say(f"{metric}: over the {len(shapes)} shapes for which all runs have it")
 
 
 def _shapes_with(run: Run, columns: Columns) -> dict[str, set[ShapeName]]:
@@ -226,11 +215,11 @@ def _shapes_with(run: Run, columns: Columns) -> dict[str, set[ShapeName]]:
 
 
 def _score_table(runs: Sequence[Run], columns: Columns, shown: Shown | None = None, *, mark: bool) -> Table:
-    """A row a run.
+    """One row per run.
 
     Args:
-        shown: the shapes that count; None: each run's own, and how many failed.
-        mark: the best figures.
+        shown: shapes that are included, for each metric; None for all shapes of each run, with its number of failures.
+        mark: mark the best values.
     """
     table = Table()
     table.add_column("experiment", no_wrap=True)
@@ -260,11 +249,3 @@ def _worst(result: Evaluation) -> Table:
     for score in result.worst():
         table.add_row(str(score.shape), f"{score.unit_frame * 1e3:.3f}")
     return table
-
-
-def _print(table: Table) -> None:
-    """A table as wide as it is: figures that are cut short to fit a narrow terminal, or a file, are none."""
-    options = console.options.update(width=10_000)
-    wide = console.options.update(width=console.measure(table, options=options).maximum)
-    lines = ["".join(piece.text for piece in line).rstrip() for line in console.render_lines(table, wide)]
-    say("\n".join(lines))

@@ -1,12 +1,13 @@
-"""What the verbs share: options, logging, progress, and how a batch is told to the user."""
+"""What all verbs share: messages, logging, progress bars, and the list of failed shapes."""
 
 from __future__ import annotations
 
 import functools
 import logging
 import shlex
+import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,36 +22,35 @@ from deepsdf.errors import DeepSDFError
 from deepsdf.progress import Progress
 from deepsdf.splits import Failure
 
-SOME_FAILED = 1
-UNUSABLE = 2
-INTERRUPTED = 130  # as shells count: 128 and the signal's number
+SOME_FAILED, INVALID_INPUT = 1, 2  # exit statuses
+INTERRUPTED = 128 + signal.SIGINT  # the convention of shells
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# Names of shapes and files are printed as they are: no markup, no emoji in them.
+# Names of shapes and files are printed verbatim: brackets in them are neither markup nor emoji.
 console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
 errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
 class Quiet:
-    """Whether words and bars are wanted; set once by `common_options`."""
+    """Whether messages and progress bars are suppressed; set by `common_options`."""
 
     on = False
 
 
 def say(text: str = "") -> None:
-    """A line for the user, unless they asked for quiet."""
+    """Print a line, unless --quiet was given."""
     if not Quiet.on:
         console.print(text, markup=False)
 
 
 def common_options(verb: F) -> F:
-    """--debug, --quiet, --log; and errors of ours as messages, not tracebacks."""
+    """Flags of every verb: --debug, --quiet and --log. Errors of this package are shown without a traceback."""
 
-    @click.option("--debug", is_flag=True, help="Say more, and show tracebacks.")
-    @click.option("--quiet", "-q", is_flag=True, help="Say only what went wrong.")
+    @click.option("--debug", is_flag=True, help="Show details and tracebacks.")
+    @click.option("--quiet", "-q", is_flag=True, help="Show only warnings and errors.")
     @click.option(
-        "--log", "log_file", metavar="FILE", type=click.Path(path_type=Path), help="Also write messages to FILE."
+        "--log", "log_file", metavar="FILE", type=click.Path(path_type=Path), help="Append messages to FILE, too."
     )
     @functools.wraps(verb)
     def wrapped(*args: Any, debug: bool, quiet: bool, log_file: Path | None, **kwargs: Any) -> Any:
@@ -59,43 +59,18 @@ def common_options(verb: F) -> F:
                 return verb(*args, **kwargs)
             except (DeepSDFError, OSError) as error:
                 logging.getLogger("deepsdf").error("%s", error, exc_info=debug)
-                raise SystemExit(UNUSABLE) from None
+                raise SystemExit(INVALID_INPUT) from None
 
     return wrapped  # pyright: ignore[reportReturnType]
 
 
-class ListsFormats(click.Command):
-    """A verb whose help lists file formats: {meshes}, {written_meshes} and {scans} are replaced by their suffixes.
-
-    They are looked up only when help is shown, because `--help` of the other verbs should not import geometry.
-    """
-
-    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        texts = [self, *(parameter for parameter in self.params if isinstance(parameter, click.Option))]
-        before = [text.help for text in texts]
-        try:
-            for text in texts:
-                text.help = _with_suffixes(text.help or "")
-            super().format_help(ctx, formatter)
-        finally:
-            for text, original in zip(texts, before, strict=True):
-                text.help = original
-
-
-def _with_suffixes(text: str) -> str:
-    from deepsdf.geometry.formats import MESH_FORMATS, written_suffixes
-
-    text = text.replace("{meshes}", " ".join(MESH_FORMATS)).replace("{written_meshes}", " ".join(written_suffixes()))
-    if "{scans}" in text:
-        from deepsdf.geometry.scanning.files import SCAN_FORMATS
-
-        text = text.replace("{scans}", " ".join(SCAN_FORMATS))
-    return text
-
-
 @contextmanager
 def interruptible(advice: str) -> Iterator[None]:
-    """Ctrl-C ends the verb with a word on what is left, not with a traceback."""
+    """End the verb at Ctrl-C with a message instead of a traceback.
+
+    Args:
+        advice: which files remain and how to continue.
+    """
     try:
         yield
     except KeyboardInterrupt:
@@ -104,11 +79,11 @@ def interruptible(advice: str) -> Iterator[None]:
 
 
 class _ToScreen(logging.Handler):
-    """Messages on the error stream, through the console so that they do not tear a progress bar."""
+    """Shows messages on the error stream, through the console, so that they do not break a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        word = "" if record.levelno == logging.INFO else record.levelname.lower() + ": "
-        errors.print(word + self.format(record), markup=False)
+        prefix = "" if record.levelno == logging.INFO else record.levelname.lower() + ": "
+        errors.print(prefix + self.format(record), markup=False)
 
 
 @contextmanager
@@ -136,88 +111,6 @@ def _logging(debug: bool, quiet: bool, log_file: Path | None) -> Iterator[None]:
             handler.close()
         logger.setLevel(before[0])
         Quiet.on = before[1]
-
-
-def device_option(verb: F) -> F:
-    return click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1.")(verb)
-
-
-class _RegistryChoice(click.Choice):
-    """Choice of the names in a registry, which is imported on first use: it may need torch."""
-
-    def __init__(self, names: Callable[[], Sequence[str]]) -> None:
-        self.case_sensitive = True
-        self._names = names
-
-    def __getattr__(self, name: str) -> Any:
-        if name != "choices":
-            raise AttributeError(name)
-        self.choices = tuple(self._names())
-        return self.choices
-
-
-class RegistryOption(click.Option):
-    """Option whose choices and their descriptions come from a registry.
-
-    Args:
-        registry: returns a description for each name; called when the option is parsed or its help is shown.
-        more: further choices with their descriptions.
-    """
-
-    def __init__(
-        self,
-        *arguments: Any,
-        registry: Callable[[], Mapping[str, str]],
-        more: Mapping[str, str] | None = None,
-        **settings: Any,
-    ) -> None:
-        self._described = lambda: {**registry(), **(more or {})}
-        super().__init__(*arguments, type=_RegistryChoice(lambda: list(self._described())), **settings)
-
-    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        general = self.help
-        described = "; ".join(f"{name}: {text}" for name, text in self._described().items())
-        self.help = f"{general or ''} {described}."
-        try:
-            return super().get_help_record(ctx)
-        finally:
-            self.help = general
-
-
-def seed_option(verb: F) -> F:
-    return click.option(
-        "--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1), help="Same seed, same result."
-    )(verb)
-
-
-def experiment_option(verb: F) -> F:
-    return click.option(
-        "--experiment", "-e", required=True, type=click.Path(path_type=Path), help="The experiment's folder."
-    )(verb)
-
-
-def checkpoint_option(verb: F) -> F:
-    return click.option(
-        "--checkpoint", "-c", default="latest", show_default=True, help="An epoch with a snapshot, or latest."
-    )(verb)
-
-
-def resolution_option(default: int) -> Callable[[F], F]:
-    return click.option(
-        "--resolution", default=default, show_default=True, type=click.IntRange(min=8), help="Grid samples an axis."
-    )
-
-
-def data_option(verb: F) -> F:
-    return click.option(
-        "--data", "-d", required=True, type=click.Path(path_type=Path), help="The data source: the folder of samples."
-    )(verb)
-
-
-def split_option(verb: F) -> F:
-    return click.option(
-        "--split", "-s", required=True, type=click.Path(path_type=Path), help="The split file that names the shapes."
-    )(verb)
 
 
 class Bar:
@@ -265,7 +158,7 @@ class Bar:
 
 
 def report_failures(failures: Sequence[Failure], shown: int = 20) -> None:
-    """List shapes that could not be worked on."""
+    """List failed shapes with the reason."""
     if not failures:
         return
     logger = logging.getLogger("deepsdf")
@@ -276,14 +169,14 @@ def report_failures(failures: Sequence[Failure], shown: int = 20) -> None:
 
 
 def finish_empty(names: Sequence[str]) -> None:
-    """End a verb that draws: say which shapes have no surface, and set the exit status."""
+    """End a verb that draws shapes: list those without a surface and set the exit status."""
     if names:
-        logging.getLogger("deepsdf").error("without a surface, so their places are empty: %s", ", ".join(names))
+        logging.getLogger("deepsdf").error("no surface, so their places in the picture are empty: %s", ", ".join(names))
         sys.exit(SOME_FAILED)
 
 
 def finish(failures: Sequence[Failure], next_step: str = "") -> None:
-    """End a verb: list what failed, say the likely next command, and set the exit status."""
+    """End a verb: list failed shapes, show the next command, and set the exit status."""
     report_failures(failures)
     if next_step:
         say(f"Next: {next_step}")
@@ -292,7 +185,7 @@ def finish(failures: Sequence[Failure], next_step: str = "") -> None:
 
 
 def chamfer_table(values: Any, *, title: str = "Chamfer distance × 10³, unit frame, 30 000 points each way") -> Table:
-    """A split's chamfer distances (n,), already × 10³, in one row."""
+    """Statistics of chamfer distances (n,) × 10³ in one row."""
     import numpy as np
 
     table = Table(title=title, title_justify="left")
@@ -304,17 +197,17 @@ def chamfer_table(values: Any, *, title: str = "Chamfer distance × 10³, unit f
 
 
 def print_wide(table: Table) -> None:
-    """A table as wide as it is, whatever the terminal: no figure is cut short."""
+    """Print a table at its full width, so that no number is truncated in a narrow terminal or a file."""
     width = console.measure(table, options=console.options.update(width=10_000)).maximum
     lines = console.render_lines(table, console.options.update(width=width))
     say("\n".join("".join(piece.text for piece in line).rstrip() for line in lines))
 
 
 def command(*words: object) -> str:
-    """A command line that can be pasted, whatever the names in it."""
+    """Command line with quoted arguments, ready to paste."""
     return shlex.join(map(str, words))
 
 
 def count(number: int, noun: str) -> str:
-    """`3 shapes`, `1 shape`, `2 classes`."""
+    """Number and noun: `3 shapes`, `1 shape`, `2 classes`."""
     return f"{number} {noun}{'' if number == 1 else 'es' if noun.endswith('s') else 's'}"

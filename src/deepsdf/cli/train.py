@@ -1,4 +1,4 @@
-"""Verbs of training: train, plot."""
+"""Verbs for training: train, plot."""
 
 from __future__ import annotations
 
@@ -13,19 +13,8 @@ from typing import Any, Literal
 
 import click
 
-from deepsdf.cli.common import (
-    Bar,
-    Quiet,
-    RegistryOption,
-    command,
-    common_options,
-    count,
-    device_option,
-    experiment_option,
-    finish,
-    interruptible,
-    say,
-)
+from deepsdf.cli.console import Bar, Quiet, command, common_options, count, finish, interruptible, say
+from deepsdf.cli.options import RegistryOption, device_option, experiment_option
 
 
 def _presets() -> dict[str, str]:
@@ -36,52 +25,60 @@ def _presets() -> dict[str, str]:
 
 @click.command()
 @click.option(
-    "--experiment", "-e", "-o", required=True, type=click.Path(path_type=Path), help="The experiment's folder."
+    "--experiment", "-e", "-o", required=True, type=click.Path(path_type=Path), help="Folder of the experiment."
 )
 @click.option(
-    "--continue", "-c", "resume", metavar="CHECKPOINT", help="Continue from latest, or from an epoch's snapshot."
+    "--continue",
+    "-c",
+    "resume",
+    metavar="CHECKPOINT",
+    help="Continue from a checkpoint: latest, or the epoch of a snapshot.",
 )
 @click.option(
     "--batch-split",
     default=1,
     show_default=True,
     type=click.IntRange(min=1),
-    help="Work on a batch in so many parts, for less memory.",
+    help="Split each batch into this number of parts to save memory.",
 )
 @click.option(
     "--memory",
     type=click.FloatRange(min=0),
     metavar="GB",
-    help="Samples to keep in memory; more than that are mapped from a file, which costs little speed. "
-    " [default: 60 % of the machine's]",
+    help="Memory for samples; larger data is mapped from a file, which is only slightly slower. "
+    " [default: 60 % of the machine's memory]",
 )
-@click.option("--force", is_flag=True, help="Continue although settings or data have changed.")
+@click.option("--force", is_flag=True, help="Continue even if settings or data have changed.")
 @click.option(
     "--on-nan",
     type=click.Choice(["stop", "rollback"]),
     default="stop",
     show_default=True,
-    help="When the loss breaks: stop, or go back an epoch and halve the step.",
+    help="What to do when the loss diverges: stop, or go back one epoch and halve the learning rates.",
 )
-@click.option("--overwrite", is_flag=True, help="Begin anew although the experiment was trained before.")
+@click.option("--overwrite", is_flag=True, help="Start again even if the experiment has been trained.")
 @click.option(
     "--preset",
     cls=RegistryOption,
     registry=_presets,
-    help="Settings to write to EXP/specs.json first, for --data and --split (then fast by default).",
+    help="Settings for a new EXP/specs.json (needs --data and --split; default: fast).",
 )
-@click.option("--data", "-d", type=click.Path(path_type=Path), help="For a new specs.json: the data source.")
-@click.option("--split", "-s", type=click.Path(path_type=Path), help="For a new specs.json: the training split.")
-@click.option("--test-split", type=click.Path(path_type=Path), help="For a new specs.json: the test split, for later.")
-@click.option("--epochs", type=click.IntRange(min=1), help="For a new specs.json: how many.  [default: the preset's]")
+@click.option("--data", "-d", type=click.Path(path_type=Path), help="Data source, for a new specs.json.")
+@click.option("--split", "-s", type=click.Path(path_type=Path), help="Training split file, for a new specs.json.")
+@click.option("--test-split", type=click.Path(path_type=Path), help="Test split file, for a new specs.json.")
+@click.option(
+    "--epochs",
+    type=click.IntRange(min=1),
+    help="Number of epochs, for a new specs.json.  [default: that of the preset]",
+)
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**63 - 1),
     default=None,
-    help="Same seed, same bits on a CPU.  [default: Seed in specs.json, or 0]",
+    help="Random seed. The same seed gives the same weights on the CPU.  [default: Seed in specs.json, or 0]",
 )
 @click.option(
-    "--tensorboard", is_flag=True, help="Write EXP/TensorBoard: scalars, pictures. Needs deepsdf[tensorboard]."
+    "--tensorboard", is_flag=True, help="Write scalars and pictures to EXP/TensorBoard; needs deepsdf[tensorboard]."
 )
 @device_option
 @common_options
@@ -102,13 +99,13 @@ def train(
     tensorboard: bool,
     device: str,
 ) -> None:
-    """Train the network that EXP/specs.json describes.
+    """Train the network described by EXP/specs.json.
 
-    With --data and --split, EXP/specs.json is written first, from a preset. Paths in specs.json are relative to the
-    current folder. Ctrl-C and SIGTERM save and end: after the current epoch, or at the end of the one before where an
-    epoch takes long. A second Ctrl-C ends at once.
+    With --data and --split, EXP/specs.json is first written from a preset. Paths in specs.json are relative to the
+    current folder. Ctrl-C and SIGTERM save a checkpoint and stop after the current epoch; if an epoch takes long, they
+    stop at once and keep the previous epoch. A second Ctrl-C stops at once.
     """
-    first = os.environ.get("RANK", "0") == "0"  # of the processes of torchrun, one writes and tells
+    first = os.environ.get("RANK", "0") == "0"  # with torchrun, only the first process writes and prints
     Quiet.on |= not first
     if first and (preset or data or split or test_split or epochs):
         _write_specs(experiment, preset, data, split, test_split, epochs, seed or 0)
@@ -121,12 +118,12 @@ def train(
     last: list[EpochReport] = []
     stop = threading.Event()
 
-    again = f"go on with {command('deepsdf', 'train', '-e', experiment, '-c', 'latest')}"
+    again = f"continue with {command('deepsdf', 'train', '-e', experiment, '-c', 'latest')}"
     with (
-        _events(experiment, tensorboard and first) as tell,
+        _events(experiment, tensorboard and first) as write_events,
         Bar("Training") as bar,
-        interruptible(f"the last checkpoint is as it was; {again}"),
-        _stop_on_signal(stop),
+        interruptible(f"the last checkpoint is unchanged; {again}"),
+        _StopOnSignal(stop),
     ):
 
         def on_epoch(report: EpochReport) -> None:
@@ -136,8 +133,8 @@ def train(
                 report.num_epochs,
                 f"loss {report.loss:.5f}  {report.samples_per_second / 1e3:,.0f}k samples/s",
             )
-            if tell:
-                tell(report)
+            if write_events:
+                write_events(report)
 
         done = run(
             experiment,
@@ -156,14 +153,14 @@ def train(
             should_stop=stop.is_set,
         )
     if not last and stop.is_set():
-        say(f"Stopped before an epoch was done; {again}")
+        say(f"Stopped before the end of an epoch; {again}")
     elif not last:
-        say(f"Nothing to do: the checkpoint is at NumEpochs ({done.specs.num_epochs}), or beyond it")
+        say(f"Nothing to do: the checkpoint has reached NumEpochs ({done.specs.num_epochs})")
     else:
         early = " (stopped early)" if last[0].epoch < last[0].num_epochs else ""
-        say(f"Trained to epoch {last[0].epoch}{early}, loss {last[0].loss:.6f}; see {done.root / 'ModelParameters'}")
+        say(f"Trained to epoch {last[0].epoch}{early}, loss {last[0].loss:.6f}; wrote {done.root / 'ModelParameters'}")
     if failures:
-        say(f"Trained without {count(len(failures), 'shape')}:")
+        say(f"{count(len(failures), 'shape')} could not be used:")
     test = done.specs.test_split or "TEST.json"
     if stop.is_set():
         following = command("deepsdf", "train", "-e", experiment, "-c", "latest")
@@ -180,8 +177,8 @@ def _events(experiment: Path, wanted: bool) -> Iterator[Callable[[Any], None] | 
     from deepsdf.figures.tensorboard import TensorBoard
     from deepsdf.workspace import Experiment
 
-    with TensorBoard(Experiment.open(experiment)) as tell:
-        yield tell
+    with TensorBoard(Experiment.open(experiment)) as write_events:
+        yield write_events
 
 
 def _write_specs(
@@ -199,13 +196,12 @@ def _write_specs(
 
     if data is None or split is None:
         raise InputError(
-            "--data and --split go together: they make EXP/specs.json, from the preset fast or another --preset; "
-            "--test-split and --epochs belong to them"
+            "a new EXP/specs.json needs both --data and --split; --preset, --test-split and --epochs apply only to it"
         )
     preset = preset or "fast"
     path = experiment / "specs.json"
     if path.exists():
-        raise InputError(f"{path} is there already; leave --preset, --data and --split out, or remove it")
+        raise InputError(f"{path} exists; omit --preset, --data and --split, or remove the file")
     specs = PRESETS[preset](
         data_source=str(data),
         train_split=str(split),
@@ -215,11 +211,11 @@ def _write_specs(
         seed=seed,
     )
     specs.save(path)
-    say(f"Wrote {path}: the preset {preset}")
+    say(f"Wrote {path} from the preset {preset}")
 
 
-class _stop_on_signal:
-    """Ctrl-C and SIGTERM set an event; a second Ctrl-C interrupts at once."""
+class _StopOnSignal:
+    """Context in which Ctrl-C and SIGTERM set an event; a second one interrupts at once."""
 
     def __init__(self, stop: threading.Event) -> None:
         self._stop = stop
@@ -249,13 +245,13 @@ class _stop_on_signal:
     type=click.Choice(["loss", "learning_rate", "time", "lat_mag", "param_mag"]),
     default="loss",
     show_default=True,
-    help="What to plot.",
+    help="Quantity to plot.",
 )
-@click.option("--out", "-o", type=click.Path(path_type=Path), help="The picture.  [default: EXP/Plots/TYPE.png]")
-@click.option("--show", is_flag=True, help="Open a window as well.")
+@click.option("--out", "-o", type=click.Path(path_type=Path), help="Picture to write.  [default: EXP/Plots/TYPE.png]")
+@click.option("--show", is_flag=True, help="Open the picture, too.")
 @common_options
 def plot(experiment: Path, kind: str, out: Path | None, show: bool) -> None:
-    """Plot a training's log: loss, learning rates, time, or magnitudes."""
+    """Plot the training log: loss, learning rates, time, or magnitudes of codes and weights."""
     from deepsdf.figures.plots import plot_logs, save_figure
     from deepsdf.workspace import Experiment
 
@@ -271,6 +267,6 @@ def plot(experiment: Path, kind: str, out: Path | None, show: bool) -> None:
 def _show(path: Path) -> None:
     from deepsdf.errors import InputError
 
-    # The picture in the system's own viewer: no toolkit of ours, and nothing where there is no display.
+    # The system's picture viewer needs no GUI toolkit in this package.
     if click.launch(str(path)) != 0:
-        raise InputError(f"no viewer could be opened; the picture is {path}")
+        raise InputError(f"no picture viewer could be opened; the picture is at {path}")
