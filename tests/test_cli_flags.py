@@ -24,7 +24,7 @@ def parameters(verb: str) -> dict[str, dict[str, Any]]:
         shape = one.type
         entry: dict[str, Any] = {
             "default": one.default if isinstance(one.default, str | int | float | list) else None,
-            "type": type(shape).__name__.removesuffix("Range").removesuffix("ParamType").lower(),
+            "type": shape.name.removesuffix(" range"),
             "choices": list(getattr(shape, "choices", [])),
             "minimum": getattr(shape, "min", None),
             "maximum": getattr(shape, "max", None),

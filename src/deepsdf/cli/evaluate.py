@@ -91,8 +91,8 @@ def evaluate(
     Writes into EXP/Evaluation/<checkpoint>: metrics.csv, one row per shape; summary.json, their statistics;
     chamfer.csv, like the original (mesh frame, squared lengths); and comparison.png, up to 24 shapes, worst first. All
     other values are in the unit frame, whose unit is about the radius of the shape, so they are comparable across
-    shapes and datasets. The true shapes are the meshes that were preprocessed, if they still exist, and the surface samples of
-    `deepsdf preprocess --surface`.
+    shapes and datasets. The true shapes are the meshes that were preprocessed, if they still exist, and the surface
+    samples of `deepsdf preprocess --surface`.
 
     --completion needs only the meshes. It writes completion.csv, completion.json and completion.png.
 
