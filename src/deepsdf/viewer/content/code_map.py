@@ -10,9 +10,9 @@ import numpy as np
 from torch import Tensor
 
 from deepsdf.errors import DeepSDFError, InputError
+from deepsdf.figures.latent_map import Colouring, colouring, principal_plane, spread_out, variance_shares
 from deepsdf.inference.space import ShapeSpace
 from deepsdf.library.names import KnownShape
-from deepsdf.figures.latent_map import Colouring, colouring, principal_plane, spread_out, variance_shares
 from deepsdf.splits import ShapeName
 from deepsdf.viewer.content.catalogue import MAX_TABLE_BYTES, RECONSTRUCTED, TRAINING, Catalogue, Entry
 from deepsdf.workspace import Experiment

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import trimesh
 
-from deepsdf.jobs.worker import IsWanted, Worker
 from deepsdf.figures.latent_map import GREY, Colouring, Paint, painted
+from deepsdf.jobs.worker import IsWanted, Worker
 from deepsdf.viewer.content.catalogue import Catalogue, Entry
 from deepsdf.viewer.content.code_map import (
     BOARD_CENTRE,
