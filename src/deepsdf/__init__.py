@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from deepsdf.errors import MeshError as MeshError
     from deepsdf.errors import NoSurfaceError as NoSurfaceError
     from deepsdf.errors import TrainingError as TrainingError
+    from deepsdf.figures.completion import completion_picture as completion_picture
+    from deepsdf.figures.latent_map import positions as positions
     from deepsdf.figures.pictures import unit_picture as unit_picture
     from deepsdf.geometry.fields import Field as Field
     from deepsdf.geometry.isosurface.options import Meshing as Meshing
@@ -56,10 +58,8 @@ if TYPE_CHECKING:
     from deepsdf.metrics.surfaces import SurfaceMetrics as SurfaceMetrics
     from deepsdf.metrics.surfaces import chamfer as chamfer
     from deepsdf.metrics.surfaces import compare as compare
-    from deepsdf.figures.completion import completion_picture as completion_picture
     from deepsdf.pipeline.evaluate import evaluate as evaluate
     from deepsdf.pipeline.latent_map import latent_map as latent_map
-    from deepsdf.figures.latent_map import positions as positions
     from deepsdf.pipeline.options import MapOptions as MapOptions
     from deepsdf.pipeline.options import Sampling as Sampling
     from deepsdf.pipeline.preprocess import preprocess as preprocess
