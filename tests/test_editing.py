@@ -12,7 +12,7 @@ from helpers import World, is_picture, run
 from deepsdf.checkpoints import load_code
 from deepsdf.errors import InputError, NoSurfaceError
 from deepsdf.geometry.meshes import load_mesh
-from deepsdf.inference.edit.constraints import Box, Constraint, Size, Through, box_points, extent
+from deepsdf.inference.edit.constraints import Constraint, Region, Size, Through, extreme_points, region_points
 from deepsdf.inference.edit.editing import TOLERANCE, distortion
 from deepsdf.inference.space import ShapeSpace
 from deepsdf.network.decoder import Decoder
@@ -73,29 +73,31 @@ def test_two_constraints_are_met_together(balls: ShapeSpace) -> None:
 
 def test_boxes(balls: ShapeSpace) -> None:
     """Empty from x = 0.4 on: -0.1 for the end, shared again. A full box to x = 0.6 likewise."""
-    radius, place = radius_and_place(balls, Box((0.4, -0.9, -0.9), (0.9, 0.9, 0.9)))
+    radius, place = radius_and_place(balls, Region((0.4, -0.9, -0.9), (0.9, 0.9, 0.9)))
     assert radius + place == pytest.approx(0.4, abs=TOLERANCE)
     assert radius == pytest.approx(0.45, abs=TOLERANCE)
-    radius, place = radius_and_place(balls, Box((0.55, -0.01, -0.01), (0.6, 0.01, 0.01), "full"))
+    radius, place = radius_and_place(balls, Region((0.55, -0.01, -0.01), (0.6, 0.01, 0.01), "full"))
     assert radius + place == pytest.approx(0.6, abs=TOLERANCE)
 
 
 def test_what_is_kept_already_changes_nothing(balls: ShapeSpace) -> None:
     code = torch.tensor([0.3, 0.7])
-    found = balls.edit(code, [Box((0.8, 0.8, 0.8), (0.9, 0.9, 0.9)), Box((-0.1, -0.1, -0.1), (0.1, 0.1, 0.1), "full")])
+    found = balls.edit(
+        code, [Region((0.8, 0.8, 0.8), (0.9, 0.9, 0.9)), Region((-0.1, -0.1, -0.1), (0.1, 0.1, 0.1), "full")]
+    )
     assert torch.equal(found.shape.code, code)
     assert found.moved == 0
-    assert [(one.before, one.after) for one in found.kept] == [(0, 0), (0, 0)]
+    assert [(one.before, one.after) for one in found.results] == [(0, 0), (0, 0)]
 
 
 def test_what_cannot_be_together_is_said(balls: ShapeSpace) -> None:
     """Balls with their middle on the x axis are as wide as they are high."""
     found = balls.edit(torch.zeros(2), [Size("y", 1.2), Size("z", 0.9)])
     assert not found.met
-    assert [one.met for one in found.kept] == [False, False]
+    assert [one.met for one in found.results] == [False, False]
     assert found.alone == (True, True)
     assert found.doubt is not None
-    assert "no shape near this one keeps all constraints: size y = 1.2 is missed by 0." in found.doubt
+    assert "no shape near the given one meets all constraints: size y = 1.2 is missed by 0." in found.doubt
     assert "(it can be met alone)" in found.doubt
 
 
@@ -105,50 +107,56 @@ def test_what_the_space_cannot_do_is_said(balls: ShapeSpace) -> None:
     far = balls.edit(torch.zeros(2), [Size("y", 1.9)])  # 4.5 standard deviations
     assert far.met
     assert far.doubt is not None
-    assert "standard deviations from the training shapes (up to 2.5 is usual)" in far.doubt
+    assert "standard deviations from the training shapes (expected at most 2.5)" in far.doubt
 
 
 def test_a_shape_that_is_gone_is_said(balls: ShapeSpace) -> None:
     """A ball of radius -0.5, and one whose field is a distance."""
     assert distortion(balls.shape([0.0, -10.0])) == np.inf
     assert distortion(balls.shape([0.0, 0.0])) == pytest.approx(0, abs=1e-5)
-    found = balls.edit(torch.zeros(2), [Box((0.8, 0.8, 0.8), (0.9, 0.9, 0.9))])
+    found = balls.edit(torch.zeros(2), [Region((0.8, 0.8, 0.8), (0.9, 0.9, 0.9))])
     assert found.doubt is None
     assert replace(found, distortion=3.0).doubt == (
-        "the constraints are kept, but by a shape that falls apart: its field is 3.0 times as far from a distance as "
-        "the worst training shape's"
+        "the constraints are met, but the shape has fallen apart: its field deviates from a distance 3.0 times more "
+        "than the worst training shape's; relax them"
     )
-    gone = "the constraints are kept, but by a shape that is all but gone; ask for less"
+    gone = "the constraints are met, but the surface has nearly vanished; relax them"
     assert replace(found, distortion=np.inf).doubt == gone
 
 
 def test_extent_and_grid(balls: ShapeSpace) -> None:
-    ends = extent(balls.shape([1.0, 0.0]), "x")
+    ends = extreme_points(balls.shape([1.0, 0.0]), "x")
     assert ends is not None
     np.testing.assert_allclose(ends[:, 0], [-0.4, 0.6], atol=1e-3)
-    points = box_points(Box((0, 0, 0), (1, 0.5, 0.1)), 1000)
+    points = region_points(Region((0, 0, 0), (1, 0.5, 0.1)), 1000)
     assert 500 < len(points) < 2500
     np.testing.assert_allclose([points.min(0), points.max(0)], [[0, 0, 0], [1, 0.5, 0.1]])
-    with pytest.raises(NoSurfaceError, match="the shape has no surface, so no size"):
+    with pytest.raises(NoSurfaceError, match="the shape has no surface, so it has no size to change"):
         balls.edit([0.0, -9.0], [Size("x", 1.0)])
 
 
 @pytest.mark.parametrize(
     ("constraints", "message"),
     [
-        ([], "there is nothing to change"),
-        ([Through((0, float("nan"), 0))], "its numbers must be finite"),
-        ([Through((0, 1.5, 0))], r"through \(0, 1.5, 0\): shapes lie in the unit sphere"),
-        ([Size("y", 0)], "a size is above 0 and at most 2"),
-        ([Size("up", 1)], "the axis may be x, y or z"),
-        ([Box((0, 0, 0), (0.1, 0.0, 0.1))], "the box has no inside"),
-        ([Box((0, 0, 0), (0.1, 0.1, 0.1), "half")], "a box is 'empty' or 'full', not 'half'"),
+        ([], "no constraints were given"),
+        ([Through((0, float("nan"), 0))], "expected finite numbers"),
+        (
+            [Through((0, 1.5, 0))],
+            r"through \(0, 1.5, 0\): expected numbers from -1 to 1, since shapes lie in the unit sphere",
+        ),
+        ([Size("y", 0)], "size y = 0: expected a length above 0 and at most 2"),
+        ([Size("up", 1)], "expected the axis x, y or z"),
+        (
+            [Region((0, 0, 0), (0.1, 0.0, 0.1))],
+            "expected every number of the second corner to be greater than of the first",
+        ),
+        ([Region((0, 0, 0), (0.1, 0.1, 0.1), "half")], "the kind of a region is 'half'; expected 'empty' or 'full'"),
         ([Size("y", 1), Size("y", 1.1)], "'size y = 1.1' contradicts 'size y = 1'"),
         (
-            [Through((0.1, 0.1, 0.1)), Box((0, 0, 0), (0.2, 0.2, 0.2))],
+            [Through((0.1, 0.1, 0.1)), Region((0, 0, 0), (0.2, 0.2, 0.2))],
             r"'through \(0.1, 0.1, 0.1\)' contradicts 'empty from \(0, 0, 0\) to \(0.2, 0.2, 0.2\)'",
         ),
-        ([Box((0, 0, 0), (1, 1, 1)), Box((0.5, 0.5, 0.5), (0.9, 0.9, 0.9), "full")], "the boxes overlap"),
+        ([Region((0, 0, 0), (1, 1, 1)), Region((0.5, 0.5, 0.5), (0.9, 0.9, 0.9), "full")], "the boxes overlap"),
     ],
 )
 def test_constraints_that_are_none(balls: ShapeSpace, constraints: list[Constraint], message: str) -> None:
@@ -163,7 +171,7 @@ def test_the_verb(world: World) -> None:
     result = run("edit", "-e", "exp", "flat", "--size", "x=90%", "-o", "out/narrow.ply", "--resolution", 32)
     assert "Wrote out/narrow.ply and out/narrow.pth" in result.stdout
     assert is_picture(world.root / "out/narrow.png")
-    before, after = extent(flat, "x"), extent(space.shape(load_code("out/narrow.pth")), "x")
+    before, after = extreme_points(flat, "x"), extreme_points(space.shape(load_code("out/narrow.pth")), "x")
     assert before is not None
     assert after is not None
     assert np.ptp(after[:, 0]) == pytest.approx(0.9 * np.ptp(before[:, 0]), abs=TOLERANCE)
@@ -173,7 +181,7 @@ def test_the_verb(world: World) -> None:
 def test_the_verb_says_what_it_cannot_do(world: World) -> None:
     common = ("edit", "-e", "exp", "flat", "-o", "no.ply", "--resolution", 24, "--no-picture")
     result = run(*common, "--size", "x=0.3", "--size", "z=1.6", status=1)
-    assert "no shape near this one keeps all constraints" in result.stderr
+    assert "no shape near the given one meets all constraints" in result.stderr
     assert "no.ply was not written (--anyway writes it)" in result.stderr
     assert not (world.root / "no.ply").exists()
     for wrong, message in (
@@ -181,8 +189,8 @@ def test_the_verb_says_what_it_cannot_do(world: World) -> None:
         (["--size", "y=big"], "'y=big' is no size; say y=1.2 or y=120%"),
         (["--through", "1,2"], "'1,2' is not 3 numbers; say X,Y,Z"),
         (["--empty", "0,0,0,1"], "is not 6 numbers; say two corners"),
-        (["--size", "x=1", "-o", "no.png"], "end the name in .ply"),
-        (["--size", "x=1", "--picture", "-o", "no.xyz"], "end the name in .ply"),
+        (["--size", "x=1", "-o", "no.png"], "end the name in .obj, .ply"),
+        (["--size", "x=1", "--picture", "-o", "no.xyz"], "end the name in .obj, .ply"),
         (["--size", "x=1", "-o", "exp/specs.json/no.ply"], "specs.json is a file, but a folder is needed"),
         (["--through", "exp/specs.json"], "specs.json holds no points that can be read; give a point cloud (.ply)"),
     ):

@@ -16,7 +16,8 @@ from deepsdf.errors import InputError, NoSurfaceError
 from deepsdf.geometry.isosurface.options import Meshing
 from deepsdf.geometry.meshes import load_mesh
 from deepsdf.geometry.sdf.sampling import SDFSamples, sample_surface
-from deepsdf.inference.space import Shape, ShapeSpace
+from deepsdf.inference.shape import Shape
+from deepsdf.inference.space import ShapeSpace
 from deepsdf.library.names import find_code, find_or_encode, known_shapes
 from deepsdf.library.neighbours import TrainingSurfaces
 from deepsdf.pipeline.interpolate import interpolate

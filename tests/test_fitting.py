@@ -10,21 +10,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import FIELDS, ball, draw
+from conftest import FIELDS, SPECS, ball, draw
 from torch.nn import functional
 
 from deepsdf.errors import InputError
 from deepsdf.geometry.sdf.sampling import SDFSamples
-from deepsdf.inference.fit import fitting
-from deepsdf.inference.fit.fitting import Found, fit_adam
+from deepsdf.inference.fit import adam
+from deepsdf.inference.fit.adam import fit_adam
 from deepsdf.inference.fit.options import FitOptions
 from deepsdf.inference.fit.problem import ROBUST_WIDTH, CodeProblem, Draw
+from deepsdf.inference.fit.result import OptimizedCodes
 from deepsdf.inference.space import ShapeSpace
 from deepsdf.network.decoder import Decoder
 from deepsdf.network.networks import build_decoder, load_weights
-from deepsdf.network.objective import clamped_l1, code_square_penalty
+from deepsdf.network.objective import LOSSES, clamped_l1, code_square_penalty
 from deepsdf.progress import Progress
 from deepsdf.samples.bank import SampleBank
+from deepsdf.specs import Specs
 
 Golden = Callable[[str], Any]
 
@@ -44,7 +46,7 @@ def golden_bank(*tolds: dict[str, Any]) -> SampleBank:
     return SampleBank.from_shapes([(torch.tensor(sides["pos"]), torch.tensor(sides["neg"])) for sides in samples])
 
 
-def fit_golden(decoder: Decoder, *tolds: dict[str, Any]) -> Found:
+def fit_golden(decoder: Decoder, *tolds: dict[str, Any]) -> OptimizedCodes:
     arguments = tolds[0]["arguments"]
     return fit_adam(
         decoder,
@@ -64,7 +66,7 @@ def test_adam_is_the_originals(golden: Golden, name: str, monkeypatch: pytest.Mo
     told = content["fits"][name]
     with_penalty = told["arguments"]["l2reg"]
     if not with_penalty:
-        monkeypatch.setattr(fitting, "code_square_penalty", lambda codes: torch.zeros(len(codes)))
+        monkeypatch.setattr(adam, "code_square_penalty", lambda codes: torch.zeros(len(codes)))
     decoder = golden_decoder(content)
     seen: list[torch.Tensor] = []
     decoder.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach().clone()[0]))
@@ -132,32 +134,55 @@ def test_a_shape_of_the_space_is_found_again(space: ShapeSpace, way: dict[str, A
         assert float(fit.losses[k]) < loss
 
 
-def test_without_pull_the_gradient_is_the_losss(space: ShapeSpace) -> None:
-    """And with it that of predictions that are not clamped, where their targets are not."""
+def test_the_gradient_is_that_of_the_loss(space: ShapeSpace) -> None:
+    """Or, through the clamp, that of the predictions that are clamped although their targets are not."""
     generator, delta = torch.Generator().manual_seed(0), 0.1
     problem = CodeProblem(space.decoder, space.prior, delta)
-    place = torch.randn(2, space.code_length, generator=generator).requires_grad_()
+    whitened = torch.randn(2, space.code_length, generator=generator).requires_grad_()
     rows = torch.rand(2, 500, 4, generator=generator) * 2 - 1
     rows[..., 3] *= 2 * delta
     weights, prior_weight = torch.rand(2, 500, generator=generator) / 500, torch.tensor([1e-3, 2e-3])
-    found = space.decoder(problem.prior.colour(place), rows[..., :3])
+    found = space.decoder(problem.prior.colour(whitened), rows[..., :3])
     targets = rows[..., 3].clamp(-delta, delta)
 
     def objective(errors: torch.Tensor) -> torch.Tensor:
         huber = functional.huber_loss(errors, torch.zeros_like(errors), reduction="none", delta=ROBUST_WIDTH)
-        return (weights * huber / ROBUST_WIDTH).sum(dim=1) + prior_weight * place.square().sum(dim=1)
+        return (weights * huber / ROBUST_WIDTH).sum(dim=1) + prior_weight * whitened.square().sum(dim=1)
 
     clamped = found.clamp(-delta, delta)
     alike = clamped == targets
     through = clamped.detach() + torch.where(alike, 0.0, found - found.detach())  # the value clamped, the gradient not
-    for pull, errors in (([False, False], clamped - targets), ([True, True], through - targets)):
+    for through_clamp, errors in (([False, False], clamped - targets), ([True, True], through - targets)):
         value = objective(errors)
-        (gradient,) = torch.autograd.grad(value.sum(), place, retain_graph=True)
-        near = problem.linearise(place.detach(), Draw(rows, weights), prior_weight, torch.tensor(pull))
+        (gradient,) = torch.autograd.grad(value.sum(), whitened, retain_graph=True)
+        near = problem.linearise(whitened.detach(), Draw(rows, weights), prior_weight, torch.tensor(through_clamp))
         torch.testing.assert_close(near.value, value.detach())
         torch.testing.assert_close(near.gradient, gradient, rtol=1e-3, atol=1e-5)
     assert (found.abs() > delta).any()
     assert not torch.allclose(clamped[~alike], found[~alike])
+
+
+def test_a_fit_uses_the_loss_of_the_experiment(space: ShapeSpace) -> None:
+    """Of `pulling_l1`, whose residuals and gradients differ from the default's beyond δ."""
+    generator, delta, loss = torch.Generator().manual_seed(0), 0.1, LOSSES["pulling_l1"]
+    problem = CodeProblem(space.decoder, space.prior, delta, loss=loss)
+    whitened = torch.randn(2, space.code_length, generator=generator).requires_grad_()
+    rows = torch.rand(2, 500, 4, generator=generator) * 2 - 1
+    rows[..., 3] *= 2 * delta
+    weights, prior_weight = torch.full((2, 500), 1 / 500), torch.tensor([1e-3, 2e-3])
+    residuals = loss.residual(space.decoder(problem.prior.colour(whitened), rows[..., :3]), rows[..., 3], delta)
+    huber = functional.huber_loss(residuals, torch.zeros_like(residuals), reduction="none", delta=ROBUST_WIDTH)
+    value = (weights * huber / ROBUST_WIDTH).sum(dim=1) + prior_weight * whitened.square().sum(dim=1)
+    (gradient,) = torch.autograd.grad(value.sum(), whitened)
+    model = problem.linearise(whitened.detach(), Draw(rows, weights), prior_weight, torch.tensor([False, False]))
+    torch.testing.assert_close(model.value, value.detach())
+    torch.testing.assert_close(model.gradient, gradient, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(
+        problem.losses(problem.prior.colour(whitened.detach()), Draw(rows, weights)), residuals.detach().abs().mean(1)
+    )
+    specs = Specs(**(SPECS | {"DataSource": "", "TrainSplit": "", "Loss": "pulling_l1"}))
+    assert space.loss is LOSSES["clamped_l1"]
+    assert ShapeSpace(space.decoder, space.codes, device="cpu", specs=specs).loss is loss
 
 
 def test_many_observations_widen_a_prior_that_is_too_narrow(space: ShapeSpace) -> None:
@@ -297,10 +322,10 @@ def test_lm_never_ends_worse_than_its_starts(space: ShapeSpace) -> None:
     ("observed", "message"),
     [
         ([], "no observations were given to fit"),
-        (np.zeros((5, 3)), r"observation 0 has shape \(5, 3\); rows x y z sdf \(n, 4\) were expected"),
-        (np.zeros((0, 4)), "observation 0 is empty or holds values that are not finite"),
-        ([np.zeros((3, 4)), np.full((3, 4), np.nan)], "observation 1 is empty or holds values that are not finite"),
-        (np.array([[0, 0, 0, np.inf]]), "observation 0 is empty or holds values that are not finite"),
+        (np.zeros((5, 3)), r"observation 0 has shape \(5, 3\); expected rows x y z sdf \(n, 4\)"),
+        (np.zeros((0, 4)), "observation 0 is empty or has values that are not finite"),
+        ([np.zeros((3, 4)), np.full((3, 4), np.nan)], "observation 1 is empty or has values that are not finite"),
+        (np.array([[0, 0, 0, np.inf]]), "observation 0 is empty or has values that are not finite"),
         (SDFSamples(np.zeros((0, 4)), np.zeros((0, 4))), "observation 0 is empty"),
     ],
 )
@@ -374,7 +399,9 @@ def test_a_shape_of_another_kind_is_said_to_be_one(space: ShapeSpace) -> None:
 
     fit = space.fit(draw(plates, 4000))
     assert any(
-        re.match(r"no shape of this space is like the observations: the best leaves \d+% of their", warning)
+        re.match(
+            r"no shape of this space is similar to the observations: the best fit leaves \d+% of the spread", warning
+        )
         for warning in fit.warnings[0]
     )
 

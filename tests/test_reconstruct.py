@@ -18,7 +18,8 @@ from deepsdf.geometry.isosurface.options import Meshing
 from deepsdf.geometry.meshes import load_mesh, save_mesh
 from deepsdf.geometry.sdf.sampling import SDFSamples
 from deepsdf.inference.fit.options import FitOptions
-from deepsdf.inference.space import Shape, ShapeSpace
+from deepsdf.inference.shape import Shape
+from deepsdf.inference.space import ShapeSpace
 from deepsdf.jobs.processes import BatchResult
 from deepsdf.options import declared_options
 from deepsdf.pipeline import reconstruct as module
@@ -123,7 +124,7 @@ def test_the_table_tells_of_every_fit_and_doubts_are_warnings(world: World) -> N
         assert float(row["fit_seconds"]) > 0
         assert float(row["mesh_seconds"]) > 0
         # Four toys do not teach a space these.
-        assert row["warnings"].startswith("no shape of this space is like the observations: the best leaves ")
+        assert row["warnings"].startswith("no shape of this space is similar to the observations: the best fit leaves ")
         assert f"warning: {shape}: {row['warnings']}" in shown.stderr
     world.experiment.reconstructed_mesh_path(200, WIDE).unlink()
     again(world, skip=True)

@@ -11,12 +11,12 @@ from conftest import FIELDS, ball, draw
 from torch import Tensor
 
 from deepsdf.geometry.sdf.sampling import SDFSamples
-from deepsdf.inference.fit import schedule as lm_fit
-from deepsdf.inference.fit.fitting import Fit
+from deepsdf.inference.fit import schedule
 from deepsdf.inference.fit.options import FitOptions
+from deepsdf.inference.fit.result import Fit
 from deepsdf.inference.space import ShapeSpace
-from deepsdf.solvers.levenberg_marquardt import Quadratic, quadratic
-from deepsdf.solvers.rotated_adam import LAST_RATE, descend
+from deepsdf.solvers.quadratic import Quadratic, gauss_newton
+from deepsdf.solvers.rotated_adam import FINAL_RATE, descend
 
 NUMBERS, RESIDUALS, STEPS = 6, 40, 75
 
@@ -36,7 +36,7 @@ def drawn(matrix: Tensor, target: Tensor) -> Callable[[Tensor, int], Quadratic]:
         rows = torch.randperm(RESIDUALS, generator=torch.Generator().manual_seed(step))[: RESIDUALS // 2]
         some = matrix[:, rows]
         residuals = (some @ place.unsqueeze(-1)).squeeze(-1) - target[:, rows]
-        return quadratic(residuals, some, torch.full_like(residuals, 1 / len(rows)))
+        return gauss_newton(residuals, some, torch.full_like(residuals, 1 / len(rows)))
 
     return linearise
 
@@ -64,7 +64,7 @@ def test_coordinates_of_other_units_take_the_same_steps() -> None:
     torch.testing.assert_close(scaled * units, go(matrix, target, start), rtol=0, atol=1e-7)
 
 
-def test_problems_do_not_hear_of_each_other() -> None:
+def test_problems_are_independent() -> None:
     matrix, target = problems(3)
     start = random(3, NUMBERS, seed=5)
     together = go(matrix, target, start)
@@ -85,32 +85,35 @@ def test_it_ends_about_the_closed_form() -> None:
     matrix, wanted = problems(4)[0], random(4, NUMBERS, seed=9)
     target = (matrix @ wanted.unsqueeze(-1)).squeeze(-1)
     end = go(matrix, target, torch.zeros(4, NUMBERS, dtype=torch.float64), steps=300, rate=0.1)
-    assert (end - wanted).abs().max() < 0.1 * LAST_RATE
+    assert (end - wanted).abs().max() < 0.1 * FINAL_RATE
 
 
 def test_a_rough_space_is_fitted_by_it_shape_by_shape(space: ShapeSpace, monkeypatch: pytest.MonkeyPatch) -> None:
     observed = [draw(field, 4000, seed=9) for field in FIELDS.values()] + [draw(ball(0.42), 4000, seed=9)]
     smooth = space.fit(observed)
     assert (smooth.steps <= 60).all()
-    for part, whole in ((-1.0, lm_fit.ENDED), (lm_fit.NEARED, -1.0)):  # no step promises so little: no end is in sight
+    for part, whole in (
+        (-1.0, schedule.TOLERANCE),
+        (schedule.QUARTER_TOLERANCE, -1.0),
+    ):
         with monkeypatch.context() as change:
-            change.setattr(lm_fit, "NEARED", part)
-            change.setattr(lm_fit, "ENDED", whole)
-            change.setattr(lm_fit, "ROUGH_DAMPING", 0.0)
+            change.setattr(schedule, "QUARTER_TOLERANCE", part)
+            change.setattr(schedule, "TOLERANCE", whole)
+            change.setattr(schedule, "DAMPED", 0.0)
             check_rough(space, observed, smooth, change)
 
 
 def check_rough(space: ShapeSpace, observed: list[SDFSamples], smooth: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[tuple[int, int]] = []
-    rough = space.fit(observed, on_progress=lambda one: told.append((one.done, one.total)))
-    assert (rough.steps > FitOptions().max_steps - lm_fit.SMOOTH - lm_fit.ENDING).all()
+    steps: list[tuple[int, int]] = []
+    rough = space.fit(observed, on_progress=lambda one: steps.append((one.done, one.total)))
+    assert (rough.steps > FitOptions().max_steps - schedule.STEPS_ON_QUARTER - schedule.STEPS_ON_ALL).all()
     assert (rough.steps <= FitOptions().max_steps).all()
     assert set(rough.reasons) == {"steps ran out"}
-    assert told == sorted(told)
-    assert told[-1] == (FitOptions().max_steps, FitOptions().max_steps)
+    assert steps == sorted(steps)
+    assert steps[-1] == (FitOptions().max_steps, FitOptions().max_steps)
     assert (rough.losses <= 1.05 * smooth.losses + 1e-4).all()
     torch.testing.assert_close(space.fit(observed[1]).codes[0], rough.codes[1], rtol=0, atol=1e-4)
-    monkeypatch.delattr(lm_fit, "descend")  # from here on nothing may call it
+    monkeypatch.delattr(schedule, "descend")  # from here on nothing may call it
     few = space.fit(observed, FitOptions(steps=60))
     assert (few.steps <= 60).all()
     assert (few.losses <= 1.05 * smooth.losses + 1e-4).all(), "too few steps for Adam: Gauss-Newton goes on"

@@ -11,7 +11,8 @@ from deepsdf.errors import InputError
 from deepsdf.geometry.isosurface.active_cells import Grid, find_dense
 from deepsdf.geometry.isosurface.options import Meshing, Method
 from deepsdf.geometry.isosurface.search import find_sparse
-from deepsdf.inference.space import CHUNK, Shape, ShapeSpace
+from deepsdf.inference.shape import CHUNK, Shape
+from deepsdf.inference.space import ShapeSpace
 from deepsdf.network.decoder import Decoder
 from deepsdf.network.networks import build_decoder
 from deepsdf.network.priors import GaussianPrior
@@ -45,7 +46,7 @@ def test_a_shape_is_the_decoder_whatever_the_number_of_points() -> None:
     np.testing.assert_allclose(shape.sdf(points), whole, atol=1e-6)
     np.testing.assert_array_equal(shape(points), shape.sdf(points))
     assert shape.sdf(np.zeros((0, 3))).shape == (0,)
-    with pytest.raises(InputError, match=r"points have shape \(3,\); \(n, 3\) was expected"):
+    with pytest.raises(InputError, match=r"points have shape \(3,\); expected \(n, 3\)"):
         shape.sdf(np.zeros(3))
 
 
@@ -104,7 +105,7 @@ def test_ways_to_name_a_shape(space: ShapeSpace) -> None:
         assert torch.equal(space.shape(way).code, code)
     with pytest.raises(InputError, match=r"there is no training code 6; there are 6"):
         space.shape(6)
-    with pytest.raises(InputError, match=r"a code of 3 numbers was given; this space has codes of 4"):
+    with pytest.raises(InputError, match=r"the code has length 3; expected 4"):
         space.shape([1.0, 2.0, 3.0])
 
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from deepsdf.errors import InputError
-from deepsdf.inference.space import CHUNK, ShapeSpace
+from deepsdf.inference.shape import CHUNK
+from deepsdf.inference.space import ShapeSpace
 from deepsdf.network.decoder import Decoder
 
 NETWORKS = {

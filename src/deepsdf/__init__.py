@@ -37,15 +37,16 @@ if TYPE_CHECKING:
     from deepsdf.geometry.sdf.sampling import sample_surface as sample_surface
     from deepsdf.inference.complete.completion import Completion as Completion
     from deepsdf.inference.complete.options import CompletionOptions as CompletionOptions
+    from deepsdf.inference.edit.constraints import Region as Region
     from deepsdf.inference.edit.constraints import Size as Size
     from deepsdf.inference.edit.constraints import Through as Through
     from deepsdf.inference.edit.editing import Edit as Edit
     from deepsdf.inference.encode import EncodeOptions as EncodeOptions
     from deepsdf.inference.encode import Encoding as Encoding
     from deepsdf.inference.encode import encode as encode
-    from deepsdf.inference.fit.fitting import Fit as Fit
     from deepsdf.inference.fit.options import FitOptions as FitOptions
-    from deepsdf.inference.space import Shape as Shape
+    from deepsdf.inference.fit.result import Fit as Fit
+    from deepsdf.inference.shape import Shape as Shape
     from deepsdf.inference.space import ShapeSpace as ShapeSpace
     from deepsdf.library.sources import list_shapes as list_shapes
     from deepsdf.library.truth import TrueShape as TrueShape
@@ -93,7 +94,7 @@ _MODULES = {
     "Encoding": "inference.encode",
     "Experiment": "workspace",
     "Field": "geometry.fields",
-    "Fit": "inference.fit.fitting",
+    "Fit": "inference.fit.result",
     "FitOptions": "inference.fit.options",
     "InputError": "errors",
     "MapOptions": "pipeline.options",
@@ -105,11 +106,12 @@ _MODULES = {
     "Normalization": "geometry.meshes",
     "PictureOptions": "rendering.camera",
     "Progress": "progress",
+    "Region": "inference.edit.constraints",
     "SDFError": "metrics.fields",
     "SDFSamples": "geometry.sdf.sampling",
     "Sampling": "pipeline.options",
     "Scan": "geometry.scanning.scan",
-    "Shape": "inference.space",
+    "Shape": "inference.shape",
     "ShapeName": "splits",
     "ShapeSpace": "inference.space",
     "Size": "inference.edit.constraints",

@@ -101,7 +101,7 @@ def complete(
     deepsdf complete -e EXP scan.ply -o whole.ply --pose similarity --camera 0,1,3
     deepsdf complete -e EXP views.json -o whole.ply --pose similarity --samples 4
     """
-    from deepsdf.inference.complete.completion import badly_explained
+    from deepsdf.inference.complete.completion import misfit
     from deepsdf.pipeline.complete import complete as run
     from deepsdf.pipeline.complete import load_scans
     from deepsdf.workspace import Experiment, read_normalization
@@ -125,7 +125,7 @@ def complete(
     if found.freedom.size:
         say(f"Scale {found.scale:.4f} unit lengths per length of the scan; the pose is in {out.with_suffix('.json')}")
     say(f"Wrote {out}")
-    if reason := badly_explained(found):
+    if reason := misfit(found):
         logging.getLogger("deepsdf").error(reason)
         sys.exit(SOME_FAILED)
 

@@ -51,13 +51,13 @@ def _numbers(text: str, count: int, option: str, form: str) -> tuple[float, ...]
     "--empty",
     multiple=True,
     metavar="X,Y,Z,X,Y,Z",
-    help="Box that is to be empty, given by two corners; may be repeated.",
+    help="Region that is to be empty, given by two corners; may be repeated.",
 )
 @click.option(
     "--full",
     multiple=True,
     metavar="X,Y,Z,X,Y,Z",
-    help="Box that is to be filled, given by two corners; may be repeated.",
+    help="Region that is to be filled, given by two corners; may be repeated.",
 )
 @click.option(
     "--size",
@@ -103,7 +103,7 @@ def edit(
     deepsdf edit -e EXP chair_7 --empty=-0.5,0.2,-0.6,0.5,0.9,-0.3 -o no_back.ply
     deepsdf edit -e EXP chair_7 --through 0,0.1,0.3 --size x=0.9 -o edited.ply
     """
-    from deepsdf.inference.edit.constraints import Box, Through
+    from deepsdf.inference.edit.constraints import Region, Through
     from deepsdf.pipeline.edit import edit as run
     from deepsdf.pipeline.edit import through_file
     from deepsdf.workspace import Experiment
@@ -118,7 +118,7 @@ def edit(
     for option, kind, texts in (("--empty", "empty", empty), ("--full", "full", full)):
         for text in texts:
             a, b, c, d, e, f = _numbers(text, 6, option, f"two corners, for example {option}=-0.2,0,-0.2,0.2,0.3,0.2")
-            constraints.append(Box((a, b, c), (d, e, f), kind))  # pyright: ignore[reportArgumentType]
+            constraints.append(Region((a, b, c), (d, e, f), kind))  # pyright: ignore[reportArgumentType]
     constraints += [_size(text) for text in size]
     found = run(
         Experiment.open(experiment),
@@ -167,10 +167,10 @@ def _table(found: Any) -> Table:
     table.add_column("constraint")
     for heading in ("before", "after", "met"):
         table.add_column(heading, justify="right")
-    shown = found.kept if len(found.kept) <= 20 else sorted(found.kept, key=lambda one: -one.after)[:20]
+    shown = found.results if len(found.results) <= 20 else sorted(found.results, key=lambda one: -one.after)[:20]
     for one in shown:
         table.add_row(str(one.constraint), f"{one.before:.3f}", f"{one.after:.3f}", "yes" if one.met else "no")
-    if len(found.kept) > len(shown):
-        met = sum(one.met for one in found.kept)
-        table.add_row(f"20 largest of {len(found.kept)}", "", "", f"{met} met")
+    if len(found.results) > len(shown):
+        met = sum(one.met for one in found.results)
+        table.add_row(f"20 largest of {len(found.results)}", "", "", f"{met} met")
     return table

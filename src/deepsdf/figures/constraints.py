@@ -8,7 +8,7 @@ import numpy as np
 import trimesh
 
 from deepsdf.figures.pictures import FRAME
-from deepsdf.inference.edit.constraints import Box, Constraint, Through
+from deepsdf.inference.edit.constraints import Constraint, Region, Through
 from deepsdf.rendering.camera import CLAY, Colour, PictureOptions
 from deepsdf.rendering.render import render_mesh
 
@@ -28,7 +28,7 @@ def constraints_picture(mesh: trimesh.Trimesh, constraints: Sequence[Constraint]
             ball = trimesh.creation.icosphere(2, radius=BALL)
             parts.append(ball.apply_translation(one.point))
             colours.append(POINT)
-        elif isinstance(one, Box):
+        elif isinstance(one, Region):
             parts.append(_frame(one))
             colours.append(EMPTY if one.kind == "empty" else FULL)
     return _rendered(parts, colours)
@@ -45,7 +45,7 @@ def _rendered(parts: Sequence[trimesh.Trimesh], colours: Sequence[Colour]) -> np
     return render_mesh(whole, PictureOptions(size=SIZE, bound=FRAME), vertex_colors=painted)
 
 
-def _frame(box: Box) -> trimesh.Trimesh:
+def _frame(box: Region) -> trimesh.Trimesh:
     """The twelve edges of a box as bars."""
     corners = np.array([box.low, box.high])
     bars = []

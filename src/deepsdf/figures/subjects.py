@@ -18,7 +18,7 @@ from deepsdf.geometry.meshes import Normalization, load_mesh
 from deepsdf.geometry.point_clouds import load_points
 from deepsdf.geometry.sdf.mesh_sdf import MeshSDF
 from deepsdf.geometry.sdf.sampling import SDFSamples
-from deepsdf.inference.space import Shape
+from deepsdf.inference.shape import Shape
 
 NEIGHBOURS = 8
 """Samples that are averaged for the signed distance between them: the corners of a cell of a grid are 8 too."""

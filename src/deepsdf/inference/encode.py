@@ -27,7 +27,7 @@ from deepsdf.progress import OnProgress, Progress
 
 if TYPE_CHECKING:
     from deepsdf.inference.complete.completion import Completion
-    from deepsdf.inference.fit.fitting import Fit
+    from deepsdf.inference.fit.result import Fit
 
 Treat = Literal["auto", "whole", "partial"]
 Kind = Literal["code", "samples", "mesh", "scan"]
@@ -209,7 +209,7 @@ class _Encoder:
         return fit
 
     def scan(self, scan: Scan, source: str = "the scan") -> Encoding:
-        from deepsdf.inference.complete.completion import badly_explained
+        from deepsdf.inference.complete.completion import misfit
 
         if self.options.treat == "whole":
             raise InputError(f"{source} holds surface points, from which inside and outside cannot be sampled; "
@@ -219,5 +219,5 @@ class _Encoder:
             scan, CompletionOptions(pose=self.options.pose, up=self.options.up, seed=self.options.seed)
         )
         self.report("completing", 1, 1)
-        doubt = badly_explained(found)
+        doubt = misfit(found)
         return Encoding(found.code, "scan", (doubt,) if doubt else (), found.to_unit, scan=scan, completion=found)

@@ -1,4 +1,4 @@
-"""A trained shape space: its decoder, its training codes, and what one does with them."""
+"""A trained shape space: decoder, training codes, and the operations on shapes of the space."""
 
 from __future__ import annotations
 
@@ -6,33 +6,29 @@ import copy
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import trimesh
 from torch import Tensor
 
 from deepsdf.checkpoints import codes_content, load_codes, load_decoder, model_content, write_pth
-from deepsdf.devices import fast_bfloat16, resolve_device
 from deepsdf.errors import InputError
-from deepsdf.geometry.isosurface.options import SHAPE_TOLERANCE, Meshing
-from deepsdf.geometry.sdf.sampling import SDFSamples
 from deepsdf.inference.complete.options import CompletionOptions
+from deepsdf.inference.edit.constraints import Constraint
+from deepsdf.inference.edit.editing import Edit, edit
 from deepsdf.inference.encode import EncodeOptions, Observation, encode
-from deepsdf.inference.fit.fitting import FINAL_SAMPLES, Fit, assess, fit_adam
+from deepsdf.inference.fit.fitting import Observations, fit_codes
 from deepsdf.inference.fit.options import FitOptions
-from deepsdf.inference.fit.problem import CodeProblem, Draw
-from deepsdf.inference.fit.schedule import fit_lm
+from deepsdf.inference.fit.result import Fit
 from deepsdf.inference.paths import Path as CodePath
 from deepsdf.inference.paths import code_path
+from deepsdf.inference.shape import CHUNK, Shape, TrainedCodes
 from deepsdf.network.decoder import Decoder
-from deepsdf.network.priors import GaussianPrior, fit_prior
-from deepsdf.progress import OnProgress, Progress
-from deepsdf.samples.bank import SampleBank
+from deepsdf.network.objective import LOSSES, Loss
+from deepsdf.network.priors import fit_prior
+from deepsdf.progress import OnProgress
 from deepsdf.specs import ConstantSchedule, Specs
 from deepsdf.workspace import Experiment
 
@@ -40,86 +36,15 @@ if TYPE_CHECKING:
     from deepsdf.geometry.meshes import Normalization
     from deepsdf.geometry.scanning.scan import Scan
     from deepsdf.inference.complete.completion import Completion
-    from deepsdf.inference.edit.constraints import Constraint
-    from deepsdf.inference.edit.editing import Edit
 
 logger = logging.getLogger(__name__)
 
-CHUNK = 32_768
-"""Points evaluated at once: their activations stay in a processor's cache."""
 
-GRADIENT_CHUNK = 16_384
-"""As many with gradients, which keep every layer's activations."""
-
-MAX_CANDIDATES, RANDOM_CANDIDATES = 256, 32
-"""Training codes, and draws from the prior, looked at for a start of a fit."""
-
-ROUGH_SAMPLES = 16_000
-"""Shapes of more are fitted in bfloat16, where the device is quick at it."""
-
-Observations = SDFSamples | np.ndarray | Tensor
-
-
-@dataclass(frozen=True)
-class Shape:
-    """One shape of the space: a field, in the unit frame.
+class ShapeSpace(TrainedCodes):
+    """A trained shape space: the attributes of `TrainedCodes`, and the operations on its shapes.
 
     Attributes:
-        decoder: shared with the space.
-        code: (L,).
-    """
-
-    decoder: Decoder
-    code: Tensor
-
-    def __call__(self, points: np.ndarray) -> np.ndarray:
-        """Signed distance of points (n, 3): (n,) float32, negative inside."""
-        return self.sdf(points)
-
-    @torch.no_grad()
-    def sdf(self, points: np.ndarray) -> np.ndarray:
-        """Signed distance of points (n, 3), unit frame: (n,) float32, negative inside."""
-        points = _points(points)
-        found = np.empty(len(points), np.float32)
-        for start in range(0, len(points), CHUNK):
-            chunk = torch.from_numpy(points[start : start + CHUNK]).to(self.code.device)
-            found[start : start + CHUNK] = self.decoder(self.code[None], chunk[None])[0].cpu().numpy()
-        return found
-
-    def sdf_and_gradient(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Signed distances (n,) of points (n, 3), unit frame, and their gradients (n, 3), float32."""
-        points = _points(points)
-        values, gradients = np.empty(len(points), np.float32), np.empty((len(points), 3), np.float32)
-        for start in range(0, len(points), GRADIENT_CHUNK):
-            part = slice(start, start + GRADIENT_CHUNK)
-            with torch.enable_grad():
-                chunk = torch.from_numpy(points[part]).to(self.code.device).requires_grad_(True)
-                sdf = self.decoder(self.code.detach()[None], chunk[None])[0]
-                (gradient,) = torch.autograd.grad(sdf.sum(), chunk)
-            values[part], gradients[part] = sdf.detach().cpu().numpy(), gradient.cpu().numpy()
-        return values, gradients
-
-    def mesh(self, meshing: Meshing | int = Meshing()) -> trimesh.Trimesh:
-        """The shape's surface, unit frame, faces outward; see `deepsdf.polygonize`.
-
-        Args:
-            meshing: options, or the resolution. The tolerance defaults to 1/64 of a cell.
-        """
-        from deepsdf.geometry.isosurface.polygonize import polygonize
-
-        meshing = Meshing.of(meshing)
-        return polygonize(self, replace(meshing, tolerance=meshing.tolerance or SHAPE_TOLERANCE))
-
-
-class ShapeSpace:
-    """A decoder, its training codes and their prior.
-
-    Attributes:
-        decoder: in evaluation mode, on `device`.
-        codes: (scenes, L), row k is the k-th shape of the training split.
-        clamping_distance: δ of the training.
-        epoch: of the checkpoint.
-        device: where it computes.
+        epoch: epoch of the checkpoint.
         specs: settings of the experiment; None for a space that was not loaded from one.
     """
 
@@ -133,14 +58,9 @@ class ShapeSpace:
         device: str | torch.device = "auto",
         specs: Specs | None = None,
     ) -> None:
-        self.device = resolve_device(str(device))
-        self.specs = specs
-        self.decoder = decoder.to(self.device).eval()
-        self.codes = codes.detach().float().to(self.device)
-        self.clamping_distance = clamping_distance
+        super().__init__(decoder, codes, clamping_distance=clamping_distance, device=device)
         self.epoch = epoch
-        if self.codes.ndim != 2 or self.codes.shape[1] != decoder.code_length:
-            raise InputError(f"codes have shape {tuple(codes.shape)}; the decoder takes (n, {decoder.code_length})")
+        self.specs = specs
 
     @classmethod
     def load(
@@ -235,36 +155,24 @@ class ShapeSpace:
         return distances[0] if single else distances
 
     @property
+    def loss(self) -> Loss:
+        """The loss of the training, which fits use as well; the clamped L1 loss if `specs` is None."""
+        return LOSSES["clamped_l1" if self.specs is None else self.specs.loss]
+
+    @property
     def code_length(self) -> int:
         return self.decoder.code_length
 
-    @cached_property
-    def is_trained(self) -> Tensor:
-        """(scenes,), which rows of `codes` are not all zero: those belong to shapes that could not be trained on."""
-        return self.codes.abs().sum(dim=1) > 0
-
-    @cached_property
-    def trained_codes(self) -> Tensor:
-        """The rows of `codes` that are trained."""
-        return self.codes[self.is_trained]
-
-    @cached_property
-    def prior(self) -> GaussianPrior:
-        """The Gaussian that the trained codes amount to."""
-        if len(self.trained_codes) < 2:
-            raise InputError(f"a prior needs at least 2 training codes; this space has {len(self.trained_codes)}")
-        return GaussianPrior.fit(self.trained_codes)
-
     def shape(self, code: Tensor | np.ndarray | Sequence[float] | int) -> Shape:
-        """The shape of a code (L,), or of the training code of that number."""
+        """The shape of a code (L,), or of the training code with a number."""
         if isinstance(code, int | np.integer):
             if not -len(self.codes) <= code < len(self.codes):
                 raise InputError(f"there is no training code {code}; there are {len(self.codes)}")
             return Shape(self.decoder, self.codes[code])
-        found = torch.as_tensor(code, dtype=torch.float32, device=self.device).detach().reshape(-1)
-        if len(found) != self.code_length:
-            raise InputError(f"a code of {len(found)} numbers was given; this space has codes of {self.code_length}")
-        return Shape(self.decoder, found)
+        vector = torch.as_tensor(code, dtype=torch.float32, device=self.device).detach().reshape(-1)
+        if len(vector) != self.code_length:
+            raise InputError(f"the code has length {len(vector)}; expected {self.code_length}")
+        return Shape(self.decoder, vector)
 
     def fit(
         self,
@@ -284,55 +192,7 @@ class ShapeSpace:
         Raises:
             InputError: no observations, or rows that are not finite or not (n, 4).
         """
-        single = isinstance(observations, SDFSamples | np.ndarray | Tensor)
-        listed = [observations] if single else list(observations)  # pyright: ignore[reportArgumentType]
-        if not listed:
-            raise InputError("no observations were given to fit")
-        rows = [_sides(item, number) for number, item in enumerate(listed)]
-        # Its rounding is less than chance where samples are drawn anew; more than the last steps where they are not.
-        rough = [fast_bfloat16(self.device) and sum(map(len, sides)) > ROUGH_SAMPLES for sides in rows]
-        kinds = [kind for kind in (False, True) if kind in rough]
-        members = [[number for number, own in enumerate(rough) if own == kind] for kind in kinds]
-        fits: list[Fit] = []
-        decoder = self.decoder.folded()
-        for place, (kind, own) in enumerate(zip(kinds, members, strict=True)):
-            problem = CodeProblem(decoder, self.prior, self.clamping_distance, kind)
-            bank = SampleBank.from_shapes([rows[number] for number in own]).to(self.device)
-            part = on_progress and _shifted(on_progress, place, len(kinds))
-            fits.append(self._best_fit(problem, bank, options, part))
-        return fits[0] if len(fits) == 1 else Fit.joined(fits, members)
-
-    def _best_fit(
-        self, problem: CodeProblem, bank: SampleBank, options: FitOptions, on_progress: OnProgress | None
-    ) -> Fit:
-        """For each shape of a bank the fit with the lowest loss among `options.best_of` fits."""
-        judged: Draw | None = None
-        fits: list[Fit] = []
-        steps, samples = options.max_steps, options.max_samples
-        for run in range(options.best_of):
-            seed = options.seed + run
-            # One generator per shape: a shape's code does not depend on which others are fitted with it.
-            generator = [torch.Generator(self.device).manual_seed(seed) for _ in range(len(bank))]
-            part = on_progress and _shifted(on_progress, run, options.best_of)
-            drawn = Draw(*bank.spread(FINAL_SAMPLES, generator))
-            judged = judged or drawn  # the losses of all runs are computed on the same samples
-            if options.optimizer == "adam":
-                # δ is 0.1 whatever the training's: the original has it as a literal.
-                found = fit_adam(
-                    problem.decoder, bank, generator=generator, steps=steps, samples=samples, on_progress=part
-                )
-            else:
-                every = -(-len(self.trained_codes) // MAX_CANDIDATES)
-                candidates, draws = self.trained_codes[::every], self._draws(RANDOM_CANDIDATES, seed)
-                found = fit_lm(
-                    problem, bank, candidates=candidates, draws=draws, generator=generator, steps=steps,
-                    samples=samples, on_progress=part,
-                )  # fmt: skip
-            fits.append(assess(problem, bank, found, judged))
-        return Fit.best(fits)
-
-    def _draws(self, count: int, seed: int) -> Tensor:
-        return self.prior.sample(count, torch.Generator().manual_seed(seed))
+        return fit_codes(self, self.loss, observations, options, on_progress)
 
     def encode(
         self,
@@ -378,6 +238,7 @@ class ShapeSpace:
         Raises:
             InputError: the scan is not in the unit frame although the options require it.
         """
+        # Imported on use, because it imports SciPy's spatial search.
         from deepsdf.inference.complete.completion import complete
 
         return complete(self, scan, options, normalization=normalization)
@@ -386,26 +247,26 @@ class ShapeSpace:
         """Shapes from one code to another, both ends included.
 
         Args:
-            path: "linear", the straight line; "prior", over training codes that lie between, so that no shape on the
-                way is far from all training shapes (see `deepsdf.inference.paths`).
+            steps: number of shapes.
+            path: "linear", the straight line; "prior", through training codes in between, so that no shape of the path
+                is far from all training shapes (see `deepsdf.inference.paths`).
         """
         a, b = self.shape(code_a).code, self.shape(code_b).code
         return [self.shape(code) for code in code_path(a, b, steps, path=path, codes=self.trained_codes)]
 
     def edit(self, code: Tensor | np.ndarray | Sequence[float] | int, constraints: Sequence[Constraint]) -> Edit:
-        """The shape nearest to a code's, in the prior's standard deviations, that keeps constraints.
+        """The shape that meets constraints, nearest to a given one in the prior's standard deviations.
 
         Args:
-            constraints: `Through`, `Box` and `Size` of `deepsdf.inference.edit.constraints`, unit frame.
+            code: the given shape: a code (L,), or the number of a training code.
+            constraints: `Through`, `Region` and `Size` of `deepsdf.inference.edit.constraints`, unit frame.
         Returns:
-            The shape, and how well each constraint is kept. Where `doubt` is not None it is not what was asked for:
-            constraints that no shape of the space keeps together end in a compromise.
+            The shape, and how well each constraint is met. If no shape of the space meets all constraints, it is a
+            compromise, and `doubt` says why.
         Raises:
-            InputError: constraints that are no constraints, or contradict each other in any space.
-            NoSurfaceError: the code has no surface.
+            InputError: invalid constraints, or constraints that contradict each other in every space.
+            NoSurfaceError: the given shape has no surface.
         """
-        from deepsdf.inference.edit.editing import edit
-
         return edit(self, self.shape(code), constraints)
 
     def sample(self, count: int, *, prior: str = "gaussian", seed: int = 0) -> list[Shape]:
@@ -439,29 +300,3 @@ def _specs_of(space: ShapeSpace) -> Specs:
         clamping_distance=space.clamping_distance,
         learning_rate_schedule=[ConstantSchedule(value=0.0), ConstantSchedule(value=0.0)],
     )
-
-
-def _shifted(on_progress: OnProgress, run: int, runs: int) -> OnProgress:
-    """A callback for one of several runs of the same length that reports steps of all runs."""
-    return lambda one: on_progress(Progress(run * one.total + one.done, runs * one.total, one.task))
-
-
-def _points(points: np.ndarray) -> np.ndarray:
-    points = np.array(points, np.float32)  # a copy: torch takes no reversed or read-only arrays
-    if points.ndim != 2 or points.shape[1] != 3:
-        raise InputError(f"points have shape {points.shape}; (n, 3) was expected")
-    return points
-
-
-def _sides(observation: Observations, number: int) -> tuple[Tensor, Tensor]:
-    """Outside and inside rows of one observation."""
-    if isinstance(observation, SDFSamples):
-        outside, inside = torch.tensor(observation.pos), torch.tensor(observation.neg)
-    else:
-        rows = torch.as_tensor(observation, dtype=torch.float32)
-        if rows.ndim != 2 or rows.shape[1] != 4:
-            raise InputError(f"observation {number} has shape {tuple(rows.shape)}; rows x y z sdf (n, 4) were expected")
-        outside, inside = rows[rows[:, 3] > 0], rows[rows[:, 3] <= 0]
-    if not len(outside) + len(inside) or not torch.isfinite(outside).all() or not torch.isfinite(inside).all():
-        raise InputError(f"observation {number} is empty or holds values that are not finite")
-    return outside, inside

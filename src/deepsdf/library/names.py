@@ -14,7 +14,8 @@ from deepsdf.checkpoints import load_code
 from deepsdf.errors import InputError, NoSurfaceError
 from deepsdf.geometry.isosurface.options import Meshing
 from deepsdf.inference.encode import EncodeOptions, encodable_suffixes, encode, read_code
-from deepsdf.inference.space import Shape, ShapeSpace
+from deepsdf.inference.shape import Shape
+from deepsdf.inference.space import ShapeSpace
 from deepsdf.progress import ProgressCounter
 from deepsdf.splits import ShapeName, read_split, shapes_in
 from deepsdf.workspace import Experiment

@@ -14,10 +14,11 @@ from deepsdf.geometry.formats import written_suffixes
 from deepsdf.geometry.isosurface.options import PREVIEW, Meshing
 from deepsdf.geometry.meshes import save_mesh
 from deepsdf.geometry.point_clouds import load_points
-from deepsdf.inference.edit.constraints import AXES, Constraint, Size, Through, check, extent
+from deepsdf.inference.edit.constraints import AXES, Constraint, Size, Through, check, extreme_points
 from deepsdf.inference.edit.editing import Edit
 from deepsdf.inference.encode import EncodeOptions
-from deepsdf.inference.space import Shape, ShapeSpace
+from deepsdf.inference.shape import Shape
+from deepsdf.inference.space import ShapeSpace
 from deepsdf.library.names import find_or_encode
 from deepsdf.pipeline.options import EditOptions
 from deepsdf.rendering.render import grid_image, save_image
@@ -96,7 +97,7 @@ def relative_size(axis: str, factor: float) -> Callable[[Shape], Size]:
     """The size along an axis as a multiple of the present size."""
 
     def size(shape: Shape) -> Size:
-        ends = extent(shape, axis)
+        ends = extreme_points(shape, axis)
         if ends is None:
             raise InputError("the shape has no surface, so its size cannot be changed")
         at = AXES.index(axis)
@@ -109,7 +110,7 @@ def spans(shape: Shape) -> str:
     """Extent of a shape along each axis, in words."""
     texts = []
     for at, axis in enumerate(AXES):
-        ends = extent(shape, axis)
+        ends = extreme_points(shape, axis)
         if ends is None:
             return "The shape has no surface."
         texts.append(f"{axis} from {ends[0, at]:.2f} to {ends[1, at]:.2f}")

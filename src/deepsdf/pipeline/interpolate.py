@@ -17,7 +17,8 @@ from deepsdf.geometry.isosurface.options import PREVIEW, Meshing
 from deepsdf.geometry.meshes import save_mesh
 from deepsdf.inference.encode import EncodeOptions
 from deepsdf.inference.paths import Path as CodePath
-from deepsdf.inference.space import Shape, ShapeSpace
+from deepsdf.inference.shape import Shape
+from deepsdf.inference.space import ShapeSpace
 from deepsdf.library.names import find_or_encode, mesh_shapes
 from deepsdf.pipeline.options import InterpolationOptions
 from deepsdf.progress import OnProgress, ProgressCounter

@@ -20,9 +20,10 @@ from deepsdf.files import csv_text, write_text
 from deepsdf.geometry.isosurface.options import Meshing
 from deepsdf.geometry.meshes import save_mesh
 from deepsdf.geometry.sdf.sampling import SDFSamples
-from deepsdf.inference.fit.fitting import Fit
 from deepsdf.inference.fit.options import FitOptions
-from deepsdf.inference.space import Shape, ShapeSpace
+from deepsdf.inference.fit.result import Fit
+from deepsdf.inference.shape import Shape
+from deepsdf.inference.space import ShapeSpace
 from deepsdf.jobs.processes import BatchResult
 from deepsdf.jobs.threads import BackgroundWork
 from deepsdf.progress import OnProgress, Progress, ProgressCounter

@@ -16,7 +16,8 @@ from deepsdf.files import check_folder, csv_text, write_text
 from deepsdf.geometry.isosurface.options import PREVIEW, Meshing
 from deepsdf.geometry.meshes import save_mesh
 from deepsdf.geometry.sdf.sampling import sample_surface
-from deepsdf.inference.space import Shape, ShapeSpace
+from deepsdf.inference.shape import Shape
+from deepsdf.inference.space import ShapeSpace
 from deepsdf.library.names import mesh_shapes, training_names
 from deepsdf.library.neighbours import Neighbour, TrainingSurfaces
 from deepsdf.metrics.generated_sets import ShapeDistance, generation_metrics

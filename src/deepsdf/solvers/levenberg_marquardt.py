@@ -1,203 +1,171 @@
-"""Many small robust least-squares problems at once: damped Gauss-Newton steps (Levenberg-Marquardt).
+"""Levenberg-Marquardt for batches of small robust least-squares problems.
 
-A problem is what it makes of a place: `Quadratic`, usually a sum of several kinds of residuals, each by `quadratic`.
-Knows no decoder.
+A problem is a function from its state to a `Quadratic` model, usually a sum of `gauss_newton` terms. A state is a
+vector, or a point on a manifold such as a code together with a pose. Decoders and geometry are the caller's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor
 
+from deepsdf.solvers.quadratic import Quadratic
+
 CONVERGED, STUCK, STEPS_RAN_OUT = range(3)
 REASONS = ("converged", "stuck", "steps ran out")
-"""Why a problem's minimisation ended. Stuck: no step lowers the objective, however small."""
+"""Why an iteration ended. Stuck: even strongly damped steps do not lower the objective."""
 
 DAMPING = 1e-2
-"""At the first step, as a share of the curvature."""
+"""Default damping of the first step. Marquardt's (1963) own choice; starts here are good to a few steps."""
 
-LEAST_DAMPING, LITTLE_DAMPING, MOST_DAMPING = 1e-7, 0.1, 1e3
+MIN_DAMPING, MAX_DAMPING = 1e-7, 1e3
+"""Below the first, damping is less than the rounding of a float32 curvature. Above the second, a step is a thousandth
+of the gradient step or shorter, and if even that one is refused, rounding decides about the objective."""
+
+CONVERGED_DAMPING = 0.1
+"""Largest damping at which a small predicted reduction means convergence: with more, the damping itself makes it
+small."""
 
 
-@dataclass(frozen=True)
-class Quadratic:
-    """b objectives near a place: value + gradient · move + ½ move · curvature · move.
-
-    Attributes:
-        value: (b,).
-        gradient: (b, p).
-        curvature: (b, p, p), positive semidefinite.
-    """
-
-    value: Tensor
-    gradient: Tensor
-    curvature: Tensor
-
-    def __add__(self, other: Quadratic) -> Quadratic:
-        return Quadratic(*(own + theirs for own, theirs in zip(self._parts, other._parts, strict=True)))
-
-    def __getitem__(self, rows: Tensor) -> Quadratic:
-        """Some of the objectives."""
-        return Quadratic(*(part[rows] for part in self._parts))
-
-    def replaced(self, rows: Tensor, other: Quadratic) -> Quadratic:
-        """With the objectives `rows` (k,) from another of k objectives."""
-        parts = zip(self._parts, other._parts, strict=True)
-        return Quadratic(*(own.index_copy(0, rows, theirs) for own, theirs in parts))
-
-    @classmethod
-    def joined(cls, several: Sequence[Quadratic]) -> Quadratic:
-        """The objectives of several, one after the other."""
-        return cls(*(torch.cat(parts) for parts in zip(*(one._parts for one in several), strict=True)))
+class Batch(Protocol):
+    """States of b problems that are not vectors."""
 
     @property
-    def _parts(self) -> tuple[Tensor, Tensor, Tensor]:
-        return self.value, self.gradient, self.curvature
+    def device(self) -> torch.device: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Tensor, /) -> Any: ...
+
+    def replaced(self, rows: Tensor, other: Any) -> Any:
+        """A copy in which the states `rows` (k,) are those of another batch of k."""
+        ...
 
 
-def quadratic(
-    residuals: Tensor,
-    jacobian: Tensor,
-    weights: Tensor,
-    width: float | None = None,
-    moving: Tensor | None = None,
-) -> Quadratic:
-    """Σ weight · ρ(residual), its gradient, and its Gauss-Newton matrix.
-
-    ρ(r) is ½ r², or with a width h Huber's loss over h: ½ r² / h up to |r| = h, |r| - ½ h beyond, which is the size
-    of r with its corner rounded. The matrix is then that of reweighting, Σ weight · J Jᵀ / max(|r|, h).
-
-    Args:
-        residuals: (b, n).
-        jacobian: (b, n, p), derivatives of the residuals. A residual that asks for nothing where it is 0, as
-            max(0, -f) of a point in free space, has zeros or the weight 0 there.
-        weights: (b, n), not negative.
-        width: h, in the residuals' unit.
-        moving: (b, n), which residuals change with the place as the jacobian says; the rest only count in the value.
-            None: all.
-    """
-    if width is None:
-        loss, scale = 0.5 * residuals.square(), weights
-    else:
-        size = residuals.abs()
-        loss = torch.where(size < width, 0.5 * residuals.square() / width, size - 0.5 * width)
-        scale = weights / size.clamp_min(width)
-    if moving is not None:
-        scale = scale * moving
-    weighted = jacobian * scale.unsqueeze(-1)
-    return Quadratic(
-        (weights * loss).sum(dim=1),
-        (weighted * residuals.unsqueeze(-1)).sum(dim=1),
-        weighted.transpose(1, 2) @ jacobian,
-    )
-
-
-Linearise = Callable[[Tensor, Tensor, int], Quadratic]
-"""Of places (k, p), of the problems of these numbers (k,), before the step of this number: their objectives."""
+StateT = TypeVar("StateT", bound=Tensor | Batch)
 
 
 @dataclass(frozen=True)
-class Minimum:
-    """Where the minimisation of b problems ended.
+class Minimum(Generic[StateT]):
+    """Result of `minimise` for b problems.
 
     Attributes:
-        place: (b, p).
-        near: the objectives there; of one that converged, a step before.
-        steps: (b,), tried.
-        reason: (b,), an index of `REASONS`.
-        damping: (b,), that the next step would have.
+        state: final states; vectors are (b, p).
+        model: models of the objectives there. If the problem converged, of the state before the last step.
+        steps: (b,), steps tried.
+        reason: (b,), index into `REASONS`.
+        damping: (b,), damping that the next step would use.
     """
 
-    place: Tensor
-    near: Quadratic
+    state: StateT
+    model: Quadratic
     steps: Tensor
     reason: Tensor
     damping: Tensor
 
 
 def minimise(
-    linearise: Linearise,
-    start: Tensor,
+    linearise: Callable[[StateT, Tensor, int], Quadratic],
+    start: StateT,
     *,
     steps: int | Tensor,
     tolerance: float,
     slack: Tensor | None = None,
     damping: float | Tensor = DAMPING,
     units: Tensor | None = None,
-    retract: Callable[[Tensor, Tensor], Tensor] = torch.sub,
+    retract: Callable[[StateT, Tensor], StateT] = torch.add,
     on_step: Callable[[int], None] | None = None,
-) -> Minimum:
-    """Lower b objectives from places (b, p). Each has its own damping and its own end, and none hears of the others.
+) -> Minimum[StateT]:
+    """Minimise b objectives. Problems are independent: each has its own damping and its own end.
 
-    A step goes to (curvature + damping · (diagonal + its mean))⁻¹ gradient; one that does not lower its objective is
-    taken back and its damping raised. A problem ends with the step that promises to lower its objective by less than
-    `tolerance`, as a share of it; whether that one keeps its promise is not looked at.
+    A step is -(curvature + damping · (diagonal + its mean))⁻¹ gradient. A step that does not lower the objective is
+    rejected, and the damping is raised. A problem converges when its predicted relative reduction falls below
+    `tolerance`; the last step is taken without evaluating the objective again.
 
     Args:
-        steps: at most; one for all or (b,).
-        slack: (b,), shares by which a step may raise the objectives and still be kept: what chance makes of those that
-            `linearise` takes from samples drawn anew at each step.
-        damping: at the first step, as a share of the curvature; one for all or (b,).
-        units: (p,), how long a unit of each coordinate is, where they are not alike: a step's length is damped as it is
-            there, whatever the coordinates.
-        retract: a place (k, ...) and a step (k, p) to the place that lies the step back; of a rotation no difference.
-        on_step: told each step.
+        linearise: (states of k problems, their numbers (k,), number of the step) -> models (k) at these states.
+        start: states of b problems.
+        steps: maximum number of steps; one for all problems or (b,).
+        tolerance: predicted reduction at convergence, relative to the objective; 0 takes all steps.
+        slack: (b,), relative increase of the objective at which a step is still accepted. For objectives estimated from
+            samples that are drawn anew in each step.
+        damping: of the first step, relative to the curvature; one for all problems or (b,).
+        units: (p,), scale of each coordinate where they differ. Damping then does not depend on the coordinates.
+        retract: (states, steps (k, p)) -> states. The default adds vectors.
+        on_step: receives the number of each step.
     """
-    place = start.clone()
-    every = torch.arange(len(place), device=place.device)
-    near = linearise(place, every, 0)
-    damp = torch.ones_like(near.value) * damping
-    slack = torch.zeros_like(near.value) if slack is None else slack
+    state = start
+    device, count = start.device, len(start)
+    every = torch.arange(count, device=device)
+    model = linearise(state, every, 0)
+    damp = torch.ones_like(model.value) * damping
+    slack = torch.zeros_like(model.value) if slack is None else slack
     taken = torch.zeros_like(every)
     reason = torch.full_like(every, STEPS_RAN_OUT)
     active = torch.ones_like(every, dtype=torch.bool)
-    limit = torch.as_tensor(steps, device=place.device).expand(len(place))
+    limit = torch.as_tensor(steps, device=device).expand(count)
     for step in range(1, int(limit.max()) + 1):
-        # Waits for the device, once a step: what has ended costs nothing more.
-        at = (active & (taken < limit)).nonzero().squeeze(1)
-        if not len(at):
+        # `nonzero` waits for the device once per step, but problems that have ended are not evaluated any more.
+        rows = (active & (taken < limit)).nonzero().squeeze(1)
+        if not len(rows):
             break
-        taken[at] += 1
-        here, damped = near[at], damp[at]
-        move = _solve(here, damped, units)
-        moved = retract(place[at], move)
-        # What the quadratic loses by a step, if damping has little part in it.
-        promise = 0.5 * (here.gradient * move).sum(dim=1)
-        expected = 2 * promise - 0.5 * (move * (here.curvature @ move.unsqueeze(-1)).squeeze(-1)).sum(dim=1)
-        settled = (promise <= tolerance * here.value) & (damped <= LITTLE_DAMPING)
-        last = at[settled]
-        place, reason[last], active[last] = place.index_copy(0, last, moved[settled]), CONVERGED, False
-        if len(at := at[~settled]):
-            moved, damped = moved[~settled], damped[~settled]
-            found = linearise(moved, at, step)
-            kept = found.value <= near.value[at] * (1.0 + slack[at])
-            gain = (near.value[at] - found.value) / expected[~settled]
-            place = place.index_copy(0, at[kept], moved[kept])
-            near = near.replaced(at[kept], found[kept])
-            damp[at] = torch.where(kept, damped * _eased(gain), damped * 5.0).clamp_min(LEAST_DAMPING)
-            stuck = at[~kept & (damped > MOST_DAMPING)]
+        taken[rows] += 1
+        here, damped = model[rows], damp[rows]
+        move = _step(here, damped, units)
+        moved = retract(_rows(state, rows), move)
+        # A step s lowers the model by -g·s - ½ s·H·s, which is -½ g·s for the undamped step, H s = -g.
+        newton_reduction = -0.5 * (here.gradient * move).sum(dim=1)
+        reduction = 2 * newton_reduction - 0.5 * (move * (here.curvature @ move.unsqueeze(-1)).squeeze(-1)).sum(dim=1)
+        converged = (newton_reduction <= tolerance * here.value) & (damped <= CONVERGED_DAMPING)
+        last = rows[converged]
+        state = _replaced(state, last, _rows(moved, converged))
+        reason[last], active[last] = CONVERGED, False
+        if len(rows := rows[~converged]):
+            moved, damped = _rows(moved, ~converged), damped[~converged]
+            tried = linearise(moved, rows, step)
+            accepted = tried.value <= model.value[rows] * (1.0 + slack[rows])
+            gain = (model.value[rows] - tried.value) / reduction[~converged]
+            state = _replaced(state, rows[accepted], _rows(moved, accepted))
+            model = model.replaced(rows[accepted], tried[accepted])
+            damp[rows] = torch.where(accepted, damped * _relaxation(gain), damped * 5.0).clamp_min(MIN_DAMPING)
+            stuck = rows[~accepted & (damped > MAX_DAMPING)]
             reason[stuck], active[stuck] = STUCK, False
         if on_step:
             on_step(step)
-    return Minimum(place, near, taken, reason, damp)
+    return Minimum(state, model, taken, reason, damp)
 
 
-def _eased(gain: Tensor) -> Tensor:
-    """What a kept step's damping is multiplied by: 0.3 where it gained what the quadratic expected, 2 where it gained
-    nothing (after H. B. Nielsen, 1999). Lowered after any gain at all, the damping of a rough objective goes up and
-    down between steps too long and steps refused."""
+def _relaxation(gain: Tensor) -> Tensor:
+    """Factor of the damping after an accepted step, by its gain: the actual over the predicted reduction.
+
+    From 0.3 at a gain of 1 to 2 at a gain of 0 (H. B. Nielsen, 1999, with 0.3 instead of 1/3). If any gain lowered the
+    damping, a rough objective would alternate between steps that are too long and steps that are rejected.
+    """
     return (1.0 - (2.0 * gain - 1.0).clamp(-1.0, 1.0) ** 3).clamp_min(0.3)
 
 
-def _solve(near: Quadratic, damping: Tensor, units: Tensor | None) -> Tensor:
-    """The damped step (b, p), to be subtracted; in float64, for directions that hardly change the objective."""
-    diagonal = near.curvature.diagonal(dim1=1, dim2=2)
+def _step(model: Quadratic, damping: Tensor, units: Tensor | None) -> Tensor:
+    """The damped step (b, p). In float64, for the sake of directions that hardly change the objective."""
+    diagonal = model.curvature.diagonal(dim1=1, dim2=2)
+    # In coordinates x · units the diagonal is diagonal / units²: its mean is taken there, and transformed back.
     square = torch.ones_like(diagonal) if units is None else units.square()
     extra = damping.unsqueeze(1) * (diagonal + square * (diagonal / square).mean(dim=1, keepdim=True))
-    damped = (near.curvature + torch.diag_embed(extra)).double()
-    factor, _ = torch.linalg.cholesky_ex(damped)  # of a matrix that is none, not finite: then the step is refused
-    step = torch.cholesky_solve(near.gradient.double().unsqueeze(-1), factor)
-    return step.squeeze(-1).to(near.gradient.dtype)
+    damped = (model.curvature + torch.diag_embed(extra)).double()
+    # cholesky_ex does not raise for a matrix that is not finite: the step is not finite either, and is rejected.
+    factor, _ = torch.linalg.cholesky_ex(damped)
+    step = torch.cholesky_solve(model.gradient.double().unsqueeze(-1), factor)
+    return -step.squeeze(-1).to(model.gradient.dtype)
+
+
+def _rows(state: StateT, rows: Tensor) -> StateT:
+    return cast(StateT, state[rows])
+
+
+def _replaced(state: StateT, rows: Tensor, other: StateT) -> StateT:
+    if isinstance(state, Tensor):
+        return cast(StateT, state.index_copy(0, rows, cast(Tensor, other)))
+    return cast(StateT, state.replaced(rows, other))

@@ -1,8 +1,9 @@
-"""Adam among the principal directions of the curvature, for objectives too rough for Gauss-Newton steps.
+"""Adam along the principal directions of the curvature, for objectives that are too rough for Gauss-Newton steps.
 
-Where a field's derivatives change from one code to the next nearby, steps to the bottom of the quadratic are refused or
-creep, while many small ones over ever new samples get by. Adam (Kingma and Ba 2015) takes such steps, each number's
-by itself; among the directions that the curvature keeps apart that is closest to the truth (SOAP, Vyas et al. 2024).
+Where the derivatives of a field change from one code to the next, Gauss-Newton steps are rejected or tiny, whereas many
+small steps, each on new samples, average the roughness out. Adam (Kingma and Ba 2015) takes such steps, but scales each
+coordinate by itself, which is right only if the coordinates are uncorrelated: so it runs in the eigenbasis of the
+curvature (SOAP, Vyas et al. 2024).
 """
 
 from __future__ import annotations
@@ -12,20 +13,21 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from deepsdf.solvers.levenberg_marquardt import Quadratic
+from deepsdf.solvers.quadratic import Quadratic
 from deepsdf.specs import CosineSchedule
 
 MOMENTS = 0.9, 0.98
-"""Adam's, of the gradient and of its square: 50 steps are what there is to learn from."""
+"""Decay of Adam's means of the gradient and of its square. 0.98 instead of Adam's 0.999, because it remembers 50 steps
+and a run has a few hundred to a thousand."""
 
-CURVATURE_KEPT = 0.99
-"""Of the mean of the curvatures, each step."""
+CURVATURE_DECAY = 0.99
+"""Decay of the mean curvature: 100 steps, the interval at which the basis is renewed."""
 
-TURN = 100
-"""Steps between new directions."""
+BASIS_INTERVAL = 100
+"""Steps between eigendecompositions."""
 
-LAST_RATE = 0.02
-"""Of the first rate; between them a cosine."""
+FINAL_RATE = 0.02
+"""Last rate, relative to the first; the rates follow a cosine in between."""
 
 
 def descend(
@@ -38,40 +40,45 @@ def descend(
     units: Tensor,
     on_step: Callable[[int], None] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Lower b objectives, taken from samples drawn anew at each step, from places (b, p).
+    """Lower b objectives that are estimated from samples drawn anew in each step.
 
     Args:
-        linearise: of places (b, p), at the step of this number: their objectives.
+        linearise: (states (b, p), number of the step) -> models (b) at these states.
+        start: (b, p).
         curvature: (b, p, p), at the start.
-        steps: all of them are taken.
-        rate: about the most that a step moves along a direction, in units.
-        units: (p,), how long a unit of each coordinate is.
+        steps: number of steps; all are taken.
+        rate: approximate maximum length of a step along each direction, in units.
+        units: (p,), scale of each coordinate.
+        on_step: receives the number of each step.
     Returns:
-        The places (b, p), and the mean curvatures (b, p, p) of the last steps.
+        The final states (b, p), and the exponential mean of the curvatures (b, p, p).
     """
-    place, metric = start, units[:, None] * units
-    rates = CosineSchedule(initial=rate, final=LAST_RATE * rate, length=steps)
+    state, metric = start, units[:, None] * units
+    rates = CosineSchedule(initial=rate, final=FINAL_RATE * rate, length=steps)
     mean, square = torch.zeros_like(start), torch.zeros_like(start)
-    # The identity, so that the first turn has something to turn.
-    directions = torch.diag_embed(torch.ones_like(start))
+    basis = torch.diag_embed(torch.ones_like(start))
     for step in range(steps):
-        if step % TURN == 0:
+        if step % BASIS_INTERVAL == 0:
             turned = torch.linalg.eigh((curvature / metric).double()).eigenvectors.to(start.dtype)
-            square = _times(square, (directions.mT @ turned).square())
-            directions = turned
-        near = linearise(place, step)
-        curvature = torch.lerp(near.curvature, curvature, CURVATURE_KEPT)
-        gradient = near.gradient / units
+            # The squares are kept in the old basis. The square of a sum of uncorrelated components is the sum of their
+            # squares times the squared cosines between old and new directions.
+            square = _times(square, (basis.mT @ turned).square())
+            basis = turned
+        model = linearise(state, step)
+        curvature = torch.lerp(model.curvature, curvature, CURVATURE_DECAY)
+        gradient = model.gradient / units
+        # The mean of the gradients is kept in the coordinates, so that it need not be turned.
         mean = torch.lerp(gradient, mean, MOMENTS[0])
-        square = torch.lerp(_times(gradient, directions).square(), square, MOMENTS[1])
+        square = torch.lerp(_times(gradient, basis).square(), square, MOMENTS[1])
+        # Adam's correction: both means start at 0.
         first, second = (1.0 - moment ** (step + 1) for moment in MOMENTS)
-        moves = _times(mean, directions) / first / (square / second).sqrt().clamp_min(1e-30)
-        place = place - rates.rate(step) * _times(moves, directions.mT) / units
+        moves = _times(mean, basis) / first / (square / second).sqrt().clamp_min(1e-30)
+        state = state - rates.rate(step) * _times(moves, basis.mT) / units
         if on_step:
             on_step(step + 1)
-    return place, curvature
+    return state, curvature
 
 
 def _times(rows: Tensor, matrices: Tensor) -> Tensor:
-    """(b, p) by (b, p, q)."""
+    """Rows (b, p) times matrices (b, p, q)."""
     return (rows.unsqueeze(1) @ matrices).squeeze(1)

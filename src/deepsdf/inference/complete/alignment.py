@@ -1,4 +1,4 @@
-"""Similarities from a scan's frame to the unit frame, several at once, and the steps a fit takes among them."""
+"""Batches of similarities from a scan's frame to the unit frame, and the steps of a fit on their manifold."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from torch import Tensor
 
 from deepsdf.inference.complete.options import Pose
 
-LONGEST_TURN, LONGEST_GROWTH = 0.35, 0.2
-"""Of one step: radians, and the logarithm of the scale. Farther the linearisation tells nothing."""
+MAX_TURN, MAX_GROWTH = 0.35, 0.2
+"""Longest step: 20 degrees, and a factor of e^0.2 = 1.22. At either, a point on the unit sphere moves by about a third,
+three times the width of the robust loss at its widest, so the linearised field says nothing beyond."""
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """b similarities: unit = scale · rotation @ p + translation.
+    """b similarities: unit frame = scale · rotation @ scan frame + translation.
 
     Attributes:
         rotation: (b, 3, 3).
-        scale: (b,), unit lengths per length of the scan's frame.
-        translation: (b, 3).
+        scale: (b,), unit-frame length per length in the scan's frame.
+        translation: (b, 3), unit frame.
     """
 
     rotation: Tensor
@@ -38,10 +39,10 @@ class Alignment:
 
     def matrices(self) -> np.ndarray:
         """(b, 4, 4) float64."""
-        found = np.tile(np.eye(4), (len(self.scale), 1, 1))
-        found[:, :3, :3] = (self.scale[:, None, None] * self.rotation).double().cpu().numpy()
-        found[:, :3, 3] = self.translation.double().cpu().numpy()
-        return found
+        matrices = np.tile(np.eye(4), (len(self.scale), 1, 1))
+        matrices[:, :3, :3] = (self.scale[:, None, None] * self.rotation).double().cpu().numpy()
+        matrices[:, :3, 3] = self.translation.double().cpu().numpy()
+        return matrices
 
     def __len__(self) -> int:
         return len(self.scale)
@@ -49,31 +50,34 @@ class Alignment:
     def __getitem__(self, rows: Tensor | slice) -> Alignment:
         return Alignment(self.rotation[rows], self.scale[rows], self.translation[rows])
 
-    def place(self, points: Tensor) -> Tensor:
-        """Points (n, 3) of the scan's frame in the unit frame, (b, n, 3)."""
-        return self.scale[:, None, None] * self.turn(points) + self.translation[:, None]
-
-    def turn(self, directions: Tensor) -> Tensor:
-        """Directions (n, 3), turned: (b, n, 3)."""
-        return directions @ self.rotation.transpose(1, 2)
-
-    def where(self, chosen: Tensor, other: Alignment) -> Alignment:
-        """Those of `other` where chosen (b,), else its own."""
+    def replaced(self, rows: Tensor, other: Alignment) -> Alignment:
+        """A copy in which the similarities `rows` (k,) are those of another batch of k."""
         return Alignment(
-            torch.where(chosen[:, None, None], other.rotation, self.rotation),
-            torch.where(chosen, other.scale, self.scale),
-            torch.where(chosen[:, None], other.translation, self.translation),
+            self.rotation.index_copy(0, rows, other.rotation),
+            self.scale.index_copy(0, rows, other.scale),
+            self.translation.index_copy(0, rows, other.translation),
         )
+
+    def apply(self, points: Tensor) -> Tensor:
+        """Points (n, 3) in the scan's frame -> (b, n, 3) in the unit frame."""
+        return self.scale[:, None, None] * self.rotate(points) + self.translation[:, None]
+
+    def rotate(self, directions: Tensor) -> Tensor:
+        """Directions (n, 3) in the scan's frame -> (b, n, 3) in the unit frame."""
+        return directions @ self.rotation.transpose(1, 2)
 
 
 @dataclass(frozen=True)
 class Freedom:
-    """What of an alignment may change: columns of a Jacobian, and steps along them about a centre (b, 3).
+    """Which part of a pose is free: columns of the Jacobian, and steps along them.
+
+    The parameters of a step, in this order: rotation vector (or the rotation angle about the up axis), translation,
+    logarithm of the scale. Rotation and scaling are about a centre in the unit frame.
 
     Attributes:
-        pose: "yaw" turns about the axis `up` and moves, "rigid" turns and moves, "similarity" scales as well.
-        up: 0, 1 or 2, the axis of the unit frame that is up.
-        scales: the least and greatest. Small enough, any scan fits any spot of a surface.
+        pose: see `CompletionOptions`.
+        up: 0, 1 or 2, the up axis of the unit frame.
+        scales: smallest and largest scale. With a small enough scale, any scan fits any spot of a surface.
     """
 
     pose: Pose
@@ -82,26 +86,30 @@ class Freedom:
 
     @property
     def size(self) -> int:
+        """Number of free parameters."""
         return {"none": 0, "yaw": 4, "rigid": 6, "similarity": 7}[self.pose]
 
     def columns(self, points: Tensor, gradients: Tensor, centre: Tensor) -> Tensor:
-        """How a field changes at points (b, n, 3) that move with the alignment: (b, n, size).
+        """Derivatives (b, n, size) of a field at points that move with the alignment.
 
         Args:
-            gradients: (b, n, 3) of the field at the points.
-            centre: (b, 3), about which is turned and scaled.
+            points: (b, n, 3), unit frame.
+            gradients: (b, n, 3), of the field at the points.
+            centre: (b, 3), of rotation and scaling, unit frame.
         """
         if self.pose == "none":
             return points[..., :0]
         arms = points - centre[:, None]
+        # A rotation vector w moves a point by w × arm, which changes the field by g·(w × arm) = w·(arm × g).
         turning = torch.linalg.cross(arms, gradients)
         if self.pose == "yaw":
             turning = turning[..., self.up : self.up + 1]
         growing = (gradients * arms).sum(dim=-1, keepdim=True)
         return torch.cat([turning, gradients, *([growing] if self.pose == "similarity" else [])], dim=-1)
 
-    def step(self, start: Alignment, step: Tensor, centre: Tensor) -> Alignment:
-        """An alignment after a step (b, size), shortened where it is too long."""
+    def retract(self, start: Alignment, step: Tensor, centre: Tensor) -> Alignment:
+        """The alignment after a step (b, size) about a centre (b, 3). Rotation and growth are limited to `MAX_TURN` and
+        `MAX_GROWTH`."""
         if self.pose == "none":
             return start
         if self.pose == "yaw":
@@ -111,16 +119,17 @@ class Freedom:
         else:
             turn, step = step[:, :3], step[:, 3:]
         angle = torch.linalg.vector_norm(turn, dim=1, keepdim=True).clamp_min(1e-9)
-        rotation = _rotation(turn * (angle.clamp(max=LONGEST_TURN) / angle))
+        rotation = _rotation_matrices(turn * (angle.clamp(max=MAX_TURN) / angle))
         growth = step[:, 3] if self.pose == "similarity" else torch.zeros_like(step[:, 0])
-        growth = growth.clamp(-LONGEST_GROWTH, LONGEST_GROWTH).exp()
+        growth = growth.clamp(-MAX_GROWTH, MAX_GROWTH).exp()
         growth = (start.scale * growth).clamp(*self.scales) / start.scale
+        # x -> growth · rotation @ (x - centre) + centre + shift, after the alignment.
         arm = (rotation @ (start.translation - centre).unsqueeze(-1)).squeeze(-1)
         return Alignment(rotation @ start.rotation, growth * start.scale, growth[:, None] * arm + centre + step[:, :3])
 
 
-def _rotation(turn: Tensor) -> Tensor:
-    """Rotation matrices (b, 3, 3) of rotation vectors (b, 3)."""
+def _rotation_matrices(turn: Tensor) -> Tensor:
+    """(b, 3, 3) of rotation vectors (b, 3)."""
     x, y, z = turn.unbind(dim=1)
     zero = torch.zeros_like(x)
     skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=1).reshape(-1, 3, 3)
@@ -128,12 +137,12 @@ def _rotation(turn: Tensor) -> Tensor:
 
 
 def rotations(pose: Pose, up: int, yaws: int, *, any_way_up: bool = False) -> np.ndarray:
-    """Rotations (k, 3, 3) to start from, evenly spread: about the axis `up`, or all of them."""
+    """Rotations (k, 3, 3) at which the search starts: `yaws` about the up axis, or 60 over all orientations."""
     from scipy.spatial.transform import Rotation
 
     if pose == "none":
         return np.eye(3)[None]
     if any_way_up and pose != "yaw":
-        return Rotation.create_group("I").as_matrix()  # 60; any other is within 45 degrees of one
+        return Rotation.create_group("I").as_matrix()  # 60: any other rotation is within 45 degrees of one
     axis = np.eye(3)[up]
     return Rotation.from_rotvec(2 * np.pi * np.arange(yaws)[:, None] / yaws * axis).as_matrix()

@@ -1,9 +1,10 @@
-"""The whole shape from a partial scan: code and pose together, and how sure they are."""
+"""The whole shape from a partial scan: code, pose and their posterior."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, get_args
+from statistics import NormalDist
+from typing import get_args
 
 import numpy as np
 import torch
@@ -16,63 +17,81 @@ from deepsdf.geometry.isosurface.options import PREVIEW, Meshing
 from deepsdf.geometry.meshes import Normalization
 from deepsdf.geometry.scanning.scan import Scan
 from deepsdf.inference.complete.alignment import Alignment, Freedom
+from deepsdf.inference.complete.observation import observe
 from deepsdf.inference.complete.options import Axis, CompletionOptions, Pose
-from deepsdf.inference.complete.pose_search import extent, free_scales, start_states
-from deepsdf.inference.complete.residuals import Linear, Observed, ScanProblem, State
-from deepsdf.inference.complete.residuals import field as decode
-
-if TYPE_CHECKING:
-    from deepsdf.inference.space import Shape, ShapeSpace
+from deepsdf.inference.complete.pose_search import middle_and_radius, scale_range, start_states
+from deepsdf.inference.complete.posed_field import PosedField, State
+from deepsdf.inference.complete.residuals import ScanProblem
+from deepsdf.inference.posterior import GaussianPosterior
+from deepsdf.inference.shape import MAX_UNLIKELINESS, Shape, TrainedCodes, unlikeliness
+from deepsdf.solvers.levenberg_marquardt import STEPS_RAN_OUT, Minimum
 
 FIELD_ERROR = 4e-3
-"""Standard deviation, unit frame, of what a space cannot say about a shape; the scan's noise comes on top."""
+"""Standard deviation of the completed surface from the true one where the space cannot represent the shape exactly,
+unit frame. The noise of the scan is added to it."""
 
-SURFACE = 0.015
-"""So near, unit frame, a point is on a surface, whatever the noise."""
+MIN_TOLERANCE, MAX_TOLERANCE = 0.015, 0.05
+"""Bounds of `Completion.tolerance`, unit frame. The lower is nearly four times `FIELD_ERROR`."""
 
-BADLY = 0.5
-"""Share of a scan's points that lie on the completed surface: below it the space does not explain the scan."""
+MIN_EXPLAINED = 0.5
+"""Fraction of a scan's points on the completed surface below which a completion is reported as failed."""
 
-UNLIKELY = 2.5
-"""How far the code lies from the training codes, see `Completion.unlikeliness`: above it the scan was explained by a
-shape that is none of the space's."""
+DESIGN_EFFECT = 64.0
+"""Number of observations that count as one in the posterior: errors of a space are similar over patches of a surface,
+so neighbouring observations are not independent. Measured: docs/completion.md compares the posterior with the actual
+errors. `fit.posterior.design_effect` estimates the same quantity for code fits, from the errors of thousands of
+samples; the few hundred points here, most of them in different cells, do not suffice for that."""
 
-ALIKE = 64.0
-"""So many points count as one in the posterior: what a space cannot say is alike over patches of a surface, so their
-errors are not independent. Measured, see docs/completion.md."""
+POSE_PRECISION = 1e-3
+"""Added to every diagonal entry of the precision, so that a direction of the pose that the scan does not determine has
+a finite variance."""
 
-_WIDTHS = [0.1, 0.06, 0.036, 0.022]  # of the robust loss, a step each: outliers are let go one after the other
-_NARROWEST = 0.013
-_STEPS = 25
-_MOST_NOISE = 0.1
-_OUTLYING = 5.0  # thicknesses, of those of the best quarter, at which a point is asked half as often
-_LEFT_OVER = 0.25, 0.3186  # a quantile of |error|, below most outliers, and what it is of a Gaussian of σ = 1
-_USUAL = 0.85  # radius of a scan, unit frame, before its scale is found
-_TOO_FAR = 1.2  # the unit frame's shapes lie within 1
-_HYPOTHESES = ((5, 128, 4), (2, 256, 3))  # how many are followed, with how many points, for how many steps
-_OF_A_KNOWN_POSE = ((2, 128, 4),)
-_SPREAD_AT = 2000  # vertices whose spread is computed; between them it is interpolated
+WIDTHS = (0.1, 0.06, 0.036, 0.022)
+"""Widths of the robust loss in the first steps, unit frame: outliers lose their influence gradually."""
+
+MIN_WIDTH = 0.013
+"""Least final width, the next of this sequence and about three times `FIELD_ERROR`."""
+
+MAX_NOISE = 0.1
+"""Largest noise, unit frame: `WIDTHS[0]`. Scans with more do not determine a shape."""
+
+STAGES = ((5, 128, 4), (2, 256, 3))
+"""Hypotheses, surface points and steps of each stage before the last, which refines the best hypothesis with all
+points."""
+
+STAGES_OF_KNOWN_POSE = ((2, 128, 4),)
+
+FINAL_STEPS = 25
+"""Maximum number of steps of the last stage."""
+
+START_RADIUS = 0.85
+"""Radius of a scan of unknown scale in the unit frame, at which its noise and distances are converted before the
+fit."""
+
+SPREAD_POINTS = 2000
+"""Number of points at which the spread of a mesh is computed, at least; it varies slowly over a surface."""
 
 
 @dataclass(frozen=True, eq=False)
 class Completion:
-    """A shape of a space that explains a scan, and where it stands.
+    """A shape of a space that explains a scan, with its pose.
 
     Attributes:
         space: the shape space.
-        scan: what is explained.
+        scan: the scan.
         code: (L,).
-        to_unit: (4, 4) float64, the similarity from the scan's frame to the unit frame.
-        noise: standard deviation of the scan's points that the fit took, unit frame.
-        distances: (n,) of the scan's points to the completed surface, unit frame, as the field tells.
-        steps: of the last stage of the fit.
-        converged: false where the steps ran out first.
-        objectives: of the last hypotheses about start and pose, best first.
-        precision: (k, k), the inverse covariance of whitened code and pose: the posterior.
-        freedom: what of the pose was free.
+        to_unit: (4, 4) float64, similarity from the scan's frame to the unit frame.
+        noise: standard deviation of the scan's points assumed by the fit, unit frame.
+        distances: (n,), absolute values of the field at the scan's points, unit frame.
+        steps: steps of the last stage of the fit.
+        converged: False if the steps ran out.
+        objectives: of the hypotheses about code and pose before the last stage, in ascending order.
+        posterior: of the whitened code and the free part of the pose, in this order (see `Freedom`).
+        freedom: which part of the pose was free.
+        centre: (3,), centre of the pose's rotation and scaling in the posterior, the scan's frame.
     """
 
-    space: ShapeSpace
+    space: TrainedCodes
     scan: Scan
     code: Tensor
     to_unit: np.ndarray
@@ -81,17 +100,18 @@ class Completion:
     steps: int
     converged: bool
     objectives: list[float]
-    precision: Tensor = field(repr=False)
+    posterior: GaussianPosterior = field(repr=False)
     freedom: Freedom = field(repr=False)
+    centre: Tensor = field(repr=False)
 
     @property
     def shape(self) -> Shape:
         """The completed shape, unit frame."""
-        return self.space.shape(self.code)
+        return Shape(self.space.decoder, self.code)
 
     @property
     def scale(self) -> float:
-        """Unit lengths per length of the scan's frame."""
+        """Unit-frame length per length in the scan's frame."""
         return float(np.cbrt(np.linalg.det(self.to_unit[:3, :3])))
 
     @property
@@ -101,24 +121,25 @@ class Completion:
 
     @property
     def unlikeliness(self) -> float:
-        """Distance of the code from the mean of the training codes, standard deviations a direction: 1 is usual."""
-        return float(self.space.prior.whiten(self.code).square().mean().sqrt())
+        """Distance of the code from the mean of the training codes, see `inference.shape.unlikeliness`."""
+        return unlikeliness(self.space.prior, self.code)
 
     @property
     def tolerance(self) -> float:
-        """Within it a point of the scan is on a surface, unit frame: by the scan's own noise, not the fit's."""
-        return min(0.05, max(SURFACE, 3.0 * self.scan.noise * self.scale))
+        """Distance within which a scan point counts as on the surface, unit frame: three standard deviations of the
+        scan's own noise, which a bad fit does not raise, within `MIN_TOLERANCE` and `MAX_TOLERANCE`."""
+        return min(MAX_TOLERANCE, max(MIN_TOLERANCE, 3.0 * self.scan.noise * self.scale))
 
     @property
     def explained(self) -> float:
-        """Share of the scan's points on the completed surface. Below `BADLY` it is of another kind than the space."""
+        """Fraction of the scan's points within `tolerance` of the completed surface."""
         return float(np.mean(self.distances <= self.tolerance))
 
     def mesh(self, meshing: Meshing | int = PREVIEW) -> trimesh.Trimesh:
         """The completed surface in the scan's frame.
 
-        Its `vertex_attributes` are `seen`, uint8: 1 near points of the scan that face the same way, 0 guessed; and
-        `spread`, float32: the posterior's standard deviation across the surface, lengths of the scan's frame.
+        Its `vertex_attributes` are `seen`, uint8: 1 near scan points that face the same way, else 0; and `spread`,
+        float32: the posterior standard deviation along the normal, in the scan's frame.
 
         Args:
             meshing: options in the unit frame, or the resolution.
@@ -134,78 +155,71 @@ class Completion:
         return mesh
 
     def seen(self, unit: trimesh.Trimesh) -> np.ndarray:
-        """(v,) bool: vertices of the completed mesh, unit frame, that points of the scan lie at."""
+        """(v,) bool: vertices of the completed mesh, unit frame, with scan points nearby that face the same way."""
         scan = self.scan.moved(self.to_unit)
         tree = KDTree(scan.points)
         gaps = tree.query(scan.points, k=2)[0][:, 1]
         reach = max(self.tolerance, 3.0 * float(np.median(gaps)))
-        distance, near = tree.query(unit.vertices, workers=-1)
-        facing = np.einsum("vi,vi->v", np.asarray(unit.vertex_normals), scan.normals[near]) > 0
-        return (distance <= reach) & (facing | ~scan.oriented[near])
+        distance, nearest = tree.query(unit.vertices, workers=-1)
+        facing = np.einsum("vi,vi->v", np.asarray(unit.vertex_normals), scan.normals[nearest]) > 0
+        return (distance <= reach) & (facing | ~scan.oriented[nearest])
 
     def spread(self, points: np.ndarray) -> np.ndarray:
-        """(n,) standard deviations of the surface across itself at points (n, 3) of it, unit frame."""
-        some = points[:: max(1, len(points) // _SPREAD_AT)]
-        device = self.code.device
-        state, problem = self._state(), self._problem()
-        _, jacobian = problem.jacobian(state, torch.as_tensor(some, dtype=torch.float32, device=device)[None])
-        factor = torch.linalg.cholesky(self.precision.double())
-        solved = torch.linalg.solve_triangular(factor, jacobian[0].double().T, upper=False)
-        found = torch.linalg.vector_norm(solved, dim=0).cpu().numpy()
-        distance, near = KDTree(some).query(points, k=min(3, len(some)), workers=-1)
-        distance, near = distance.reshape(len(points), -1), near.reshape(len(points), -1)
+        """Posterior standard deviation of the surface along its normal, unit frame.
+
+        Computed at up to about 4000 of the points, and interpolated in between.
+
+        Args:
+            points: (n, 3), on the completed surface, unit frame.
+        Returns:
+            (n,).
+        """
+        some = points[:: max(1, len(points) // SPREAD_POINTS)]
+        at = torch.as_tensor(some, dtype=torch.float32, device=self.code.device)
+        _, jacobian = self._posed().jacobian(self._state(), at[None])
+        std = self.posterior.std(jacobian[0]).cpu().numpy()
+        distance, nearest = KDTree(some).query(points, k=min(3, len(some)), workers=-1)
+        distance, nearest = distance.reshape(len(points), -1), nearest.reshape(len(points), -1)
         weight = 1.0 / (distance + 1e-6)
-        return (weight * found[near]).sum(axis=1) / weight.sum(axis=1)
+        return (weight * std[nearest]).sum(axis=1) / weight.sum(axis=1)
 
     def draw(self, count: int, *, seed: int = 0) -> list[Completion]:
-        """Other completions that explain the scan as well: draws from the posterior (its Gaussian approximation)."""
-        white = torch.randn(
-            count, len(self.precision), generator=torch.Generator().manual_seed(seed), dtype=torch.float64
-        )
-        factor = torch.linalg.cholesky(self.precision.double().cpu())
-        steps = torch.linalg.solve_triangular(factor.T, white.T, upper=True).T.float().to(self.code.device)
-        drawn = []
+        """Other completions that explain the scan equally well: samples of the posterior (its Gaussian
+        approximation)."""
+        steps = self.posterior.draw(count, seed=seed).float().to(self.code.device)
+        posed, state = self._posed(), self._state()
+        samples = []
         for step in steps:
-            state = self._problem().step(self._state(), step[None])
-            code = self.space.prior.colour(state.place[0])
-            matrix = state.alignment.matrices()[0]
-            distances = _distances(self.space, code, matrix, self.scan)
-            drawn.append(replace(self, code=code, to_unit=matrix, distances=distances))
-        return drawn
+            moved = posed.retract(state, step[None])
+            code = self.space.prior.colour(moved.whitened[0])
+            matrix = moved.alignment.matrices()[0]
+            distances = _distances(Shape(self.space.decoder, code), matrix, self.scan)
+            samples.append(replace(self, code=code, to_unit=matrix, distances=distances))
+        return samples
 
     def _state(self) -> State:
-        place = self.space.prior.whiten(self.code)[None]
-        return State(place, Alignment.of(self.to_unit[None], self.code.device))
+        whitened = self.space.prior.whiten(self.code)[None]
+        return State(whitened, Alignment.of(self.to_unit[None], self.code.device))
 
-    def _problem(self) -> ScanProblem:
-        points = torch.as_tensor(self.scan.points, dtype=torch.float32, device=self.code.device)
-        observed = Observed(points, points, points[:, 0] > 0, points[:0])
-        return ScanProblem(
-            self.space.decoder,
-            self.space.prior,
-            observed,
-            self.freedom,
-            CompletionOptions().eta,
-            self.noise,
-            1.0,
-            self.scale,
-        )
+    def _posed(self) -> PosedField:
+        return PosedField(self.space.decoder, self.space.prior, self.freedom, self.centre)
 
 
-def badly_explained(found: Completion) -> str | None:
-    """In words, where a space does not explain a scan."""
-    if found.explained >= BADLY and found.unlikeliness <= UNLIKELY:
+def misfit(completion: Completion) -> str | None:
+    """Why a completion does not explain its scan, for the user. None if it does."""
+    if completion.explained >= MIN_EXPLAINED and completion.unlikeliness <= MAX_UNLIKELINESS:
         return None
     return (
-        f"the space explains the scan badly: {found.explained:.0%} of its points lie within {found.tolerance:.3f} of "
-        f"the completed surface, unit frame ({BADLY:.0%} are asked for), at a median of {found.residual:.3f}; and the "
-        f"shape lies {found.unlikeliness:.1f} standard deviations from the training shapes (up to {UNLIKELY}: usual). "
-        "Is the scan of another class of shapes, in another frame (--pose), or turned otherwise (--up, --any-way-up)?"
+        f"the space does not explain the scan well: {completion.explained:.0%} of its points lie within "
+        f"{completion.tolerance:.3f} of the completed surface (unit frame; expected at least {MIN_EXPLAINED:.0%}), at "
+        f"a median distance of {completion.residual:.3f}, and the shape lies {completion.unlikeliness:.1f} standard "
+        f"deviations from the training shapes (expected at most {MAX_UNLIKELINESS}). Check that the scan is of the "
+        "same class of shapes, in the right frame (--pose) and orientation (--up, --any-way-up)"
     )
 
 
 def complete(
-    space: ShapeSpace, scan: Scan, options: CompletionOptions, *, normalization: Normalization | None = None
+    space: TrainedCodes, scan: Scan, options: CompletionOptions, *, normalization: Normalization | None = None
 ) -> Completion:
     """See `ShapeSpace.complete`."""
     pose, noise = options.pose, options.noise
@@ -213,160 +227,140 @@ def complete(
     if normalization is not None:
         base[:3, :3] *= normalization.scale
         base[:3, 3] = normalization.offset * normalization.scale
-    _check_frame(scan.moved(base), pose, known=normalization is not None)
+    _check_frame(scan.moved(base), pose, normalized=normalization is not None)
     scale = float(np.cbrt(np.linalg.det(base[:3, :3])))
     if pose == "similarity":
-        scale = _USUAL / extent(scan, np.eye(4))[1]
-    freedom = Freedom(pose, get_args(Axis).index(options.up), free_scales(scan))
-    sigma = _sigma((scan.noise if noise is None else noise) * scale)
+        scale = START_RADIUS / middle_and_radius(scan, np.eye(4))[1]
+    freedom = Freedom(pose, get_args(Axis).index(options.up), scale_range(scan))
+    sigma = _total_noise((scan.noise if noise is None else noise) * scale)
     observed = observe(scan, options.points, options.eta / scale, options.seed, space.device)
     problem = ScanProblem(space.decoder, space.prior, observed, freedom, options.eta, sigma, options.free_space, scale)
-    codes = space.prior.whiten(space.trained_codes)
-    stages = _HYPOTHESES if freedom.size else _OF_A_KNOWN_POSE
-    rough = replace(problem, rough=True)
-    state = start_states(rough, scan, base, codes, any_way_up=options.any_way_up, count=stages[0][0])
-    objectives = torch.zeros(1)
-    widths = list(_WIDTHS)
-    for count, few, steps in stages:
-        state = state[:count]
-        part = replace(rough, observed=observed.some(few, 2 * few))
-        state, end, _, _ = part.minimise(state, widths, steps)
-        order = end.objective.argsort()
-        state, objectives, widths = state[order], end.objective[order], widths[-1:]
-    state = state[:1]
-    state, end, steps, converged, sigma = _finish(problem, state, noise)
-    code = space.prior.colour(state.place[0])
-    matrix = state.alignment.matrices()[0]
+    start, objectives = _best_hypothesis(problem, space, scan, base, any_way_up=options.any_way_up)
+    problem, end, steps = _refined(problem, start, noise)
+    code = space.prior.colour(end.state.whitened[0])
+    matrix = end.state.alignment.matrices()[0]
     return Completion(
         space=space,
         scan=scan,
         code=code,
         to_unit=matrix,
-        noise=sigma,
-        distances=_distances(space, code, matrix, scan),
+        noise=problem.noise,
+        distances=_distances(Shape(space.decoder, code), matrix, scan),
         steps=steps,
-        converged=bool(converged),
-        objectives=objectives.tolist(),
-        precision=_posterior(end.hessian[0], len(code)),
+        converged=int(end.reason[0]) != STEPS_RAN_OUT,
+        objectives=objectives,
+        posterior=_posterior(problem, end.state),
         freedom=freedom,
+        centre=problem.posed.centre,
     )
 
 
-def _finish(problem: ScanProblem, state: State, noise: float | None) -> tuple[State, Linear, int, Tensor, float]:
-    """The best hypothesis with all points; where the noise is not told, once more with what is left over."""
+def _best_hypothesis(
+    problem: ScanProblem, space: TrainedCodes, scan: Scan, base: np.ndarray, *, any_way_up: bool
+) -> tuple[State, list[float]]:
+    """The best state after the coarse stages, and the objectives of all states of the last of them."""
+    stages = STAGES if problem.freedom.size else STAGES_OF_KNOWN_POSE
+    coarse = replace(problem, bfloat16=True)
+    codes = space.prior.whiten(space.trained_codes)
+    state = start_states(coarse, scan, base, codes, any_way_up=any_way_up, count=stages[0][0])
+    objectives = torch.zeros(1)
+    widths = WIDTHS
+    for count, points, steps in stages:
+        part = replace(coarse, observed=problem.observed.first(points, 2 * points))
+        end = part.minimise(state[:count], widths, steps)
+        order = end.model.value.argsort()
+        state, objectives, widths = end.state[order], end.model.value[order], WIDTHS[-1:]
+    return state[:1], objectives.tolist()
+
+
+def _refined(problem: ScanProblem, state: State, noise: float | None) -> tuple[ScanProblem, Minimum[State], int]:
+    """The best hypothesis fitted to all points; if the noise is unknown, again with the noise of the residuals.
+
+    Returns:
+        The last problem, its minimum, and the number of steps of both fits.
+    """
     if problem.freedom.pose == "similarity":
         problem = replace(problem, scale=float(state.alignment.scale[0]))
         if noise is not None:
-            problem = replace(problem, noise=_sigma(noise * problem.scale))
-    state, end, steps, converged = problem.minimise(state, [_width(problem.noise)], _STEPS)
+            problem = replace(problem, noise=_total_noise(noise * problem.scale))
+    first = problem.minimise(state, [_width(problem.noise)], FINAL_STEPS)
     if noise is not None:
-        return state, end, steps, converged, problem.noise
-    placed = state.alignment.place(problem.observed.points)
-    with torch.no_grad():
-        errors = decode(problem.decoder, problem.prior.colour(state.place), placed).abs()
-    share, of_one = _LEFT_OVER
-    sigma = float((errors.quantile(share) / of_one).clamp(FIELD_ERROR, _MOST_NOISE))
-    problem = replace(problem, noise=sigma)
-    state, end, more, converged = problem.minimise(state, [_width(sigma)], _STEPS)
-    return state, end, steps + more, converged, sigma
+        return problem, first, int(first.steps.max())
+    problem = replace(problem, noise=_residual_noise(problem, first.state))
+    second = problem.minimise(first.state, [_width(problem.noise)], FINAL_STEPS)
+    return problem, second, int(first.steps.max() + second.steps.max())
 
 
-def _posterior(hessian: Tensor, length: int) -> Tensor:
-    prior = torch.zeros_like(hessian)
-    prior[:length, :length] = torch.eye(length, device=hessian.device)
-    # A little on the diagonal: a pose that nothing holds has a covariance, too.
-    return (hessian - prior) / ALIKE + prior + 1e-3 * torch.eye(len(hessian), device=hessian.device)
+@torch.no_grad()
+def _residual_noise(problem: ScanProblem, state: State) -> float:
+    """Standard deviation of the residuals, by the lower quartile of their sizes: most outliers lie above it."""
+    points = state.alignment.apply(problem.observed.points)
+    quartile = problem.posed.values(state, points).abs().quantile(0.25)
+    # |r| of a Gaussian is below its lower quartile with probability ¼ if r is below that value with probability ½ + ⅛.
+    return float((quartile / NormalDist().inv_cdf(0.625)).clamp(FIELD_ERROR, MAX_NOISE))
 
 
-def nearest_training_shape(
-    space: ShapeSpace,
-    scan: Scan,
-    options: CompletionOptions = CompletionOptions(),
-) -> int:
-    """The training code that explains a scan of the unit frame best, by what a fit would ask: a baseline."""
+def _posterior(problem: ScanProblem, state: State) -> GaussianPosterior:
+    curvature = problem.linearise(state, _width(problem.noise)).curvature[0]
+    code_length = state.whitened.shape[1]
+    prior = torch.zeros_like(curvature)
+    prior[:code_length, :code_length] = torch.eye(code_length, device=curvature.device)
+    ridge = POSE_PRECISION * torch.eye(len(curvature), device=curvature.device)
+    return GaussianPosterior.of(prior + ridge, curvature - prior, 1.0 / DESIGN_EFFECT)
+
+
+def nearest_training_shape(space: TrainedCodes, scan: Scan, options: CompletionOptions = CompletionOptions()) -> int:
+    """Number of the training code that explains a scan in the unit frame best: a baseline of completion.
+
+    Compares the training shapes by the data term of a completion's objective; every training shape is equally likely.
+    """
     codes = space.prior.whiten(space.codes)
     observed = observe(scan, options.points, options.eta, options.seed, space.device)
-    sigma = _sigma(scan.noise)
+    sigma = _total_noise(scan.noise)
     problem = ScanProblem(space.decoder, space.prior, observed, Freedom("none"), options.eta, sigma, 1.0)
-    here = Alignment.of(np.eye(4)[None], space.device)
-    trained = space.is_trained.tolist()
-    unfit = torch.full((1,), torch.inf, device=space.device)
-    # The prior says nothing here: every training shape is as likely as any other.
-    losses = [
-        problem.objective(State(code[None], here), _width(sigma)) - 0.5 * code.square().sum() if fit else unfit
-        for code, fit in zip(codes, trained, strict=True)
+    unit = Alignment.of(np.eye(4)[None], space.device)
+    untrained = torch.full((1,), torch.inf, device=space.device)
+    costs = [
+        problem.data_cost(State(code[None], unit), _width(sigma)) if trained else untrained
+        for code, trained in zip(codes, space.is_trained.tolist(), strict=True)
     ]
-    return int(torch.cat(losses).argmin())
+    return int(torch.cat(costs).argmin())
 
 
-def observe(scan: Scan, points: int, near: float, seed: int, device: torch.device) -> Observed:
-    """What a fit asks of a scan: some of its points, and points of the space that the cameras saw through.
-
-    Args:
-        near: free points keep this distance from the surface, the scan's frame.
-    """
-    rng = np.random.default_rng(seed)
-    chance = _trust(scan)
-    rows = rng.choice(len(scan), min(points, len(scan)), replace=False, p=chance)
-    extent = float(np.linalg.norm(np.ptp(scan.points, axis=0)))
-    free = []
-    with_camera = np.flatnonzero(np.isfinite(scan.cameras).all(axis=1))
-    if len(with_camera):
-        at = rng.choice(with_camera, 2 * points, p=chance[with_camera] / chance[with_camera].sum())
-        way = scan.cameras[at] - scan.points[at]
-        length = np.linalg.norm(way, axis=1, keepdims=True).clip(1e-12)
-        # Most of them near the surface: farther off there is seldom anything.
-        along = near + rng.random((len(at), 1)) ** 2 * (np.minimum(length, extent) - near).clip(0)
-        free.append(scan.points[at] + way / length * along)
-    if len(scan.empty):
-        rays = scan.empty[rng.choice(len(scan.empty), 2 * points)]
-        # About where they pass the outline: there a shape that is too thick is met first.
-        along = (rays[:, 6] + 0.05 * extent * rng.standard_normal(len(rays))).clip(0)
-        free.append(rays[:, :3] + along[:, None] * rays[:, 3:6])
-    mixed = rng.permutation(np.concatenate([*free, np.zeros((0, 3))]))
-
-    def tensor(array: np.ndarray) -> Tensor:
-        return torch.as_tensor(np.ascontiguousarray(array), dtype=torch.float32, device=device)
-
-    oriented = torch.as_tensor(scan.oriented[rows], device=device)
-    return Observed(tensor(scan.points[rows]), tensor(scan.normals[rows]), oriented, tensor(mixed))
-
-
-def _trust(scan: Scan) -> np.ndarray:
-    """(n,), how often each point is asked, 1 in sum: outliers, whose neighbours lie in no plane, seldom."""
-    usual = scan.noise + 1e-9 * float(np.ptp(scan.points, axis=0).max())
-    trust = 1.0 / (1.0 + (scan.thickness / (_OUTLYING * usual)) ** 4)
-    return trust / trust.sum()
-
-
-def _sigma(noise: float) -> float:
-    return float(np.clip(np.hypot(noise, FIELD_ERROR), FIELD_ERROR, _MOST_NOISE))
+def _total_noise(noise: float) -> float:
+    """The noise of a scan and of the field together, unit frame."""
+    return float(np.clip(np.hypot(noise, FIELD_ERROR), FIELD_ERROR, MAX_NOISE))
 
 
 def _width(noise: float) -> float:
-    return max(_NARROWEST, 3.0 * noise)
+    """Final width of the robust loss: three standard deviations, within which nearly all inliers lie."""
+    return max(MIN_WIDTH, 3.0 * noise)
 
 
-def _distances(space: ShapeSpace, code: Tensor, matrix: np.ndarray, scan: Scan) -> np.ndarray:
-    return np.abs(space.shape(code).sdf(scan.points @ matrix[:3, :3].T + matrix[:3, 3])).astype(np.float64)
+def _distances(shape: Shape, matrix: np.ndarray, scan: Scan) -> np.ndarray:
+    return np.abs(shape.sdf(scan.points @ matrix[:3, :3].T + matrix[:3, 3])).astype(np.float64)
 
 
-def _check_frame(placed: Scan, pose: Pose, *, known: bool) -> None:
-    """A scan whose size is taken as given must have the size of the unit frame's shapes.
+def _check_frame(scan: Scan, pose: Pose, *, normalized: bool) -> None:
+    """Check that a scan whose scale is not estimated has the size and, without a pose, the position of a unit-frame
+    shape.
 
     Args:
-        placed: in the unit frame, as far as it is known.
+        scan: in the unit frame, as far as it is known.
+    Raises:
+        InputError: it has not.
     """
     if pose == "similarity":
         return
     movable = pose in ("yaw", "rigid")
-    middle = np.median(placed.points, axis=0) if movable else np.zeros(3)
-    reach = float(np.median(np.linalg.norm(placed.points - middle, axis=1)))
-    size = float(np.linalg.norm(np.subtract(*np.quantile(placed.points, [0.98, 0.02], axis=0))))
-    if reach > _TOO_FAR or size < 0.02:
-        told = "by its normalization it lies" if known else "its points lie"
+    middle = np.median(scan.points, axis=0) if movable else np.zeros(3)
+    reach = float(np.median(np.linalg.norm(scan.points - middle, axis=1)))
+    size = float(np.linalg.norm(np.subtract(*np.quantile(scan.points, [0.98, 0.02], axis=0))))
+    # Shapes lie within 1 of the origin; half of the points beyond 1.2, or all within 0.02, are in another unit.
+    if reach > 1.2 or size < 0.02:
+        frame = "after normalization" if normalized else "without normalization"
         raise InputError(
-            f"the scan is not in the unit frame: {told} {reach:.3g} from the {'middle' if movable else 'origin'} at "
-            f"the median, and it is {size:.3g} long; shapes of a space lie in the unit sphere. Give the shape's "
-            "normalization (--normalization), or let pose and scale be found (--pose similarity)"
+            f"the scan is not in the unit frame: {frame}, its points lie at a median distance of {reach:.3g} from the "
+            f"{'middle' if movable else 'origin'}, and it is {size:.3g} long; expected a scan inside the unit sphere. "
+            "Pass the shape's normalization (--normalization), or estimate pose and scale (--pose similarity)"
         )

@@ -1,4 +1,4 @@
-"""Where a fit to a scan starts: poses over a coarse net, codes among the training codes, the best few of both."""
+"""Initial states of a completion: poses on a coarse grid combined with training codes; the best few are kept."""
 
 from __future__ import annotations
 
@@ -6,102 +6,120 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from deepsdf.geometry.scanning.scan import Scan
 from deepsdf.inference.complete.alignment import Alignment, Freedom, rotations
-from deepsdf.inference.complete.residuals import ScanProblem, State
+from deepsdf.inference.complete.posed_field import State
+from deepsdf.inference.complete.residuals import ScanProblem
 
 YAWS = 12
-"""Directions round the axis that is up, to start from."""
+"""Number of rotations about the up axis at which the search starts. Every yaw is within 15 degrees of one, less than a
+single step may turn (`alignment.MAX_TURN`)."""
 
-CODES = 32
-"""Training codes that are tried at each of the best poses, at most."""
+MAX_CODES = 32
+"""Largest number of training codes tried at each of the best poses."""
 
-_SCALES = (0.7, 0.95)  # the scan's radius by the shape's: a scan shows a part of the shape
-_EXTREMES = (0.4, 1.1)  # and the least and the greatest that can be
-_BEHIND = 0.1  # unit lengths from the middle of what was seen to the middle of the shape, away from the camera
-_COARSE_POINTS, _COARSE_STEPS, _COARSE_WIDTH = 64, 8, 0.1
-_POSES = 5
-_SAME_TURN, _SAME_SCALE = 0.2, 0.1  # radians, share: such hypotheses are one
+POSES = 5
+"""Number of poses at which codes are tried."""
+
+PART_RADII = 0.7, 0.95
+"""Radii, in the unit frame, at which a scan of unknown scale starts: a view shows a part of a shape of radius 1."""
+
+RADIUS_RANGE = 0.4, 1.1
+"""Radii of a scan in the unit frame that the fit may reach: from a small part of a shape to slightly more than all."""
+
+DEPTH_BEHIND = 0.1
+"""Distance from the middle of the visible surface to the middle of the shape, away from the camera, unit frame."""
+
+COARSE_POINTS, COARSE_STEPS = 64, 8
+"""Surface points and steps of the fits that compare poses of the mean shape."""
+
+COARSE_WIDTH = 0.1
+"""Width of the robust loss of these fits: nearly all of a wrong shape's points count."""
+
+SAME_ROTATION, SAME_SCALE = 0.2, 0.1
+"""Radians and logarithm of the scale: two poses closer than both are one hypothesis."""
 
 
 def start_states(
-    problem: ScanProblem, scan: Scan, base: np.ndarray, codes: torch.Tensor, *, any_way_up: bool, count: int
+    problem: ScanProblem, scan: Scan, base: np.ndarray, codes: Tensor, *, any_way_up: bool, count: int
 ) -> State:
-    """Up to `count` hypotheses, the best first.
+    """Up to `count` initial states, in order of their objective.
 
     Args:
-        base: (4, 4), the scan's frame to the unit frame, as far as it is known.
-        codes: (c, L) training codes, whitened.
+        base: (4, 4), from the scan's frame to the unit frame, as far as it is known.
+        codes: (c, L), whitened training codes.
     """
     freedom = problem.freedom
     device = problem.observed.points.device
-    every = -(-len(codes) // CODES)
-    tried = torch.cat([torch.zeros_like(codes[:1]), codes[::every]])  # the mean first
-    few = replace(problem, observed=problem.observed.some(_COARSE_POINTS, 2 * _COARSE_POINTS))
+    stride = -(-len(codes) // MAX_CODES)
+    tried = torch.cat([torch.zeros_like(codes[:1]), codes[::stride]])  # the mean shape first
+    few = replace(problem, observed=problem.observed.first(COARSE_POINTS, 2 * COARSE_POINTS))
     starts = Alignment.of(start_matrices(scan, base, freedom, any_way_up=any_way_up), device)
     if freedom.pose != "none":
-        coarse = replace(few, fit_code=False)
+        pose_only = replace(few, fit_code=False)
         state = State(torch.zeros(len(starts), codes.shape[1], device=device), starts)
-        state, found, _, _ = coarse.minimise(state, [_COARSE_WIDTH], _COARSE_STEPS)
-        starts = state.alignment[_distinct(state.alignment, found.objective, _POSES)]
+        end = pose_only.minimise(state, [COARSE_WIDTH], COARSE_STEPS)
+        starts = end.state.alignment[_distinct(end.state.alignment, end.model.value, POSES)]
     poses, number = len(starts), len(tried)
     both = State(tried.repeat(poses, 1), starts[torch.arange(poses, device=device).repeat_interleave(number)])
-    losses = few.objective(both, _COARSE_WIDTH).reshape(poses, number)
+    objectives = few.objective(both, COARSE_WIDTH).reshape(poses, number)
     if freedom.pose == "none":
-        return both[losses[0].argsort()[:count]]
-    best, code = losses.min(dim=1)
+        return both[objectives[0].argsort()[:count]]
+    best, code = objectives.min(dim=1)
     order = best.argsort()[:count]
     return State(tried[code[order]], starts[order])
 
 
 def start_matrices(scan: Scan, base: np.ndarray, freedom: Freedom, *, any_way_up: bool) -> np.ndarray:
-    """Similarities (k, 4, 4) over turns and, where it is free, scales: about the unit frame's origin, and about the
-    middle of the scan."""
+    """Similarities (k, 4, 4) with different rotations and, if the scale is free, scales. They move the middle of the
+    scan to the middle of the shape; if the scale is known, there are also pure rotations about the origin."""
     if freedom.pose == "none":
         return base[None]
     turns = rotations(freedom.pose, freedom.up, YAWS, any_way_up=any_way_up)
-    middle, radius = extent(scan, base)
+    middle, radius = middle_and_radius(scan, base)
     away = (scan.points - scan.cameras)[np.isfinite(scan.cameras).all(axis=1)] @ base[:3, :3].T
     away = away / np.linalg.norm(away, axis=1, keepdims=True)
-    behind = _BEHIND * away.mean(axis=0) if len(away) else np.zeros(3)
-    scales = [share / radius for share in _SCALES] if freedom.pose == "similarity" else [1.0]
-    found = [_about(turn, scale, middle) @ base for turn in turns for scale in scales]
-    for matrix, turn in zip(found, np.repeat(turns, len(scales), axis=0), strict=True):
+    behind = DEPTH_BEHIND * away.mean(axis=0) if len(away) else np.zeros(3)
+    scales = [share / radius for share in PART_RADII] if freedom.pose == "similarity" else [1.0]
+    matrices = [_rotation_about(turn, scale, middle) @ base for turn in turns for scale in scales]
+    for matrix, turn in zip(matrices, np.repeat(turns, len(scales), axis=0), strict=True):
         matrix[:3, 3] += turn @ behind
     if freedom.pose != "similarity" or not np.array_equal(base, np.eye(4)):
-        found += [_about(turn, 1.0, np.zeros(3)) @ base for turn in turns]
-    return np.array(found)
+        matrices += [_rotation_about(turn, 1.0, np.zeros(3)) @ base for turn in turns]
+    return np.array(matrices)
 
 
-def free_scales(scan: Scan) -> tuple[float, float]:
-    """The least and the greatest scale from a scan's frame to the unit frame."""
-    radius = extent(scan, np.eye(4))[1]
-    return _EXTREMES[0] / radius, _EXTREMES[1] / radius
+def scale_range(scan: Scan) -> tuple[float, float]:
+    """Smallest and largest scale from a scan's frame to the unit frame."""
+    radius = middle_and_radius(scan, np.eye(4))[1]
+    return RADIUS_RANGE[0] / radius, RADIUS_RANGE[1] / radius
 
 
-def extent(scan: Scan, base: np.ndarray) -> tuple[np.ndarray, float]:
-    """Middle (3,) and radius of a scan after a similarity, a few outliers left out."""
-    points = scan.points @ base[:3, :3].T + base[:3, 3]
+def middle_and_radius(scan: Scan, transform: np.ndarray) -> tuple[np.ndarray, float]:
+    """Middle (3,) of the bounding box of a transformed scan, and the radius about it; both without the outermost one or
+    two percent of the points, which may be outliers."""
+    points = scan.points @ transform[:3, :3].T + transform[:3, 3]
     low, high = np.quantile(points, [0.01, 0.99], axis=0)
     middle = (low + high) / 2
     return middle, float(np.quantile(np.linalg.norm(points - middle, axis=1), 0.98))
 
 
-def _about(turn: np.ndarray, scale: float, middle: np.ndarray) -> np.ndarray:
-    """The similarity that takes `middle` to the origin, turns and scales: (4, 4)."""
+def _rotation_about(turn: np.ndarray, scale: float, middle: np.ndarray) -> np.ndarray:
+    """The similarity (4, 4) that moves `middle` to the origin, rotates and scales."""
     matrix = np.eye(4)
     matrix[:3, :3] = scale * turn
     matrix[:3, 3] = -scale * turn @ middle
     return matrix
 
 
-def _distinct(alignment: Alignment, losses: torch.Tensor, most: int) -> torch.Tensor:
-    """Rows of the best hypotheses, of those that are nearly the same one alone."""
-    order = losses.argsort()
+def _distinct(alignment: Alignment, objectives: Tensor, most: int) -> Tensor:
+    """Rows of the best alignments; of those that are nearly equal only the best."""
+    order = objectives.argsort()
     turns, scales = alignment.rotation[order], alignment.scale[order].log()
+    # The trace of Aᵀ B is 1 + 2 cos of the angle between two rotations.
     cosine = (torch.einsum("aij,bij->ab", turns, turns) - 1) / 2
-    near = (cosine > np.cos(_SAME_TURN)) & ((scales[:, None] - scales).abs() < _SAME_SCALE)
-    # A better one of the same kind stands before it: only then it is left out.
-    repeated = near.tril(-1).any(dim=1)
+    near = (cosine > np.cos(SAME_ROTATION)) & ((scales[:, None] - scales).abs() < SAME_SCALE)
+    repeated = near.tril(-1).any(dim=1)  # near one that comes before it, which is a better one
     return order[~repeated][:most]

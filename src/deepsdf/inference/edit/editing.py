@@ -1,63 +1,73 @@
-"""A shape changed by what is said about it: points it passes through, boxes it leaves empty or fills, its size.
+"""Shapes edited by constraints.
 
-Of all codes that do as they are told, the nearest to the shape's own is sought: with w the code in units of the
-prior's standard deviations and w0 where it starts,
+With w the whitened code and w0 the whitened code of the given shape, an edit minimises
 
     ½ |w - w0|² + Σ ½ (r / σ)²
 
-by Gauss-Newton steps, r the residuals (lengths) of all constraints and σ falling from `LOOSE` to `TIGHT`. The prior is
-in w: a change that the training shapes often make is near, one that they never make is far.
+by Levenberg-Marquardt, where r are the residuals (lengths) of all constraints and σ falls from `LOOSE` to `TIGHT`. The
+result is the nearest shape, in the prior's standard deviations, that meets the constraints: changes that are frequent
+among the training shapes are small, changes that never occur are large.
 
-A space also holds codes that keep constraints by falling apart; where the nearest is one of those `Edit.doubt` says so.
+A space also has codes that meet constraints although their surface has fallen apart. `Edit.doubt` reports those.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from deepsdf.errors import NoSurfaceError
-from deepsdf.inference.edit.constraints import Constraint, Residuals, Size, check, extent, missed, residuals_of
+from deepsdf.inference.edit.constraints import (
+    Constraint,
+    ResidualFunction,
+    Size,
+    check,
+    extreme_points,
+    residual_function,
+    violation,
+)
 from deepsdf.inference.fit.problem import CodeProblem, frozen
-from deepsdf.solvers.levenberg_marquardt import Quadratic, minimise, quadratic
-
-if TYPE_CHECKING:
-    from deepsdf.inference.space import Shape, ShapeSpace
+from deepsdf.inference.shape import MAX_UNLIKELINESS, Shape, TrainedCodes
+from deepsdf.solvers.levenberg_marquardt import minimise
+from deepsdf.solvers.quadratic import Quadratic, gauss_newton
 
 TOLERANCE = 0.01
-"""Unit frame: a constraint that is kept within it is met."""
+"""Violation up to which a constraint counts as met, unit frame: half a percent of the unit sphere's diameter."""
 
 LOOSE, TIGHT = 0.03, 0.002
-"""σ of the first and of the last round, unit frame."""
+"""σ of the first and of the last round, unit frame: three times and a fifth of `TOLERANCE`. In between, σ falls
+geometrically, so that a step is never far from the last solution."""
 
-ROUNDS, STEPS = 5, 8
-"""Rounds, and steps of each at most."""
+ROUNDS, ROUND_STEPS = 5, 8
+"""Number of rounds, and maximum number of steps of each."""
 
-UNLIKELY = 2.5
-"""Distance from the mean of the training codes, in standard deviations a direction, beyond which a shape is none of
-the space's (as `completion.UNLIKELY`)."""
+ROUND_TOLERANCE = 1e-4
+"""Predicted relative reduction at which a round has converged."""
 
-WORST = 2.0
-"""Times as far from a distance as the worst training shape's field, beyond which a field has fallen apart: shapes that
-were edited and whole had up to 1.8, one whose seat was gone 2.6."""
+MAX_DISTORTION = 2.0
+"""Largest distortion of an edited shape, relative to the worst training shape. Measured: edited shapes that were whole
+had up to 1.8; a chair whose seat had vanished had 2.6."""
 
-_PROBES, _NEAR, _COMPARED = 4096, 0.03, 16
+PROBES, PROBE_BAND = 4096, 0.03
+"""Random points of the cube, and their largest distance from the surface, unit frame, for measuring distortion."""
+
+COMPARED = 16
+"""Training shapes that an edited shape's distortion is compared with."""
 
 
 @dataclass(frozen=True)
-class Kept:
-    """How well a constraint is kept.
+class ConstraintResult:
+    """How well a constraint is met.
 
     Attributes:
-        constraint: which.
-        before, after: by how much it is missed, unit frame: the distance from a point to the surface as the field
-            tells; how deep the surface reaches into an empty box, or the outside into a full one; how far the size is
-            off.
+        constraint: the constraint.
+        before, after: violation by the given and by the edited shape, unit frame. `Through`: absolute value of the
+            field at the point. `Region`: how deep the surface reaches into an empty box, or the outside into a full
+            one. `Size`: difference of the lengths.
     """
 
     constraint: Constraint
@@ -71,21 +81,21 @@ class Kept:
 
 @dataclass(frozen=True)
 class Edit:
-    """A changed shape.
+    """An edited shape.
 
     Attributes:
-        shape: the new one; `start`: the old one.
-        kept: of each constraint, in the order given.
-        moved: root of the mean over directions of (w - w0)², in the prior's standard deviations.
-        unlikeliness: distance from the mean of the training codes, standard deviations a direction: 1 is usual.
-        distortion: how far its field is from a distance, as a multiple of the worst of some training shapes'; see
-            `distortion`.
-        alone: of constraints that are not met, whether each could be met without the others; in their order.
+        shape: the edited shape.
+        start: the given shape.
+        results: one per constraint, in the given order.
+        moved: root mean square of w - w0 over the directions of the prior, in its standard deviations.
+        unlikeliness: distance of the code from the mean of the training codes, see `inference.shape.unlikeliness`.
+        distortion: `distortion` of the shape relative to the largest of some training shapes.
+        alone: for each constraint that is not met, whether it can be met without the others.
     """
 
     shape: Shape
     start: Shape
-    kept: tuple[Kept, ...]
+    results: tuple[ConstraintResult, ...]
     moved: float
     unlikeliness: float
     distortion: float
@@ -93,106 +103,111 @@ class Edit:
 
     @property
     def met(self) -> bool:
-        """All constraints are."""
-        return all(one.met for one in self.kept)
+        """Whether all constraints are met."""
+        return all(one.met for one in self.results)
 
     @property
     def doubt(self) -> str | None:
-        """In words, why this is not the shape that was asked for."""
-        unmet = [one for one in self.kept if not one.met]
+        """Why the result is not what was requested, for the user. None if it is."""
+        unmet = [one for one in self.results if not one.met]
         if unmet:
             alone = self.alone or (False,) * len(unmet)
-            told = "; ".join(
+            listed = "; ".join(
                 f"{one.constraint} is missed by {one.after:.3f}"
-                + (" (it can be met alone)" if possible else " (not even met alone)" if len(self.kept) > 1 else "")
+                + (" (it can be met alone)" if possible else " (not even met alone)" if len(self.results) > 1 else "")
                 for one, possible in zip(unmet, alone, strict=True)
             )
-            return f"no shape near this one keeps {'all constraints' if len(self.kept) > 1 else 'it'}: {told}"
+            wanted = "all constraints" if len(self.results) > 1 else "the constraint"
+            return f"no shape near the given one meets {wanted}: {listed}"
         if np.isinf(self.distortion):
-            return "the constraints are kept, but by a shape that is all but gone; ask for less"
-        if self.distortion > WORST:
+            return "the constraints are met, but the surface has nearly vanished; relax them"
+        if self.distortion > MAX_DISTORTION:
             return (
-                "the constraints are kept, but by a shape that falls apart: its field is "
-                f"{self.distortion:.1f} times as far from a distance as the worst training shape's"
+                "the constraints are met, but the shape has fallen apart: its field deviates from a distance "
+                f"{self.distortion:.1f} times more than the worst training shape's; relax them"
             )
-        if self.unlikeliness > UNLIKELY:
+        if self.unlikeliness > MAX_UNLIKELINESS:
             return (
-                f"the shape lies {self.unlikeliness:.1f} standard deviations from the training shapes (up to "
-                f"{UNLIKELY} is usual): the space has learned nothing like it"
+                f"the shape lies {self.unlikeliness:.1f} standard deviations from the training shapes (expected at "
+                f"most {MAX_UNLIKELINESS}): the space has learned nothing similar"
             )
         return None
 
 
-def edit(space: ShapeSpace, start: Shape, constraints: Sequence[Constraint]) -> Edit:
+def edit(space: TrainedCodes, start: Shape, constraints: Sequence[Constraint]) -> Edit:
     """See `ShapeSpace.edit`."""
     check(constraints)
     problem = CodeProblem(space.decoder, space.prior, space.clamping_distance)
     origin = problem.prior.whiten(start.code)
-    if any(isinstance(one, Size) and extent(start, one.axis) is None for one in constraints):
-        raise NoSurfaceError("the shape has no surface, so no size that could be changed; is the network trained?")
-    before = [missed(one, start) for one in constraints]
+    if any(isinstance(one, Size) and extreme_points(start, one.axis) is None for one in constraints):
+        raise NoSurfaceError("the shape has no surface, so it has no size to change; check that the network is trained")
+    before = [violation(one, start) for one in constraints]
     with frozen(space.decoder):
-        usual = _usual_distortion(space, start)
-        place = _fitted(space, problem, origin, [residuals_of(one) for one in constraints])
-        found = _judged(space, problem, start, place, constraints, before, usual)
-        return replace(found, alone=_met_alone(space, problem, origin, found.kept))
+        whitened = _nearest(problem, origin, [residual_function(one) for one in constraints])
+        shape = start if torch.equal(whitened, origin) else _shape(problem, whitened)
+        results = tuple(
+            ConstraintResult(one, was, violation(one, shape)) for one, was in zip(constraints, before, strict=True)
+        )
+        return Edit(
+            shape,
+            start,
+            results,
+            moved=_rms(whitened - origin),
+            unlikeliness=_rms(whitened),
+            distortion=distortion(shape) / max(_usual_distortion(space, start), 1e-9),
+            alone=_met_alone(problem, origin, results),
+        )
 
 
-def _judged(
-    space: ShapeSpace,
-    problem: CodeProblem,
-    start: Shape,
-    place: Tensor,
-    constraints: Sequence[Constraint],
-    before: Sequence[float],
-    usual: float,
-) -> Edit:
-    origin = problem.prior.whiten(start.code)
-    shape = start if torch.equal(place, origin) else space.shape(problem.prior.colour(place))
-    kept = tuple(Kept(one, was, missed(one, shape)) for one, was in zip(constraints, before, strict=True))
-    moved = float((place - origin).square().mean().sqrt())
-    return Edit(shape, start, kept, moved, float(place.square().mean().sqrt()), distortion(shape) / max(usual, 1e-9))
+def _rms(whitened: Tensor) -> float:
+    return float(whitened.square().mean().sqrt())
 
 
-def _met_alone(space: ShapeSpace, problem: CodeProblem, origin: Tensor, kept: Sequence[Kept]) -> tuple[bool, ...]:
-    """Of each constraint that is not met, whether it is when nothing else is asked."""
-    found = []
-    for one in kept:
+def _shape(problem: CodeProblem, whitened: Tensor) -> Shape:
+    return Shape(problem.decoder, problem.prior.colour(whitened))
+
+
+def _met_alone(problem: CodeProblem, origin: Tensor, results: Sequence[ConstraintResult]) -> tuple[bool, ...]:
+    """For each constraint that is not met, whether it is when it is the only one."""
+    possible = []
+    for one in results:
         if not one.met:
-            place = origin if len(kept) == 1 else _fitted(space, problem, origin, [residuals_of(one.constraint)])
-            found.append(missed(one.constraint, space.shape(problem.prior.colour(place))) <= TOLERANCE)
-    return tuple(found)
+            function = residual_function(one.constraint)
+            # Of a single constraint the edit itself has shown that it cannot be met.
+            shape = None if len(results) == 1 else _shape(problem, _nearest(problem, origin, [function]))
+            possible.append(shape is not None and violation(one.constraint, shape) <= TOLERANCE)
+    return tuple(possible)
 
 
-def _usual_distortion(space: ShapeSpace, start: Shape) -> float:
-    every = max(1, len(space.trained_codes) // _COMPARED)
-    found = [distortion(space.shape(code)) for code in [start.code, *space.trained_codes[::every]]]
-    return max((one for one in found if np.isfinite(one)), default=1.0)
+def _usual_distortion(space: TrainedCodes, start: Shape) -> float:
+    stride = max(1, len(space.trained_codes) // COMPARED)
+    codes = [start.code, *space.trained_codes[::stride]]
+    values = [distortion(Shape(space.decoder, code)) for code in codes]
+    return max((value for value in values if np.isfinite(value)), default=1.0)
 
 
 def distortion(shape: Shape) -> float:
-    """Mean of ||∇f| - 1| at points near the surface: 0 of a distance. Infinite where there is all but no surface."""
-    points = np.random.default_rng(0).uniform(-1, 1, (_PROBES, 3)).astype(np.float32)
-    near = points[np.abs(shape.sdf(points)) < _NEAR]
+    """Mean of ||∇f| - 1| at points near the surface; 0 for a distance. Infinite if there is hardly any surface."""
+    points = np.random.default_rng(0).uniform(-1, 1, (PROBES, 3)).astype(np.float32)
+    near = points[np.abs(shape.sdf(points)) < PROBE_BAND]
     if not len(near):
         return float("inf")
     return float(np.abs(np.linalg.norm(shape.sdf_and_gradient(near)[1], axis=1) - 1.0).mean())
 
 
-def _fitted(space: ShapeSpace, problem: CodeProblem, origin: Tensor, asked: Sequence[Residuals]) -> Tensor:
-    """The whitened place (L,) that keeps what is asked, nearest to where it starts."""
-    place = origin[None]
-    identity = torch.eye(len(origin), device=origin.device)[None]
+def _nearest(problem: CodeProblem, origin: Tensor, residuals: Sequence[ResidualFunction]) -> Tensor:
+    """The whitened code (L,) nearest to `origin` (L,) that meets constraints."""
+    whitened = origin[None]
+    one = torch.ones(1, device=origin.device)
     for sigma in np.geomspace(LOOSE, TIGHT, ROUNDS):
         weight = 1.0 / float(sigma) ** 2
 
         def linearise(at: Tensor, rows: Tensor, step: int, weight: float = weight) -> Quadratic:
-            away = at - origin
-            total = Quadratic(0.5 * away.square().sum(dim=1), away, identity)
-            for residuals in asked:
-                error, jacobian = residuals(space, problem, at)
-                total = total + quadratic(error, jacobian, torch.full_like(error, weight))
-            return total
+            model = Quadratic.ridge(at - origin, one)
+            for function in residuals:
+                error, jacobian = function(problem, at)
+                model = model + gauss_newton(error, jacobian, torch.full_like(error, weight))
+            return model
 
-        place = minimise(linearise, place, steps=STEPS, tolerance=1e-4).place
-    return place[0]
+        whitened = minimise(linearise, whitened, steps=ROUND_STEPS, tolerance=ROUND_TOLERANCE).state
+    return whitened[0]

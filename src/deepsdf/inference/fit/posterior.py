@@ -1,18 +1,18 @@
-"""How sure a fit is, from the Gauss-Newton matrix at its end and the noise that its errors tell of.
+"""Uncertainty of fitted codes, from the Gauss-Newton matrix and the errors of a fit.
 
-With w the code in units of the prior's standard deviations, and errors r_i of weight w_i at N observations:
+With w the whitened code, and errors r_i with weights w_i (sum 1) at N observations:
 
-    pull of an error             ψ_i = r_i / max(|r_i|, h),  h the width of Huber's loss
-    information an observation   A = H / Σ w_i / max(|r_i|, h),  H the Gauss-Newton matrix without the prior's part
-    noise                        τ² = Σ w_i ψ_i² / f0² · N / (N - p),  f0 twice the density of errors about 0
-    independent observations     M = N / (1 + (m - 1) ρ)
-    covariance of w              C = (I + M A / τ²)⁻¹
+    influence of an error             ψ_i = r_i / max(|r_i|, h),  h the width of Huber's loss
+    information of one observation    A = H / Σ w_i / max(|r_i|, h),  H the Gauss-Newton matrix of the data
+    noise                             τ² = Σ w_i ψ_i² / f0² · N / (N - p),  f0 twice the density of errors at 0
+    independent observations          M = N / (1 + (m - 1) ρ)
+    covariance of w                   C = (I + M A / τ²)⁻¹
 
-Σ w_i ψ_i² / f0² is the asymptotic variance of Huber's M-estimator, whatever the errors' distribution (Huber 1964);
-p is the number of directions that the observations decide, the trace of H (H + prior)⁻¹. What a space cannot say
-about a shape is wrong over whole regions, so that neighbouring errors are no independent witnesses: ρ is their
-correlation within cells of 1/8, and m the observations of a cell (the design effect of a cluster sample, Kish 1965).
-Observations beyond the clamping distance on the right side pull nothing and do not count.
+Σ w_i ψ_i² / f0² is the asymptotic variance of Huber's M-estimator for any distribution of errors (Huber 1964). p is the
+number of directions that the observations determine, the trace of H (H + prior)⁻¹. Where a space cannot represent a
+shape, whole regions are wrong, so neighbouring errors are not independent: ρ is their correlation within cells of 1/8,
+and m the number of observations in a cell (the design effect of a cluster sample, Kish 1965). Observations beyond the
+clamping distance that are predicted on the right side have no influence and are not counted.
 """
 
 from __future__ import annotations
@@ -23,20 +23,22 @@ import torch
 from torch import Tensor
 
 from deepsdf.inference.fit.problem import ROBUST_WIDTH, CodeProblem, Draw
+from deepsdf.inference.posterior import GaussianPosterior
 
 CELLS = 16
-"""Of the cube of the unit frame, along an axis."""
+"""Cells of the unit cube along each axis: of size 1/8, about the size of the parts that a decoder gets wrong as a
+whole."""
 
 PROBES, SURFACE_PROBES = 4096, 64
-"""Points of the cube, and of them those nearest to a shape's surface."""
+"""Random points of the cube, and number of those nearest to the surface at which its uncertainty is averaged."""
 
-LEAST_NOISE = 1e-3
-"""Unit frame: no decoder is taken to be more exact."""
+MIN_NOISE = 1e-3
+"""Least noise, unit frame: a decoder is never assumed to be more accurate."""
 
 
 @dataclass(frozen=True)
-class Posterior:
-    """Of b codes, in units of the prior's standard deviations along its principal directions.
+class CodePosterior:
+    """Posteriors of b whitened codes.
 
     Attributes:
         covariance: (b, L, L).
@@ -50,43 +52,47 @@ class Posterior:
 
     @property
     def std(self) -> Tensor:
-        """(b, L); 1 where the observations say nothing, 0 where they leave no doubt."""
+        """(b, L); 1 where the observations say nothing."""
         return self.covariance.diagonal(dim1=1, dim2=2).clamp_min(0).sqrt()
 
 
-def posterior(hessian: Tensor, errors: Tensor, draw: Draw, counts: Tensor, prior_weight: Tensor) -> Posterior:
-    """From the Gauss-Newton matrices (b, L, L) of the data alone, and errors (b, n) of a draw.
+def code_posterior(hessian: Tensor, errors: Tensor, draw: Draw, counts: Tensor, prior_weight: Tensor) -> CodePosterior:
+    """The posteriors of b codes.
 
     Args:
-        draw: with weights 0 where an observation pulls nothing.
-        counts: (b,), N, of which the draw shows some.
-        prior_weight: (b,), λ of the fit: it tells how many directions were free to follow the observations.
+        hessian: (b, L, L), Gauss-Newton matrices of the data alone.
+        errors: (b, n), of a draw.
+        draw: with weight 0 where an observation has no influence.
+        counts: (b,), N; the draw is a part of the observations.
+        prior_weight: (b,), λ of the fit; determines p.
     """
     share = draw.weights.sum(dim=1, keepdim=True)
     weights = draw.weights / share.clamp_min(1e-30)
     counts = (counts * share.squeeze(1)).double()
     size = errors.abs()
-    pulls = weights * errors / size.clamp_min(ROBUST_WIDTH)
+    influence = weights * errors / size.clamp_min(ROBUST_WIDTH)
+    # f0: the share of errors within their median, over the median; at least the width, below which ψ is not constant.
     band = _weighted_median(size, weights).clamp_min(ROBUST_WIDTH)
     density = (weights * (size <= band[:, None])).sum(dim=1) / band
     identity = torch.eye(hessian.shape[1], dtype=torch.float64, device=hessian.device)
     whole = hessian.double() + 2.0 * prior_weight.double()[:, None, None] * identity
-    free = torch.cholesky_solve(hessian.double(), _factor(whole)).diagonal(dim1=1, dim2=2).sum(dim=1)
-    spare = counts / (counts - free).clamp_min(1.0)
-    squares = (pulls.square() / weights.clamp_min(1e-30)).sum(dim=1)
+    factor = torch.linalg.cholesky_ex(whole).L
+    determined = torch.cholesky_solve(hessian.double(), factor).diagonal(dim1=1, dim2=2).sum(dim=1)
+    spare = counts / (counts - determined).clamp_min(1.0)
+    squares = (influence.square() / weights.clamp_min(1e-30)).sum(dim=1)
     variance = (squares / density.square().clamp_min(1e-30)).double() * spare
-    variance = variance.clamp_min(LEAST_NOISE**2)
-    independent = counts / design_effect(pulls, draw.rows, weights, counts)
+    variance = variance.clamp_min(MIN_NOISE**2)
+    independent = counts / design_effect(influence, draw.rows, weights, counts)
     steepness = (weights / size.clamp_min(ROBUST_WIDTH)).sum(dim=1) * share.squeeze(1)
     information = hessian.double() / steepness.double().clamp_min(1e-30)[:, None, None]
-    covariance = torch.cholesky_inverse(_factor(identity + (independent / variance)[:, None, None] * information))
-    return Posterior(covariance.float(), variance.sqrt().float(), independent.float())
+    posterior = GaussianPosterior.of(identity, information, (independent / variance)[:, None, None])
+    return CodePosterior(posterior.covariance.float(), variance.sqrt().float(), independent.float())
 
 
 def surface_spread(problem: CodeProblem, codes: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
-    """How far the surface may lie from where it is, unit frame: by a posterior (b, L, L), and by the prior; (b,) each.
+    """Standard deviation of the surface along its normal, unit frame: (b,) by a posterior (b, L, L), (b,) by the prior.
 
-    The root of the field's mean variance, Jᵀ C J, at points on the surface of each shape.
+    The root of the mean variance of the field, J C Jᵀ, over points near the surface.
     """
     generator = torch.Generator().manual_seed(0)  # the same points for every shape
     points = (2.0 * torch.rand(PROBES, 3, generator=generator) - 1.0).to(codes.device).expand(len(codes), -1, -1)
@@ -96,36 +102,35 @@ def surface_spread(problem: CodeProblem, codes: Tensor, covariance: Tensor) -> t
     return by_posterior.sqrt(), jacobian.square().sum(dim=2).mean(dim=1).sqrt()
 
 
-def design_effect(pulls: Tensor, rows: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
-    """1 + (m - 1) ρ, (b,): how many times fewer the observations are than they seem.
+def design_effect(influence: Tensor, rows: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
+    """1 + (m - 1) ρ, (b,): the number of observations over the number of independent ones.
 
     Args:
-        pulls: (b, n), weighted.
-        rows: (b, n, 4), x y z sdf, unit frame, and their weights (b, n).
-        counts: (b,), observations, of which the rows are some.
+        influence: (b, n), weighted.
+        rows: (b, n, 4), x y z sdf, unit frame.
+        weights: (b, n).
+        counts: (b,), number of observations; the rows are a part of them.
     """
     at = ((rows[..., :3] + 1.0) * (CELLS / 2)).long().clamp(0, CELLS - 1)
     cell = (at[..., 0] * CELLS + at[..., 1]) * CELLS + at[..., 2]
 
-    def together(values: Tensor) -> Tensor:
-        """Σ over cells of (Σ in the cell)², in units of Σ of squares: 1 if no two are in one cell."""
+    def clustering(values: Tensor) -> Tensor:
+        """Σ over cells of (sum in the cell)², over the sum of squares: 1 if every cell has one value at most, and the
+        number of values per cell if they are equal."""
         values = values.double()
         sums = torch.zeros(len(values), CELLS**3, dtype=torch.float64, device=values.device)
         sums.scatter_add_(1, cell, values)
         return sums.square().sum(dim=1) / values.square().sum(dim=1).clamp_min(1e-300)
 
-    shown = together(weights)
-    correlation = ((together(pulls) - 1.0) / (shown - 1.0).clamp_min(1e-6)).clamp(0.0, 1.0)
-    in_all = shown * counts / (weights > 0).sum(dim=1).clamp_min(1)
+    in_draw = clustering(weights)
+    # With correlation ρ within cells, the clustering of the influences is 1 + (m - 1) ρ.
+    correlation = ((clustering(influence) - 1.0) / (in_draw - 1.0).clamp_min(1e-6)).clamp(0.0, 1.0)
+    in_all = in_draw * counts / (weights > 0).sum(dim=1).clamp_min(1)
     return 1.0 + (in_all - 1.0).clamp_min(0.0) * correlation
 
 
-def _factor(matrices: Tensor) -> Tensor:
-    return torch.linalg.cholesky_ex(matrices).L
-
-
 def _weighted_median(values: Tensor, weights: Tensor) -> Tensor:
-    """(b,) of values (b, n)."""
+    """(b,), the medians of values (b, n) with weights (b, n)."""
     ordered, order = values.sort(dim=1)
     reached = weights.gather(1, order).cumsum(dim=1)
     middle = (reached < 0.5 * reached[:, -1:]).sum(dim=1, keepdim=True)

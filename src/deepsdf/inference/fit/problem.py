@@ -1,4 +1,4 @@
-"""Signed distances as residuals of a code: what a decoder says at points, and how that changes with the code."""
+"""Signed distances as residuals of codes: the field at sample points, and its derivatives by the whitened code."""
 
 from __future__ import annotations
 
@@ -12,144 +12,161 @@ import torch
 from torch import Tensor
 
 from deepsdf.network.decoder import Decoder
-from deepsdf.network.objective import clamped_l1
+from deepsdf.network.objective import LOSSES, Loss
 from deepsdf.network.priors import GaussianPrior
-from deepsdf.solvers.levenberg_marquardt import Quadratic, quadratic
+from deepsdf.solvers.losses import Huber
+from deepsdf.solvers.quadratic import Quadratic, gauss_newton
 
 ROBUST_WIDTH = 2e-3
-"""Unit frame; below it an error counts squared, above it by its size: the clamped L1, made smooth at 0."""
+"""Width of Huber's loss, unit frame: the L1 loss, but smooth at 0, so that it has a curvature. Of the order
+of a good fit's mean error, so that only the smaller errors count squared."""
 
-LEAST_ERROR = 2e-3
-"""Unit frame; the mean error that the prior's weight supposes at least: no space has none on an unseen shape."""
+MIN_ERROR = ROBUST_WIDTH
+"""Least mean error that the prior's weight assumes, unit frame. Fits of few samples can reach 0, but no space
+represents an unseen shape without error."""
 
 CHUNK = {"cpu": 4096, "cuda": 131_072}
-"""Points evaluated at once: on a CPU their activations stay in its cache."""
+"""Points per evaluation. On a CPU their activations fit into its cache."""
 
 
 @dataclass(frozen=True)
 class Draw:
-    """Samples of b shapes: rows (b, n, 4), x y z sdf, unit frame, and their weights (b, n), which add up to 1."""
+    """Samples of b shapes.
+
+    Attributes:
+        rows: (b, n, 4), x y z sdf, unit frame.
+        weights: (b, n), with sum 1 per shape.
+    """
 
     rows: Tensor
     weights: Tensor
 
     def __getitem__(self, at: Tensor | tuple[slice, slice]) -> Draw:
-        """Of some shapes; of some samples of some shapes."""
+        """Samples of some shapes, or some samples of some shapes."""
         return Draw(self.rows[at], self.weights[at])
 
 
 @dataclass(frozen=True)
 class CodeProblem:
-    """Σ weight · huber(clamp(f) - clamp(s)) + λ |w|²: codes in units w of the prior's standard deviations.
+    """Σ weight · huber(residual(f, s)) + λ |w|² of whitened codes w, with the residual of the space's loss.
 
     Attributes:
-        bfloat16: the decoder's hidden layers compute in it.
+        clamping_distance: δ of the loss.
+        bfloat16: the decoder's hidden layers compute in bfloat16.
+        loss: loss between predicted and observed distances.
     """
 
     decoder: Decoder
     prior: GaussianPrior
     clamping_distance: float
     bfloat16: bool = False
+    loss: Loss = LOSSES["clamped_l1"]
 
     @cached_property
     def basis(self) -> Tensor:
-        """(L, L), the code's change with each of w."""
+        """(L, L), derivative of the code by the whitened code."""
         return self.prior.directions * self.prior.std
 
-    def linearise(self, place: Tensor, draw: Draw, prior_weight: Tensor, pull: Tensor | None = None) -> Quadratic:
-        """The objectives of b shapes near w (b, L), with λ (b,).
+    def linearise(
+        self, whitened: Tensor, draw: Draw, prior_weight: Tensor, through_clamp: Tensor | None = None
+    ) -> Quadratic:
+        """Models of the objectives of b shapes.
 
         Args:
-            pull: (b,), whether predictions that are clamped pull where their targets are not. They do not change the
-                loss, so that a shape far from its observations would stay there; nearby such a pull leads off the
-                way. None: everywhere.
+            whitened: (b, L).
+            prior_weight: (b,), λ.
+            through_clamp: (b,), whether clamped predictions with wrong values get the gradient of the unclamped field.
+                Their loss is constant, so without it a shape far from its observations would stay there. Near the
+                minimum it leads astray. None: all shapes.
         """
-        codes = self.prior.colour(place)
-        pull = torch.ones_like(prior_weight, dtype=torch.bool) if pull is None else pull
-        found = [
-            reduce(add, [self._linearise(codes[own], draw[own, part], pull[own]) for part in _chunks(draw.rows)])
-            for own in _together(draw.rows)
+        codes = self.prior.colour(whitened)
+        if through_clamp is None:
+            through_clamp = torch.ones_like(prior_weight, dtype=torch.bool)
+        models = [
+            reduce(
+                add, [self._linearise(codes[own], draw[own, part], through_clamp[own]) for part in _chunks(draw.rows)]
+            )
+            for own in _batches(draw.rows)
         ]
-        return Quadratic.joined(found) + penalty(place, prior_weight)
+        return Quadratic.concatenate(models) + code_prior(whitened, prior_weight)
 
-    def _linearise(self, codes: Tensor, draw: Draw, pull: Tensor) -> Quadratic:
-        delta = self.clamping_distance
-        found, jacobian = self.jacobian(codes, draw.rows[..., :3])
-        error = found.clamp(-delta, delta) - draw.rows[..., 3].clamp(-delta, delta)
-        idle = (found.abs() >= delta) & ((error == 0) | ~pull.unsqueeze(1))
-        return quadratic(error, jacobian, draw.weights, ROBUST_WIDTH, ~idle)
+    def _linearise(self, codes: Tensor, draw: Draw, through_clamp: Tensor) -> Quadratic:
+        predicted, jacobian = self.jacobian(codes, draw.rows[..., :3])
+        target, delta = draw.rows[..., 3], self.clamping_distance
+        residual = self.loss.residual(predicted, target, delta)
+        active = self.loss.responds(predicted, target, delta) | ((residual != 0) & through_clamp.unsqueeze(1))
+        return gauss_newton(residual, jacobian, draw.weights, Huber(ROBUST_WIDTH), active)
 
     def jacobian(self, codes: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-        """f (b, n) of codes (b, L) at points (b, n, 3), and its derivatives by w (b, n, L)."""
+        """Signed distances (b, n) of codes (b, L) at points (b, n, 3), and derivatives (b, n, L) by the whitened
+        code."""
         with torch.autocast(codes.device.type, torch.bfloat16, enabled=self.bfloat16):
-            found, jacobian = self.decoder.jacobian(codes, points, self.basis)
-        return found, jacobian.float()
+            values, jacobian = self.decoder.jacobian(codes, points, self.basis)
+        return values, jacobian.float()
 
     @torch.no_grad()
     def distances(self, codes: Tensor, points: Tensor) -> Tensor:
-        """clamp(f), (b, n), of codes (b, L) at points (b, n, 3); always in float32."""
-        found = points.new_empty(points.shape[:2])
-        for shapes in _together(points):
+        """Signed distances (b, n) of codes (b, L) at points (b, n, 3); always in float32."""
+        values = points.new_empty(points.shape[:2])
+        for shapes in _batches(points):
             for part in _chunks(points):
-                found[shapes, part] = self.decoder(codes[shapes], points[shapes, part])
-        return found.clamp(-self.clamping_distance, self.clamping_distance)
+                values[shapes, part] = self.decoder(codes[shapes], points[shapes, part])
+        return values
 
     def errors(self, codes: Tensor, draw: Draw) -> Tensor:
-        """clamp(f) - clamp(s), (b, n), of codes (b, L)."""
-        targets = draw.rows[..., 3].clamp(-self.clamping_distance, self.clamping_distance)
-        return self.distances(codes, draw.rows[..., :3]) - targets
+        """Residuals (b, n) of codes (b, L)."""
+        predicted = self.distances(codes, draw.rows[..., :3])
+        return self.loss.residual(predicted, draw.rows[..., 3], self.clamping_distance)
 
     def losses(self, codes: Tensor, draw: Draw) -> Tensor:
-        """(b,), the clamped L1 of codes (b, L)."""
+        """(b,), the mean loss of codes (b, L)."""
         return (self.errors(codes, draw).abs() * draw.weights).sum(dim=1)
 
     @torch.no_grad()
     def losses_of_each(self, codes: Tensor, draw: Draw) -> Tensor:
-        """(b, c), the clamped L1 of every code (c, L) on the samples of each of b shapes."""
-        found = []
+        """(b, c), the mean loss of every code (c, L) on the samples of each of b shapes."""
+        losses = []
         for rows, weights in zip(draw.rows, draw.weights, strict=True):
             several = codes.split(max(1, CHUNK[codes.device.type] // len(rows)))
             with torch.autocast(codes.device.type, torch.bfloat16, enabled=self.bfloat16):
                 distances = [self.decoder(some, rows[:, :3].expand(len(some), -1, -1)) for some in several]
-            found.append((clamped_l1(torch.cat(distances), rows[:, 3], self.clamping_distance) * weights).sum(dim=1))
-        return torch.stack(found)
+            values = self.loss.value(torch.cat(distances), rows[:, 3], self.clamping_distance)
+            losses.append((values * weights).sum(dim=1))
+        return torch.stack(losses)
 
 
-def _together(points: Tensor) -> list[slice]:
-    """Shapes of points (b, n, ...) to evaluate at once.
+def _batches(points: Tensor) -> list[slice]:
+    """Shapes of points (b, n, ...) that are evaluated together.
 
-    On a CPU one at a time: as quick there, and what comes out does not depend on the other shapes.
+    On a CPU one at a time: it is not slower, and the result does not depend on the other shapes.
     """
     size = 1 if points.device.type == "cpu" else max(1, CHUNK["cuda"] // points.shape[1])
     return [slice(start, start + size) for start in range(0, len(points), size)]
 
 
 def _chunks(points: Tensor) -> list[slice]:
-    """Points (b, n, ...) of each shape to evaluate at once."""
+    """Points (b, n, ...) of each shape that are evaluated together."""
     size = CHUNK[points.device.type]
     return [slice(start, start + size) for start in range(0, points.shape[1], size)]
 
 
-def penalty(place: Tensor, weight: Tensor) -> Quadratic:
-    """λ |w|²."""
-    identity = torch.eye(place.shape[1], device=place.device)
-    return Quadratic(
-        weight * place.square().sum(dim=1), 2.0 * weight[:, None] * place, 2.0 * weight[:, None, None] * identity
-    )
+def code_prior(whitened: Tensor, weight: Tensor) -> Quadratic:
+    """The prior term λ |w|² for whitened codes (b, L) and λ (b,)."""
+    return Quadratic.ridge(whitened, 2.0 * weight)
 
 
 def prior_weight(errors: Tensor, counts: Tensor) -> Tensor:
     """λ of λ |w|² beside the mean error, (b,).
 
     Errors of mean size e at N independent observations have the negative log-likelihood Σ |r| / e, and the prior has
-    ½ |w|²: divided by N / e, that is the mean error and e / (2 N) |w|².
+    ½ |w|². Divided by N / e, the first is the mean error, and the second e / (2 N) |w|².
     """
-    return errors.clamp_min(LEAST_ERROR) / (2.0 * counts)
+    return errors.clamp_min(MIN_ERROR) / (2.0 * counts)
 
 
 @contextmanager
 def frozen(decoder: Decoder) -> Iterator[None]:
-    """The decoder evaluating, its parameters without gradients, for the length of a fit."""
+    """The decoder in evaluation mode and its parameters without gradients, inside the `with` block."""
     parameters = [parameter for parameter in decoder.parameters() if parameter.requires_grad]
     training = decoder.training
     decoder.eval()

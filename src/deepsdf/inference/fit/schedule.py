@@ -1,5 +1,10 @@
-"""`lm`, the fit of codes by default: a trial of several starts, damped Gauss-Newton steps on ever more samples, and
-where the space is too rough for those, Adam among their directions."""
+"""`lm`: the default fit of codes.
+
+trial   several starts on a few samples; the worse half is dropped after each round
+grow    the best start on new samples in every step, twice as many each time
+settle  a quarter of the samples until a step predicts little reduction, then all of them
+Adam    instead of the end of `settle`, where the field is too rough for Gauss-Newton steps (`rotated_adam`)
+"""
 
 from __future__ import annotations
 
@@ -10,62 +15,72 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from deepsdf.inference.fit.fitting import Found
-from deepsdf.inference.fit.problem import LEAST_ERROR, CodeProblem, Draw, frozen, penalty, prior_weight
+from deepsdf.inference.fit.problem import MIN_ERROR, CodeProblem, Draw, code_prior, frozen, prior_weight
+from deepsdf.inference.fit.result import OptimizedCodes
 from deepsdf.progress import OnProgress, Progress
 from deepsdf.samples.bank import Generators, SampleBank, mix
-from deepsdf.solvers.levenberg_marquardt import (
-    CONVERGED,
-    DAMPING,
-    REASONS,
-    STEPS_RAN_OUT,
-    Minimum,
-    Quadratic,
-    minimise,
-)
+from deepsdf.solvers.levenberg_marquardt import CONVERGED, DAMPING, REASONS, STEPS_RAN_OUT, Minimum, minimise
+from deepsdf.solvers.quadratic import Quadratic
 from deepsdf.solvers.rotated_adam import descend
 
+# Trial
+
 START_SAMPLES = 128
-"""On which training codes and draws from the prior are compared, to find the nearest."""
+"""Samples on which training codes and draws from the prior are compared. Enough to rank shapes that differ in their
+coarse proportions, which is what a start must have."""
 
 NEAREST, DRAWN = 3, 2
-"""So many training codes and draws from the prior are starts, beside the prior's mean."""
+"""Number of training codes and of draws from the prior that are starts, besides the mean code."""
 
-TRIAL_SAMPLES, TRIAL_STEPS = 500, (3, 2, 4)
-"""Steps that starts are tried for; after each of these rounds the better half of them goes on, in the end the best."""
+TRIAL_SAMPLES, TRIAL_ROUNDS = 500, (3, 2, 4)
+"""Samples of the trial, and steps of its rounds: of 6 starts, 3 are left after the first round, 2 after the second, and
+1 after the third."""
+
+# Growth
+
+QUARTER = 4
+"""Samples at the end of the growth and at the beginning of `settle`, as a fraction: `samples` / 4."""
 
 GROWTH = 4
-"""Doublings of the samples, a step each, from the first after the trial to `NEARING` of all."""
+"""Number of doublings up to that quarter: from 500 samples, the number of the trial, to 8000 of 32000."""
 
-NEARING, ENDING = 4, 8
-"""A part of the samples until a step on them promises less than `NEARED`, then so many steps at most on all."""
+NEW_SAMPLES_SLACK = 0.15
+"""Relative increase at which a step is still accepted when samples are drawn anew: three standard deviations of the
+mean error over 1000 samples."""
 
-SMOOTH = 8
-"""So many steps on that part end at a promise of less than `NEARED`, or the space is rough there."""
+# Settling
 
-ROUGH_DAMPING, DOUBTFUL = 0.03, 3
-"""Steps that are damped more than this promise little in any space: what they ended with must come to its end on all
-samples in so many more. In a smooth space the damping is a hundredth of that."""
+STEPS_ON_QUARTER = 8
+"""Steps on a quarter of the samples in which a smooth space converges; a space that does not is rough."""
 
-FEW = 2000
-"""Observations of a shape up to which there are no new samples to draw: Gauss-Newton steps go on, `MOST` in all."""
+STEPS_ON_ALL = 8
+"""Steps on all samples."""
 
-MOST = 265
+QUARTER_TOLERANCE, TOLERANCE = 5e-3, 5e-4
+"""Predicted relative reduction at which a fit to a quarter of the samples has converged, and a fit to all of them."""
 
-ROUGH_SAMPLES, ROUGH_RATE = 250, 0.4
-"""Of each of Adam's steps, and their rate in standard deviations of the training codes."""
+BFLOAT16_SLACK = 5e-3
+"""Relative increase at which a step is still accepted on the same samples in bfloat16: its rounding."""
 
-LEAST_ROUGH = 100
-"""Of Adam's steps; with fewer left, Gauss-Newton goes on."""
+FEW_OBSERVATIONS = 2000
+"""Number of observations up to which a shape is never fitted by Adam: new samples would be the same ones again."""
 
-CHANCE = 0.15
-"""Share by which an objective may rise because its samples are drawn anew: 3 standard deviations at 1000."""
+STEPS_OF_FEW = 265
+"""Steps on a quarter of the samples where Adam does not follow. Gauss-Newton steps of such shapes creep in a rough
+space until they converge; this only bounds their time."""
 
-ROUNDING = 5e-3
-"""Share by which bfloat16 may raise an objective of the same samples."""
+# Rough spaces
 
-NEARED, ENDED = 5e-3, 5e-4
-"""A fit ends when a step on all its samples promises to lower its objective by less than this share."""
+DAMPED, STEPS_IF_DAMPED = 0.03, 3
+"""With a damping above the first, a small predicted reduction may be due to the damping: a fit must then converge on
+all samples within the second number of steps, or the space is rough. In a smooth space the damping is a hundredth of
+it."""
+
+ADAM_SAMPLES, ADAM_RATE = 250, 0.4
+"""Samples of each Adam step, and the first rate in standard deviations of the training codes."""
+
+MIN_ADAM_STEPS = 100
+"""With fewer steps left, Gauss-Newton goes on: Adam's means alone remember 50 steps."""
 
 
 def fit_lm(
@@ -78,48 +93,75 @@ def fit_lm(
     steps: int,
     samples: int,
     on_progress: OnProgress | None = None,
-) -> Found:
-    """Damped Gauss-Newton on the clamped L1 (reweighted) and the prior, from several starts.
-
-    Starts are tried on a few samples that stay the same, the hopeless ones dropped round by round. The best goes on
-    with samples drawn anew, twice as many each time, then with a quarter of `samples` that stay the same, and in the
-    end with all. Where the quarter does not come to an end, or by short steps alone, the field changes too much from
-    code to code for long ones, and the rest are small ones by Adam (`rotated_adam`), whose new samples carry it over
-    what is rough.
+) -> OptimizedCodes:
+    """Fit codes by Levenberg-Marquardt from several starts.
 
     Args:
-        candidates: codes (n, L), the nearest of which are starts.
-        draws: codes (m, L) from the prior, likewise.
-        steps: at most, for each shape.
-        samples: a step, at most.
+        bank: samples of b shapes.
+        candidates: (n, L), training codes; the nearest to each shape are starts.
+        draws: (m, L), codes drawn from the prior; likewise.
+        generator: draws samples.
+        steps: maximum number of steps.
+        samples: maximum number of samples per shape and step.
         on_progress: receives one event per step.
     """
     counts = bank.sizes
     with frozen(problem.decoder):
         few = Draw(*bank.spread(TRIAL_SAMPLES, generator))
         starts = _starts(problem, candidates, draws, Draw(*bank.spread(START_SAMPLES, generator)))
-        best, damping, start_losses, tried = _trial(
-            problem, starts, few, counts, steps // 2, _counted(on_progress, 0, steps)
-        )
-        weight = prior_weight(problem.losses(problem.prior.colour(best), few), counts)
-        rest = _Rest(problem, bank, generator, weight, steps, samples, on_progress)
-        grown = rest.grow(best, damping, tried)
-        # A shape far out for the prior says that the prior is too narrow, where observations enough have a say.
-        excess = grown.place.square().mean(dim=1).clamp_min(1.0)
-        rest = replace(rest, weight=torch.where(rest.many, weight / excess, weight))
-        place, taken, reason, curvature = rest.settle(grown, grown.steps + tried)
-    return Found(
-        problem.prior.colour(place),
-        taken,
-        tuple(REASONS[each] for each in reason.tolist()),
-        start_losses,
-        curvature - penalty(place, rest.weight).curvature,
+        trial = _trial(problem, starts, few, counts, steps // 2, _counted(on_progress, 0, steps))
+        weight = prior_weight(problem.losses(problem.prior.colour(trial.best), few), counts)
+        refinement = _Refinement(problem, bank, generator, weight, steps, samples, on_progress)
+        grown = refinement.grow(trial)
+        # If the whitened norm of a well observed shape is large, the prior is too tight: |w|² is L for a typical shape.
+        # Its weight is divided by the excess, as if its standard deviations were larger by the root of that.
+        excess = grown.state.square().mean(dim=1).clamp_min(1.0)
+        refinement = replace(refinement, weight=torch.where(refinement.many, weight / excess, weight))
+        end = refinement.settle(grown, grown.steps + trial.steps)
+    return OptimizedCodes(
+        problem.prior.colour(end.whitened),
+        end.steps,
+        tuple(REASONS[each] for each in end.reason.tolist()),
+        trial.losses,
+        end.curvature - code_prior(end.whitened, refinement.weight).curvature,
     )
 
 
 @dataclass(frozen=True)
-class _Rest:
-    """What comes after the trial, for b shapes with the prior's weight (b,)."""
+class _Trial:
+    """Result of the trial of k starts for each of b shapes.
+
+    Attributes:
+        best: (b, L), whitened code of the best start.
+        damping: (b,), its damping.
+        losses: (b, k), objective of each start when it was dropped, or at the end.
+        steps: number of steps of the trial.
+    """
+
+    best: Tensor
+    damping: Tensor
+    losses: Tensor
+    steps: int
+
+
+@dataclass(frozen=True)
+class _End:
+    """Result of `_Refinement.settle`: whitened codes (b, L), steps (b,), reasons (b,), curvatures (b, L, L)."""
+
+    whitened: Tensor
+    steps: Tensor
+    reason: Tensor
+    curvature: Tensor
+
+
+@dataclass(frozen=True)
+class _Refinement:
+    """The part of a fit after the trial, for b shapes.
+
+    Attributes:
+        weight: (b,), λ of the prior.
+        steps, samples: see `fit_lm`.
+    """
 
     problem: CodeProblem
     bank: SampleBank
@@ -132,102 +174,107 @@ class _Rest:
     @cached_property
     def many(self) -> Tensor:
         """(b,), which shapes have many observations."""
-        return self.bank.sizes > FEW
+        return self.bank.sizes > FEW_OBSERVATIONS
 
     @property
-    def part(self) -> int:
-        return max(2, self.samples // NEARING)
+    def quarter(self) -> int:
+        return max(2, self.samples // QUARTER)
 
     def draw(self, count: int) -> Draw:
         return Draw(*self.bank.spread(max(2, count), self.generator))
 
-    def near(self, place: Tensor, draw: Draw, at: Tensor) -> Quadratic:
-        """The objectives of the shapes `at` (k,), on a draw of theirs; of few observations all pull (`linearise`)."""
-        return self.problem.linearise(place, draw, self.weight[at], ~self.many[at])
+    def linearise(self, whitened: Tensor, draw: Draw, shapes: Tensor) -> Quadratic:
+        """Models of the objectives of some shapes (k,) on their samples."""
+        # With few observations, clamped predictions keep their gradient to the end: they are too few to be left out.
+        return self.problem.linearise(whitened, draw, self.weight[shapes], ~self.many[shapes])
 
-    def grow(self, place: Tensor, damping: Tensor, taken: int) -> Minimum:
+    def grow(self, trial: _Trial) -> Minimum[Tensor]:
         """Steps on samples drawn anew, twice as many each time."""
-        steps = min(GROWTH, self.steps - taken - 1)
+        steps = min(GROWTH, self.steps - trial.steps - 1)
 
-        def linearise(place: Tensor, rows: Tensor, step: int) -> Quadratic:
-            return self.problem.linearise(place, self.draw(self.part >> (steps - step))[rows], self.weight[rows])
+        def linearise(whitened: Tensor, rows: Tensor, step: int) -> Quadratic:
+            draw = self.draw(self.quarter >> (steps - step))[rows]
+            return self.problem.linearise(whitened, draw, self.weight[rows])
 
         return minimise(
             linearise,
-            place,
+            trial.best,
             steps=steps,
-            tolerance=0.0,
-            slack=torch.where(self.bank.sizes > self.part >> steps, CHANCE, 0.0),
-            damping=damping,
+            tolerance=0.0,  # an objective whose samples change says nothing about convergence
+            slack=torch.where(self.bank.sizes > self.quarter >> steps, NEW_SAMPLES_SLACK, 0.0),
+            damping=trial.damping,
             units=self.problem.prior.std,
-            on_step=_counted(self.on_progress, taken, self.steps),
+            on_step=_counted(self.on_progress, trial.steps, self.steps),
         )
 
-    def settle(self, start: Minimum, taken: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Places (b, L), steps (b,) until there, why they ended (b,), and curvatures (b, L, L)."""
-        # Drawn for all shapes, whichever way they go: none's samples depend on the others.
-        some, many = self.draw(self.part), self.draw(self.samples)
-        left = self.steps - int(taken.max()) - SMOOTH - ENDING
-        by_adam = self.many & (left >= LEAST_ROUGH)
+    def settle(self, start: Minimum[Tensor], taken: Tensor) -> _End:
+        """Steps on samples that stay the same, or by Adam; `taken` (b,) are the steps before."""
+        # Both are drawn for all shapes, whichever way they go, so that no shape's samples depend on the others.
+        some, everything = self.draw(self.quarter), self.draw(self.samples)
+        left = self.steps - int(taken.max()) - STEPS_ON_QUARTER - STEPS_ON_ALL
+        adam_possible = self.many & (left >= MIN_ADAM_STEPS)
         every = torch.arange(len(taken), device=taken.device)
-        most = torch.where(by_adam, SMOOTH, MOST)
-        end = self._on(some, every, start.place, start.damping, taken, most, NEARED)
+        most = torch.where(adam_possible, STEPS_ON_QUARTER, STEPS_OF_FEW)
+        end = self._on(some, every, start.state, start.damping, taken, most, QUARTER_TOLERANCE)
         taken = taken + end.steps
-        place, reason, curvature = end.place.clone(), end.reason.clone(), end.near.curvature.clone()
-        rough = (end.reason != CONVERGED) & by_adam
+        whitened, reason, curvature = end.state.clone(), end.reason.clone(), end.model.curvature.clone()
+        # Rough, first sign: no convergence on a quarter.
+        rough = (end.reason != CONVERGED) & adam_possible
         if len(at := (~rough).nonzero().squeeze(1)):
-            most = torch.where(by_adam[at] & (end.damping[at] > ROUGH_DAMPING), DOUBTFUL, ENDING)
-            end = self._on(many, at, end.place[at], end.damping[at], taken, most, ENDED)
-            place[at], reason[at], curvature[at] = end.place, end.reason, end.near.curvature
+            most = torch.where(adam_possible[at] & (end.damping[at] > DAMPED), STEPS_IF_DAMPED, STEPS_ON_ALL)
+            end = self._on(everything, at, end.state[at], end.damping[at], taken, most, TOLERANCE)
+            whitened[at], reason[at], curvature[at] = end.state, end.reason, end.model.curvature
             taken = taken.index_add(0, at, end.steps)
-            rough[at] = (end.reason != CONVERGED) & (end.damping > ROUGH_DAMPING) & by_adam[at]
+            # Second sign: convergence on a quarter, but only by damped steps, and none on all samples.
+            rough[at] = (end.reason != CONVERGED) & (end.damping > DAMPED) & adam_possible[at]
         if len(at := rough.nonzero().squeeze(1)):
-            place[at], curvature[at] = self._by_adam(place[at], curvature[at], at, left)
+            whitened[at], curvature[at] = self._by_adam(whitened[at], curvature[at], at, left)
             taken, reason[at] = taken.index_add(0, at, torch.full_like(at, left)), STEPS_RAN_OUT
-        return place, taken, reason, curvature
+        return _End(whitened, taken, reason, curvature)
 
     def _on(
-        self, draw: Draw, at: Tensor, place: Tensor, damping: Tensor, taken: Tensor, most: Tensor, tolerance: float
-    ) -> Minimum:
+        self, draw: Draw, at: Tensor, whitened: Tensor, damping: Tensor, taken: Tensor, most: Tensor, tolerance: float
+    ) -> Minimum[Tensor]:
         """Gauss-Newton steps of the shapes `at` (k,) on samples that stay the same."""
         draw = draw[at]
         return minimise(
-            lambda place, rows, step: self.near(place, draw[rows], at[rows]),
-            place,
+            lambda state, rows, step: self.linearise(state, draw[rows], at[rows]),
+            whitened,
             steps=torch.minimum(self.steps - taken[at], most),
             tolerance=tolerance,
-            slack=torch.full_like(damping, ROUNDING if self.problem.bfloat16 else 0.0),
+            slack=torch.full_like(damping, BFLOAT16_SLACK if self.problem.bfloat16 else 0.0),
             damping=damping,
             units=self.problem.prior.std,
             on_step=_counted(self.on_progress, int(taken[at].max()), self.steps),
         )
 
-    def _by_adam(self, place: Tensor, curvature: Tensor, at: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-        """Adam's steps of the shapes `at` (k,): places and curvatures; those before where the steps led astray."""
+    def _by_adam(self, whitened: Tensor, curvature: Tensor, at: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+        """Adam's steps of the shapes `at` (k,): whitened codes and curvatures."""
         std, colour = self.problem.prior.std, self.problem.prior.colour
         keys = self.bank.keys(self.generator)[at]
-        share = place.new_full((len(at), ROUGH_SAMPLES), 1.0 / ROUGH_SAMPLES)
+        share = whitened.new_full((len(at), ADAM_SAMPLES), 1.0 / ADAM_SAMPLES)
 
-        def linearise(place: Tensor, step: int) -> Quadratic:
-            drawn = Draw(self.bank.draw_keyed(at, ROUGH_SAMPLES, mix(keys + step)), share)
-            return self.near(place, drawn, at)
+        def linearise(state: Tensor, step: int) -> Quadratic:
+            draw = Draw(self.bank.draw_keyed(at, ADAM_SAMPLES, mix(keys + step)), share)
+            return self.linearise(state, draw, at)
 
         end, mean = descend(
             linearise,
-            place,
+            whitened,
             curvature,
             steps=steps,
-            rate=ROUGH_RATE * float(std.square().mean().sqrt()),
+            rate=ADAM_RATE * float(std.square().mean().sqrt()),
             units=std,
             on_step=_counted(self.on_progress, self.steps - steps, self.steps),
         )
-        judge = self.draw(self.part)[at]
-        better = self.problem.losses(colour(end), judge) < self.problem.losses(colour(place), judge)
-        return torch.where(better[:, None], end, place), torch.where(better[:, None, None], mean, curvature)
+        # Adam does not check its steps: a shape that it made worse goes back.
+        judge = self.draw(self.quarter)[at]
+        better = self.problem.losses(colour(end), judge) < self.problem.losses(colour(whitened), judge)
+        return torch.where(better[:, None], end, whitened), torch.where(better[:, None, None], mean, curvature)
 
 
 def _starts(problem: CodeProblem, candidates: Tensor, draws: Tensor, few: Draw) -> Tensor:
-    """(b, k, L), in the prior's coordinates: its mean, the nearest candidates and the nearest draws."""
+    """(b, k, L), whitened: the mean code, the nearest candidates and the nearest draws."""
     starts = [problem.prior.mean.expand(len(few.weights), 1, -1)]
     for codes, count in ((candidates, NEAREST), (draws, DRAWN)):
         losses = problem.losses_of_each(codes, few)
@@ -237,39 +284,39 @@ def _starts(problem: CodeProblem, candidates: Tensor, draws: Tensor, few: Draw) 
 
 def _trial(
     problem: CodeProblem, starts: Tensor, few: Draw, counts: Tensor, steps: int, on_step: Callable[[int], None]
-) -> tuple[Tensor, Tensor, Tensor, int]:
-    """Of k starts for each of b shapes: the best (b, L), its damping (b,), what each came to (b, k), and how many steps
-    that took."""
+) -> _Trial:
+    """Fit k starts (b, k, L) of each shape, and drop the worse half after each round."""
     shapes, count, length = starts.shape
-    weight = prior_weight(few.weights.new_full((shapes,), LEAST_ERROR), counts.clamp_max(TRIAL_SAMPLES))
-    place, followed = starts, torch.arange(count, device=starts.device).expand(shapes, -1)
+    # The error of a good fit: with that of a bad start, the prior would outweigh the few samples.
+    weight = prior_weight(few.weights.new_full((shapes,), MIN_ERROR), counts.clamp_max(TRIAL_SAMPLES))
+    whitened, followed = starts, torch.arange(count, device=starts.device).expand(shapes, -1)
     reached = starts.new_empty(shapes, count)
     damping = starts.new_full((shapes, count), DAMPING)
     taken = 0
-    for wanted in TRIAL_STEPS:
+    for wanted in TRIAL_ROUNDS:
         count = followed.shape[1]
         shape = torch.arange(shapes, device=starts.device).repeat_interleave(count)
 
-        def linearise(place: Tensor, rows: Tensor, step: int, shape: Tensor = shape) -> Quadratic:
-            return problem.linearise(place, few[shape[rows]], weight[shape[rows]])
+        def linearise(state: Tensor, rows: Tensor, step: int, shape: Tensor = shape) -> Quadratic:
+            return problem.linearise(state, few[shape[rows]], weight[shape[rows]])
 
         more = min(wanted, steps - taken)
         end = minimise(
             linearise,
-            place.flatten(0, 1),
+            whitened.flatten(0, 1),
             steps=more,
-            tolerance=0.0,
+            tolerance=0.0,  # all starts take the same number of steps, so that they can be compared
             damping=damping.flatten(),
             units=problem.prior.std,
             on_step=lambda step, before=taken: on_step(before + step),
         )
         taken += more
-        reached = reached.scatter(1, followed, end.near.value.reshape(shapes, count))
+        reached = reached.scatter(1, followed, end.model.value.reshape(shapes, count))
         better = reached.gather(1, followed).topk((count + 1) // 2, dim=1, largest=False).indices
         followed = followed.gather(1, better)
-        place = end.place.reshape(shapes, count, length).gather(1, better.unsqueeze(-1).expand(-1, -1, length))
+        whitened = end.state.reshape(shapes, count, length).gather(1, better.unsqueeze(-1).expand(-1, -1, length))
         damping = end.damping.reshape(shapes, count).gather(1, better)
-    return place[:, 0], damping[:, 0], reached, taken
+    return _Trial(whitened[:, 0], damping[:, 0], reached, taken)
 
 
 def _counted(on_progress: OnProgress | None, before: int, steps: int) -> Callable[[int], None]:

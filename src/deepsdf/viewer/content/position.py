@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from deepsdf.errors import InputError
-from deepsdf.inference.space import Shape, ShapeSpace
+from deepsdf.inference.shape import Shape
+from deepsdf.inference.space import ShapeSpace
 
 MIN_REACH = 3.0
 """Smallest range of a slider to either side, in standard deviations: 99.7 % of a Gaussian."""

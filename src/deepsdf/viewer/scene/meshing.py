@@ -13,7 +13,7 @@ from deepsdf.devices import fast_bfloat16
 from deepsdf.errors import DeepSDFError
 from deepsdf.geometry.isosurface.options import Meshing
 from deepsdf.geometry.isosurface.polygonize import polygonize
-from deepsdf.inference.space import Shape
+from deepsdf.inference.shape import Shape
 from deepsdf.jobs.worker import Cancelled, IsWanted, Worker
 
 COARSE, MIDDLE, FINE = 48, 128, 256
