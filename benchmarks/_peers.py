@@ -25,7 +25,7 @@ right on these meshes but for the one cut up (99.84 % against 99.92 %)."""
 
 
 def open3d() -> Run:
-    import open3d
+    import open3d  # pyright: ignore[reportMissingImports]
 
     def run(vertices: np.ndarray, faces: np.ndarray, points: np.ndarray) -> np.ndarray:
         scene = open3d.t.geometry.RaycastingScene()
@@ -38,7 +38,7 @@ def open3d() -> Run:
 
 
 def point_cloud_utils() -> Run:
-    import point_cloud_utils
+    import point_cloud_utils  # pyright: ignore[reportMissingImports]
 
     def run(vertices: np.ndarray, faces: np.ndarray, points: np.ndarray) -> np.ndarray:
         corners, triangles = vertices.astype(np.float32), faces.astype(np.int32)  # the faster of its types
@@ -48,14 +48,14 @@ def point_cloud_utils() -> Run:
 
 
 def libigl(sign: str) -> Run:
-    import igl
+    import igl  # pyright: ignore[reportMissingImports]
 
     kind = getattr(igl, f"SIGNED_DISTANCE_TYPE_{sign}")
     return lambda vertices, faces, points: igl.signed_distance(points.astype(np.float64), vertices, faces, kind)[0]
 
 
 def mesh_to_sdf() -> Run:
-    import mesh_to_sdf
+    import mesh_to_sdf  # pyright: ignore[reportMissingImports]
     import trimesh
 
     def run(vertices: np.ndarray, faces: np.ndarray, points: np.ndarray) -> np.ndarray:

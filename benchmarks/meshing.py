@@ -92,7 +92,7 @@ def loss(name: str, field: Field, resolution: int) -> bool:
     signs = ((sparse.values[both[0]] > 0) != (dense.values[both[1]] > 0)).sum()
     lost = np.zeros((resolution - 1,) * 3, bool)
     lost[tuple(dense.cells[missing].T)] = True
-    parts, count = label(lost, np.ones((3, 3, 3)))
+    parts, count = label(lost, np.ones((3, 3, 3)))  # pyright: ignore[reportGeneralTypeIssues]
     sizes = [np.ptp(np.argwhere(parts == part), axis=0).max() + 1 for part in range(1, count + 1)]
     print(
         f"| {name} | {len(whole)} | {missing.sum()} | {count} | {max(sizes, default=0)} | {(~both[0]).sum()} | "

@@ -18,6 +18,7 @@ args = parser.parse_args()
 experiment = deepsdf.Experiment.open(args.experiment)
 space = deepsdf.ShapeSpace.load(experiment)
 data = deepsdf.DataSource.open(experiment.specs.data_source)
+assert experiment.specs.test_split, "specs.json names no test split"
 name = deepsdf.read_split(experiment.specs.test_split)[-1]
 
 truth = deepsdf.true_shape(data, name).mesh  # unit frame

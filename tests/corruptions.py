@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import trimesh
 
@@ -12,6 +14,20 @@ Mesh = trimesh.Trimesh
 
 def build(vertices: np.ndarray, faces: np.ndarray) -> Mesh:
     return trimesh.Trimesh(vertices, faces, process=False)
+
+
+def concatenate(meshes: Sequence[Mesh]) -> Mesh:
+    """`trimesh.util.concatenate` with a precise type."""
+    joined = trimesh.util.concatenate(list(meshes))
+    assert isinstance(joined, Mesh)
+    return joined
+
+
+def subdivided(mesh: Mesh, max_edge: float) -> Mesh:
+    """`subdivide_to_size` with a precise type."""
+    finer = mesh.subdivide_to_size(max_edge)
+    assert isinstance(finer, Mesh)
+    return finer
 
 
 def doubled(mesh: Mesh, rng: np.random.Generator) -> Mesh:

@@ -96,7 +96,7 @@ def wingnut() -> Mesh:
     """A ring with a bore and two thin wings: sharp edges, genus one."""
     ring = trimesh.creation.annulus(0.15, 0.35, 0.4, sections=48)
     wings = [trimesh.creation.box((0.5, 0.08, 0.5)).apply_translation((0.5 * side, 0, 0.2)) for side in (-1, 1)]
-    return trimesh.boolean.union([ring, *wings], engine="manifold").subdivide_to_size(0.08)
+    return corruptions.subdivided(trimesh.boolean.union([ring, *wings], engine="manifold"), 0.08)
 
 
 CLEAN: dict[str, Callable[[], Mesh]] = {"body": body, "cow": cow, "wingnut": wingnut}
@@ -139,13 +139,13 @@ def chair() -> Mesh:
         for z in (-0.43, 0.43):
             parts.append(trimesh.creation.box((0.12, 0.9, 0.12)).apply_translation((x, -0.45, z)))
     parts.append(trimesh.creation.box((1, 1, 0.12)).apply_translation((0, 0.5, -0.43)))
-    return trimesh.boolean.union(parts, engine="manifold").subdivide_to_size(0.12)
+    return corruptions.subdivided(trimesh.boolean.union(parts, engine="manifold"), 0.12)
 
 
 def self_intersecting() -> Mesh:
     """Closed parts that cross each other."""
     ball = trimesh.creation.icosphere(3, radius=0.5)
-    return corruptions.join(ball, trimesh.creation.box((1.6, 0.2, 0.2)).subdivide_to_size(0.15))
+    return corruptions.join(ball, corruptions.subdivided(trimesh.creation.box((1.6, 0.2, 0.2)), 0.15))
 
 
 def inconsistent_winding() -> Mesh:
@@ -170,7 +170,7 @@ def trunk() -> Mesh:
 
 def thin_fins() -> Mesh:
     """A closed fish: fins that are a fiftieth of its length thick."""
-    fins = [trimesh.creation.box((0.4, 0.4, 0.02)).subdivide_to_size(0.1) for _ in range(2)]
+    fins = [corruptions.subdivided(trimesh.creation.box((0.4, 0.4, 0.02)), 0.1) for _ in range(2)]
     parts = [fin.apply_translation((x, 0.35, 0)) for fin, x in zip(fins, (-0.6, 0.2), strict=True)]
     return trimesh.boolean.union([trunk(), *parts], engine="manifold")
 
@@ -188,7 +188,7 @@ def house_without_floor() -> Mesh:
         x, y, z = np.abs(points).T
         return (x < 0.2) & (y < 0.15) & (z > 0.49)
 
-    room = trimesh.creation.box((1, 0.8, 1)).subdivide_to_size(0.06)
+    room = corruptions.subdivided(trimesh.creation.box((1, 0.8, 1)), 0.06)
     return without(room, window, lambda points: points[:, 1] < -0.399)
 
 
@@ -202,7 +202,7 @@ def ball_with_holes() -> Mesh:
 
 def box_with_a_sheet() -> Mesh:
     """A closed box on a small open sheet: not closed, and not doubtful."""
-    box = trimesh.creation.box((1, 0.6, 0.6)).subdivide_to_size(0.05)
+    box = corruptions.subdivided(trimesh.creation.box((1, 0.6, 0.6)), 0.05)
     return corruptions.join(box, sheet([(0.6, -0.1, -0.1), (0.7, -0.1, -0.1), (0.7, 0.1, 0.1), (0.6, 0.1, 0.1)], 2))
 
 
@@ -210,7 +210,7 @@ def overlapping_pages() -> Mesh:
     """Plates that overlap, each open on one side."""
     pages = []
     for shift in 0.02 * np.arange(8):
-        page = trimesh.creation.box((0.7, 0.03, 1)).subdivide_to_size(0.1)
+        page = corruptions.subdivided(trimesh.creation.box((0.7, 0.03, 1)), 0.1)
         page = without(page, lambda points: points[:, 0] < -0.349)
         pages.append(page.apply_translation((shift, shift, 0)))
     return corruptions.join(*pages)

@@ -106,8 +106,8 @@ def test_a_failure_does_not_stop_the_rest(tmp_path: Path, workers: int) -> None:
     result, _ = run(tmp_path, shapes, workers)
     assert sorted(result.done) == named("a", "b", "c")
     assert sorted(result.failures) == [
-        Failure(*named("bad"), "bad is bad"),
-        Failure(*named("crash"), "ZeroDivisionError: a library's own"),
+        Failure(named("bad")[0], "bad is bad"),
+        Failure(named("crash")[0], "ZeroDivisionError: a library's own"),
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c"]
     pids = set(result.returned.values())
@@ -126,7 +126,7 @@ def test_a_failure_does_not_stop_the_rest(tmp_path: Path, workers: int) -> None:
 def test_a_death_costs_its_shape_alone(tmp_path: Path, shape: str, reason: str) -> None:
     result, told = run(tmp_path, named("a", "slow", shape, "b", "c", "bad"), workers=2)
     assert sorted(result.done) == named("a", "b", "c", "slow")
-    assert sorted(result.failures) == [Failure(*named("bad"), "bad is bad"), Failure(*named(shape), reason)]
+    assert sorted(result.failures) == [Failure(named("bad")[0], "bad is bad"), Failure(named(shape)[0], reason)]
     assert told[-1] == (*named(shape), reason)  # the last one, because it was tried again after all others
 
 
@@ -135,7 +135,7 @@ def test_those_that_died_are_tried_again_alone(tmp_path: Path, workers: int) -> 
     shapes = named("once-x", "a", "once-y", "die-SIGKILL", "b", "once-z", "c")
     result, told = run(tmp_path, shapes, workers=workers)
     assert sorted(result.done) == named("a", "b", "c", "once-x", "once-y", "once-z")
-    assert result.failures == [Failure(*named("die-SIGKILL"), KILLED)]
+    assert result.failures == [Failure(named("die-SIGKILL")[0], KILLED)]
     assert {shape.instance for shape, _ in told[:3]} == {"a", "b", "c"}
     alone = {result.returned[shape] for shape in named("once-x", "once-y", "once-z")}
     assert len(alone) <= 2  # one worker, and the one after the death
@@ -153,7 +153,7 @@ def test_too_long(tmp_path: Path) -> None:
 
 def test_the_last_one_too_long_and_deaf(tmp_path: Path) -> None:
     result, _ = run(tmp_path, named("hang-deaf"), workers=4, timeout=1)
-    assert result.failures == [Failure(*named("hang-deaf"), "took longer than --timeout 1 s and was stopped")]
+    assert result.failures == [Failure(named("hang-deaf")[0], "took longer than --timeout 1 s and was stopped")]
 
 
 def test_time_enough(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_help_of_every_verb(verb: str) -> None:
     assert run(verb, "-h").stdout == shown
     for option in ("--debug", "-q, --quiet", "--log FILE"):
         assert option in shown
-    for parameter in main.get_command(None, verb).params:  # pyright: ignore[reportArgumentType]
+    for parameter in main.get_command(None, verb).params:  # pyright: ignore[reportArgumentType, reportOptionalMemberAccess]
         if isinstance(parameter, click.Option):
             assert parameter.help, parameter.name
             assert max(parameter.opts, key=len) in shown
@@ -82,6 +82,7 @@ ORIGINALS = {
 @pytest.mark.parametrize("verb", ORIGINALS)
 def test_the_originals_flags_are_known(verb: str) -> None:
     command = main.get_command(None, verb)  # pyright: ignore[reportArgumentType]
+    assert command is not None
     known = {option for parameter in command.params for option in parameter.opts}
     for flag in [*ORIGINALS[verb], "--debug", "--quiet", "-q", "--log"]:
         assert flag.replace("_", "-") in known

@@ -163,7 +163,7 @@ def test_a_spread_takes_none_twice_and_of_few_samples_all(count: int) -> None:
 
 def test_every_row_of_a_spread_comes_equally_often_and_does_not_depend_on_other_shapes() -> None:
     bank = SampleBank.from_shapes(
-        [(torch.arange(40.0).reshape(10, 4), torch.zeros(0, 4)), *([(torch.ones(90, 4),) * 2] * 2)]
+        [(torch.arange(40.0).reshape(10, 4), torch.zeros(0, 4)), *([(torch.ones(90, 4), torch.ones(90, 4))] * 2)]
     )
     alone = SampleBank.from_shapes([(torch.arange(40.0).reshape(10, 4), torch.zeros(0, 4))])
     firsts = []

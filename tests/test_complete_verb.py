@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
+from corruptions import concatenate
 from helpers import TEST, World, is_picture, run
 
 from deepsdf.geometry.meshes import Normalization, load_mesh
@@ -88,7 +89,7 @@ def test_unusable_scans_end_with_2(scanned: World) -> None:
 def test_a_scan_of_another_class_ends_with_1(scanned: World) -> None:
     rod = trimesh.creation.box((1.9, 0.06, 0.06))
     turned = rod.copy().apply_transform(trimesh.transformations.rotation_matrix(1.5, (0, 0, 1)))
-    seen = scan(trimesh.util.concatenate([rod, turned]), EYE, 96, device="cpu")
+    seen = scan(concatenate([rod, turned]), EYE, 96, device="cpu")
     trimesh.PointCloud(seen.points).export(scanned.root / "scan.ply")
     (scanned.root / "camera").write_text(",".join(map(str, EYE)))
     said = " ".join(complete(scanned, "--no-picture", status=1).split())

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from corruptions import concatenate
 from scipy.spatial.transform import Rotation
 
 from deepsdf.errors import InputError
@@ -274,7 +275,7 @@ def test_steps_of_an_alignment() -> None:
 def test_a_scan_of_another_class_is_reported(space: ShapeSpace) -> None:
     """Two rods that cross, where balls and boxes were learned."""
     rod = trimesh.creation.box((1.9, 0.1, 0.1))
-    cross = trimesh.util.concatenate([rod, rod.copy().apply_transform(similarity([0, 0, 1.5], 1, [0, 0, 0.5]))])
+    cross = concatenate([rod, rod.copy().apply_transform(similarity([0, 0, 1.5], 1, [0, 0, 0.5]))])
     found = space.complete(scan(cross, EYE, 120, device="cpu"))
     reason = misfit(found)
     assert reason is not None

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
-from corruptions import doubled, flipped, inside_out, soup
+from corruptions import concatenate, doubled, flipped, inside_out, soup
 from hard_meshes import HARD, parameters, real_meshes
 
 import deepsdf
@@ -114,7 +114,7 @@ def test_all_points_are_outside_an_open_sheet() -> None:
 def test_the_inside_of_overlapping_parts_ends_at_the_outer_surface() -> None:
     """Distances are measured to the outer surface, not to parts inside."""
     outer, inner = trimesh.creation.icosphere(4), trimesh.creation.icosphere(3, radius=0.5)
-    mesh = trimesh.util.concatenate([outer, inner])
+    mesh = concatenate([outer, inner])
     points = points_in(1.2)
     np.testing.assert_allclose(MeshSDF(mesh)(points), MeshSDF(outer)(points), atol=1e-6)
 
@@ -122,7 +122,7 @@ def test_the_inside_of_overlapping_parts_ends_at_the_outer_surface() -> None:
 def test_cavities_are_kept_on_request() -> None:
     outer, inner = trimesh.creation.icosphere(4), trimesh.creation.icosphere(4, radius=0.5)
     inner.invert()
-    mesh = trimesh.util.concatenate([outer, inner])
+    mesh = concatenate([outer, inner])
     points = points_in(1.2)
     r = np.linalg.norm(points, axis=1)
     np.testing.assert_allclose(MeshSDF(mesh, keep_cavities=True)(points), np.maximum(r - 1, 0.5 - r), atol=5e-3)
@@ -134,7 +134,7 @@ def square_and_box() -> trimesh.Trimesh:
     square = trimesh.Trimesh(
         [[-0.9, 0, -0.3], [-0.3, 0, -0.3], [-0.3, 0, 0.3], [-0.9, 0, 0.3]], [[0, 1, 2], [0, 2, 3]], process=False
     )
-    return trimesh.util.concatenate([square, trimesh.creation.box((0.4, 0.4, 0.4)).apply_translation((0.6, 0, 0))])
+    return concatenate([square, trimesh.creation.box((0.4, 0.4, 0.4)).apply_translation((0.6, 0, 0))])
 
 
 def exact_square_and_box(points: np.ndarray) -> np.ndarray:
@@ -160,7 +160,7 @@ def test_pseudonormals_agree_with_the_winding_number_where_they_are_trusted() ->
     """The winding number decides far from the surface and near rims; elsewhere the closest face does."""
     sphere = trimesh.creation.icosphere(4)
     sphere.update_faces(sphere.triangles_center[:, 1] > -0.3)
-    mesh = trimesh.util.concatenate([sphere, trimesh.creation.box((0.4, 0.4, 0.4)).apply_translation((0, 1, 0))])
+    mesh = concatenate([sphere, trimesh.creation.box((0.4, 0.4, 0.4)).apply_translation((0, 1, 0))])
     field = MeshSDF(mesh)
     assert not field.oriented.sealed
     trust = trust_radii(field.oriented, "cpu")

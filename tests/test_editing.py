@@ -27,7 +27,7 @@ class Balls(Decoder):
     def __init__(self) -> None:
         super().__init__(2, [4])
 
-    def _evaluate(self, codes, points, shares):
+    def _evaluate(self, codes, points, shares):  # pyright: ignore[reportIncompatibleMethodOverride]
         if shares is not None:
             codes = shares.setdefault(0, codes.detach().expand(*points.shape[:-1], -1).clone().requires_grad_())
         centre = torch.nn.functional.pad(0.1 * codes[..., :1], (0, 2))
@@ -145,12 +145,12 @@ def test_extent_and_grid(balls: ShapeSpace) -> None:
             r"through \(0, 1.5, 0\): expected numbers from -1 to 1, since shapes lie in the unit sphere",
         ),
         ([Size("y", 0)], "size y = 0: expected a length above 0 and at most 2"),
-        ([Size("up", 1)], "expected the axis x, y or z"),
+        ([Size("up", 1)], "expected the axis x, y or z"),  # pyright: ignore[reportArgumentType]
         (
             [Region((0, 0, 0), (0.1, 0.0, 0.1))],
             "expected every number of the second corner to be greater than of the first",
         ),
-        ([Region((0, 0, 0), (0.1, 0.1, 0.1), "half")], "the kind of a region is 'half'; expected 'empty' or 'full'"),
+        ([Region((0, 0, 0), (0.1, 0.1, 0.1), "half")], "the kind of a region is 'half'; expected 'empty' or 'full'"),  # pyright: ignore[reportArgumentType]
         ([Size("y", 1), Size("y", 1.1)], "'size y = 1.1' contradicts 'size y = 1'"),
         (
             [Through((0.1, 0.1, 0.1)), Region((0, 0, 0), (0.2, 0.2, 0.2))],

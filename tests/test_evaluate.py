@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from corruptions import concatenate
 from helpers import EXTENTS, TEST, World, few_samples, is_picture, run, toy
 from scipy.stats import norm
 
@@ -19,12 +20,13 @@ from deepsdf.checkpoints import load_code
 from deepsdf.geometry.meshes import load_mesh
 from deepsdf.geometry.sdf.sampling import SDFSamples
 from deepsdf.jobs import processes as batch
+from deepsdf.library.scores import Score
 from deepsdf.metrics import summary
 from deepsdf.metrics.registry import METRICS
 from deepsdf.metrics.surfaces import compare
 from deepsdf.pipeline import evaluate as module
 from deepsdf.pipeline import evaluate_shape as shape_module
-from deepsdf.pipeline.evaluate import Evaluation, Score, evaluate
+from deepsdf.pipeline.evaluate import Evaluation, evaluate
 from deepsdf.progress import Progress
 from deepsdf.splits import ShapeName, write_split
 
@@ -231,11 +233,10 @@ def test_a_changed_mesh_is_not_used_as_the_truth(reconstructed: World) -> None:
 
 def test_inner_walls_of_the_truth_do_not_count(reconstructed: World) -> None:
     """Its outer surface is the reference, so a perfect shape without them is perfect."""
-    import trimesh
 
     inner = toy(TALL)
     inner.apply_translation(-inner.centroid).apply_scale(0.5).apply_translation(toy(TALL).centroid)
-    trimesh.util.concatenate([toy(TALL), inner]).export(reconstructed.root / "meshes/box/tall.obj")
+    concatenate([toy(TALL), inner]).export(reconstructed.root / "meshes/box/tall.obj")
     normalization = reconstructed.data.load_normalization(TALL)
     normalization.apply_mesh(toy(TALL)).export(mesh_of(reconstructed, TALL))
     row = measured(reconstructed).rows[0]

@@ -26,7 +26,9 @@ def test_every_suffix_keeps_the_geometry(suffix: str, tmp_path: Path) -> None:
     mesh = trimesh.creation.icosphere(2).apply_translation((1, 2, 3))
     path = tmp_path / f"ball{suffix}"
     if suffix == ".gltf":
-        for name, data in trimesh.Scene(mesh).export(file_type="gltf").items():
+        files = trimesh.Scene(mesh).export(file_type="gltf")
+        assert isinstance(files, dict)
+        for name, data in files.items():
             (tmp_path / name).write_bytes(data)
         path = next(tmp_path.glob("*.gltf"))
     else:

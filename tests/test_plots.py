@@ -28,7 +28,7 @@ def test_every_plot_is_drawn(world: World, kind: str) -> None:
 def lines(world: World, kind: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     (axes,) = plot_logs(world.experiment, kind).axes
     assert axes.get_xlabel() == "epoch"
-    return {line.get_label(): (np.asarray(line.get_xdata()), np.asarray(line.get_ydata())) for line in axes.lines}
+    return {str(line.get_label()): (np.asarray(line.get_xdata()), np.asarray(line.get_ydata())) for line in axes.lines}
 
 
 def test_plots_show_the_log(world: World) -> None:

@@ -261,7 +261,7 @@ def test_linear_is_marching_cubes_of_the_whole_grid(name: str, resolution: int) 
         first = triangles.argmin(axis=1)[:, None]
         return set(map(tuple, np.take_along_axis(triangles, (first + np.arange(3)) % 3, axis=1).tolist()))
 
-    theirs = same[faces]
+    theirs = np.asarray(same)[faces]
     proper = (theirs != np.roll(theirs, 1, axis=1)).all(axis=1)
     assert rings(theirs[proper]) == rings(np.asarray(mesh.faces))
 

@@ -187,7 +187,7 @@ def cut_short(path: Path) -> None:
     path.with_suffix(".ply").write_bytes(path.with_suffix(".ply").read_bytes()[:3000])
 
 
-BROKEN = {
+BROKEN: dict[Callable[[Path], None], str] = {
     no_faces: "has no faces; a surface is needed, not a point cloud or an empty file",
     nan_vertices: "1 of 4 vertices are NaN or infinite; repair or export the file again",
     no_extent: "all faces lie in one point; a mesh needs an extent",

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
+from corruptions import concatenate
 from helpers import World, run
 
 from deepsdf.errors import MeshError
@@ -45,7 +46,7 @@ def test_a_large_hole_and_a_sheet_are_doubtful() -> None:
     assert "1 holes are too large to close; signs there follow the winding number" in opened.reason
     assert opened.uncertain > 0
     fin = trimesh.Trimesh([[0, 0.4, 0], [0, 0.9, 0], [0, 0.9, 0.5]], [[0, 1, 2]], process=False)
-    finned = quality(trimesh.util.concatenate([trimesh.creation.box((0.6, 0.6, 0.6)), fin]))
+    finned = quality(concatenate([trimesh.creation.box((0.6, 0.6, 0.6)), fin]))
     assert (finned.verdict, finned.sheets) == ("doubtful", 1)
     assert "1 of 13 faces form open surfaces with no interior; they are lost unless you pass --thicken" in finned.reason
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import trimesh
@@ -116,7 +118,8 @@ def test_a_legend_marks_larger_values_and_can_be_transparent():
     dark = legend(2.0, height=200, background=INK)
     assert tuple(dark[-1, -1]) == INK
     assert dark.max() > 200  # its letters
-    for wrong in ({"maximum": 0.0}, {"maximum": np.nan}, {"maximum": 1.0, "height": 0}):
+    wrongs: list[dict[str, Any]] = [{"maximum": 0.0}, {"maximum": np.nan}, {"maximum": 1.0, "height": 0}]
+    for wrong in wrongs:
         with pytest.raises(
             InputError,
             match=r"^cannot draw a legend from 0\.0 to .* pixels high; expected minimum < maximum and height > 0$",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -162,7 +163,8 @@ def test_the_line_of_a_slice_is_drawn_on_the_mesh(place: Path) -> None:
 def test_errors_of_a_mesh_are_drawn_by_error_picture(place: Path) -> None:
     mesh, truth = load_mesh(Path(TALL)), load_mesh(Path(CUBE))
     distance = MeshSDF(truth, device="cpu").distance
-    small, common = PictureOptions(size=SIZE), {"title": "distance (file's unit)", "device": "cpu"}
+    small = PictureOptions(size=SIZE)
+    common: dict[str, Any] = {"title": "distance (file's unit)", "device": "cpu"}
     run("render", TALL, "-o", place / "error.png", "--error", CUBE, *SMALL)
     assert np.array_equal(pixels(place / "error.png"), error_picture(mesh, distance, small, **common))
     run("render", TALL, "-o", place / "error.png", "--error", CUBE, "--error-max", 2.5, *SMALL)

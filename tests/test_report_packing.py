@@ -16,7 +16,7 @@ SPHERE = trimesh.creation.icosphere(4, radius=0.8)
 
 def same(found: np.ndarray, back: np.ndarray, vertices: np.ndarray, faces: np.ndarray) -> float:
     """Largest displacement of the vertices; asserts equal faces and orientation."""
-    which = KDTree(vertices).query(found)[1]
+    which = np.asarray(KDTree(vertices).query(found)[1])
     assert len(set(which)) == len(found)
 
     def known(triangles: np.ndarray) -> list[tuple[int, ...]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
+from corruptions import concatenate
 from scipy.stats import kstest
 
 from deepsdf.errors import InputError, MeshError
@@ -149,7 +150,7 @@ def test_surface_points_are_spread_by_area() -> None:
 def test_surface_points_are_of_the_outer_surface() -> None:
     parts = [trimesh.creation.icosphere(4, radius=0.5).apply_translation((x, 0, 0)) for x in (-0.3, 0.3)]
     parts.append(trimesh.creation.box((0.1, 0.1, 0.1)).apply_translation((-0.3, 0, 0)))
-    points = sample_surface(MeshSDF(trimesh.util.concatenate(parts)), 10_000)
+    points = sample_surface(MeshSDF(concatenate(parts)), 10_000)
     assert len(points) == 10_000
     inside = np.min([np.linalg.norm(points - [x, 0, 0], axis=1) for x in (-0.3, 0.3)], axis=0) < 0.495
     assert not inside.any()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import trimesh
 from PIL import Image
-from pypcd4 import Encoding, PointCloud
+from pypcd4 import Encoding, PointCloud  # pyright: ignore[reportPrivateImportUsage]
 
 from deepsdf.errors import InputError
 from deepsdf.geometry.scanning.depth_camera import DepthCamera
@@ -78,6 +78,7 @@ def test_clouds_without_normals(tmp_path: Path, seen: Scan) -> None:
 def test_a_partial_mesh(tmp_path: Path) -> None:
     sphere = trimesh.creation.icosphere(3, radius=0.7)
     upper = sphere.submesh([np.flatnonzero(sphere.triangles_center[:, 2] > 0.2)], append=True)
+    assert isinstance(upper, trimesh.Trimesh)
     for name in ("half.ply", "half.obj"):
         upper.export(tmp_path / name)
         found = load_scan(tmp_path / name)

@@ -240,7 +240,7 @@ def test_both_code_penalties() -> None:
 def stepper(experiment: Experiment, toys: Toys, batch_size: int = 6, **options: Any) -> tuple[Stepper, TrainingState]:
     specs = experiment.specs
     state = TrainingState.create(specs, 6, 0, torch.device("cpu"))
-    samples = SplitSamples.load(toys.data, toys.shapes, on_failure=pytest.fail)
+    samples = SplitSamples.load(toys.data, toys.shapes, on_failure=lambda failure: pytest.fail(str(failure)))
     return Stepper(state, specs, samples, batch_size=batch_size, **options), state
 
 

@@ -25,7 +25,7 @@ needs_tensorboard = pytest.mark.skipif(
 
 def events(folder: Path) -> dict[str, dict[int, object]]:
     """Values by tag and epoch, later files over earlier ones."""
-    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
 
     found: dict[str, dict[int, object]] = defaultdict(dict)
     for path in sorted(folder.iterdir()):

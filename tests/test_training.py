@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import Toys, assert_same, formula_state
 
-from deepsdf.errors import InputError
+from deepsdf.errors import InputError, TrainingError
 from deepsdf.geometry.sdf.sampling import SDFSamples
 from deepsdf.network.networks import load_weights
 from deepsdf.specs import Specs
@@ -22,13 +22,13 @@ from deepsdf.training.checkpoint import TrainingState
 from deepsdf.training.logs import TrainingLogs, running_mean
 from deepsdf.training.options import TrainingOptions
 from deepsdf.training.samples import SplitSamples
-from deepsdf.training.train import EpochReport, TrainingError, train
+from deepsdf.training.train import EpochReport, train
 from deepsdf.workspace import DataSource, Experiment
 
-DROPOUT = {
+DROPOUT: dict[str, Any] = {
     "NetworkSpecs": {"dims": [16] * 3, "dropout": [0, 1], "dropout_prob": 0.3, "norm_layers": [0], "weight_norm": True},
 }
-MUON = {
+MUON: dict[str, Any] = {
     "NetworkArch": "encoded_decoder",
     "NetworkSpecs": {"dims": [32, 32, 32], "dropout": [0], "dropout_prob": 0.1, "octaves": 2, "latent_in": [2]},
     "Optimizer": "muon",
@@ -470,7 +470,7 @@ def test_what_cannot_be_continued(toys: Toys) -> None:
 
 
 def test_every_shape_once_an_epoch_in_random_order(toys: Toys) -> None:
-    samples = SplitSamples.load(toys.data, toys.shapes, on_failure=pytest.fail)
+    samples = SplitSamples.load(toys.data, toys.shapes, on_failure=lambda failure: pytest.fail(str(failure)))
     orders = set()
     for seed in range(20):
         batches = list(samples.batches(2, torch.Generator().manual_seed(seed)))

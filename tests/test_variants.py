@@ -98,6 +98,7 @@ def test_variants_are_shapes_of_their_own_in_a_split_of_its_own(source: Path) ->
     expected = [BALL, BRICK, variant(BALL, 1), variant(BRICK, 1), variant(BALL, 2), variant(BRICK, 2)]
     assert set(result.done) == set(expected)
     assert result.varied == source.parent / "train_varied.json"
+    assert result.varied is not None
     assert read_split(result.varied) == expected
     data = DataSource.open(source.parent / "data")
     counts = [len(data.load_samples(shape)) for shape in expected]

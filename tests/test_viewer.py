@@ -269,10 +269,10 @@ def test_a_shape_without_a_surface_says_so_and_work_goes_on() -> None:
 def test_a_job_takes_the_place_of_one_that_waits() -> None:
     done: list[str] = []
     worker, go_on = Worker("test"), threading.Event()
-    worker.submit("first", lambda is_wanted: go_on.wait(30) and None)
+    worker.submit("first", lambda is_wanted: go_on.wait(30) and None)  # pyright: ignore[reportArgumentType]
     for name in ("old", "new"):
         worker.submit("same", lambda is_wanted, name=name: done.append(name))
-    worker.submit("broken", lambda is_wanted: 1 / 0)
+    worker.submit("broken", lambda is_wanted: 1 / 0)  # pyright: ignore[reportArgumentType]
     worker.submit("last", lambda is_wanted: done.append("last"))
     go_on.set()
     assert worker.wait(30)
@@ -301,7 +301,7 @@ def test_the_latest_checkpoint_is_followed(experiment: Experiment) -> None:
     before = watcher.space
     told: list[ShapeSpace] = []
     end = watcher.subscribe(told.append)
-    watcher.subscribe(lambda space: 1 / 0)  # another browser's trouble
+    watcher.subscribe(lambda space: 1 / 0)  # pyright: ignore[reportArgumentType] # another browser's trouble
     assert not watcher.poll()
     rewrite(experiment, 900, lambda codes: codes + 0.5)
     assert watcher.poll()
@@ -690,7 +690,7 @@ def test_pages_of_other_sites_are_given_nothing(host: str, headers: dict[str, st
     server._server = SimpleNamespace(_websock_server=SimpleNamespace(_live_connections={7: connection}))
     server.host, server.port, server.pages, server._lock = host, 8080, {}, threading.Lock()
     made: list[Any] = []
-    server._make = lambda client: made.append(client) or SimpleNamespace(close=lambda: None)
+    server._make = lambda client: made.append(client) or SimpleNamespace(close=lambda: None)  # pyright: ignore[reportAttributeAccessIssue]
     client = SimpleNamespace(client_id=7)
     server._server.get_clients = lambda: {7: client}
     server._connect(client)
