@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
 import pytest
+
+import deepsdf
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")])
@@ -43,3 +46,21 @@ def test_every_measurement_page_is_listed() -> None:
 )
 def test_every_measurement_has_a_date(page: Path) -> None:
     assert page.name == "README.md" or re.search(r"20\d\d-\d\d-\d\d", page.read_text(encoding="utf-8"))
+
+
+def test_the_api_page_lists_every_public_name_once() -> None:
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    listed = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
+    assert sorted(listed) == sorted(set(deepsdf.__all__) - {"__version__"})
+
+
+def test_every_public_name_has_a_docstring() -> None:
+    for name in set(deepsdf.__all__) - {"__version__"}:
+        value = getattr(deepsdf, name)
+        assert inspect.getdoc(value), name
+        for attribute in vars(value) if inspect.isclass(value) else ():
+            member = inspect.getattr_static(value, attribute)
+            member = getattr(member, "__func__", None) or getattr(member, "fget", None) or member
+            if not attribute.startswith("_") and inspect.isfunction(member):
+                assert member.__doc__, f"{name}.{attribute}"

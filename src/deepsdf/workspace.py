@@ -184,19 +184,24 @@ class Experiment:
 
     @property
     def logs_path(self) -> Path:
+        """The training log."""
         return self.root / "Logs.pth"
 
     @property
     def tensorboard_folder(self) -> Path:
+        """Event files of `train --tensorboard`."""
         return self.root / "TensorBoard"
 
     def model_path(self, checkpoint: str | int) -> Path:
+        """Decoder weights of a checkpoint."""
         return self._checkpoint("ModelParameters", checkpoint)
 
     def optimizer_path(self, checkpoint: str | int) -> Path:
+        """Optimizer state of a checkpoint."""
         return self._checkpoint("OptimizerParameters", checkpoint)
 
     def codes_path(self, checkpoint: str | int) -> Path:
+        """Training codes of a checkpoint."""
         return self._checkpoint("LatentCodes", checkpoint)
 
     def _checkpoint(self, folder: str, checkpoint: str | int) -> Path:
@@ -223,12 +228,15 @@ class Experiment:
         return shape.path(self._reconstructions(epoch) / "Meshes", ".ply")
 
     def reconstructed_codes_folder(self, epoch: str | int) -> Path:
+        """Codes of reconstructed shapes."""
         return self._reconstructions(epoch) / "Codes"
 
     def reconstructed_code_path(self, epoch: str | int, shape: ShapeName) -> Path:
+        """Code of a reconstructed shape."""
         return shape.path(self.reconstructed_codes_folder(epoch), ".pth")
 
     def reconstruction_table_path(self, epoch: str | int) -> Path:
+        """Table of all fits: loss, steps, uncertainty, warnings."""
         return self._reconstructions(epoch) / "reconstruct.csv"
 
     def _reconstructions(self, epoch: str | int) -> Path:
@@ -239,4 +247,5 @@ class Experiment:
         return shape.path(self.root / "TrainingMeshes" / safe_name(str(epoch), "the checkpoint's name"), ".ply")
 
     def evaluation_folder(self, checkpoint: str | int) -> Path:
+        """Tables, pictures and report of an evaluation."""
         return self.root / "Evaluation" / safe_name(str(checkpoint), "the checkpoint's name")

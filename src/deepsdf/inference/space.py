@@ -161,6 +161,7 @@ class ShapeSpace(TrainedCodes):
 
     @property
     def code_length(self) -> int:
+        """Length L of the codes."""
         return self.decoder.code_length
 
     def shape(self, code: Tensor | np.ndarray | Sequence[float] | int) -> Shape:
