@@ -16,7 +16,7 @@ parser.add_argument("--thumbnails", type=int, default=60)
 args = parser.parse_args()
 
 space = deepsdf.ShapeSpace.load(args.experiment)
-plane = deepsdf.positions(space.trained_codes.cpu().numpy(), "pca")  # (n, 2), for your own plots
+plane = deepsdf.map_positions(space.trained_codes.cpu().numpy(), "pca")  # (n, 2), for your own plots
 farthest = int(np.linalg.norm(plane, axis=1).argmax())
 print(f"{len(plane)} training shapes; the farthest from the centre of the map is number {farthest}")
 

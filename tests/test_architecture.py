@@ -1,8 +1,9 @@
-"""The building's plan: who may import whom, and a few promises about the whole source."""
+"""The architecture: layers, import cycles, the file list of docs/architecture.md, and rules for the whole source."""
 
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -44,7 +45,7 @@ INDEPENDENT = [
 """Pairs of packages of which neither may import the other."""
 
 
-def room_of(module: str) -> str:
+def package_of(module: str) -> str:
     """`deepsdf.network.decoder` -> `network`."""
     parts = module.split(".")
     return parts[1] if len(parts) > 1 else ""
@@ -64,8 +65,8 @@ def imports(path: Path) -> list[str]:
     return found
 
 
-def inside(path: Path) -> str:
-    return room_of(".".join(["deepsdf", *path.relative_to(SOURCE).with_suffix("").parts]))
+def top_package(path: Path) -> str:
+    return package_of(".".join(["deepsdf", *path.relative_to(SOURCE).with_suffix("").parts]))
 
 
 def breach(importer: str, imported: str) -> bool:
@@ -73,17 +74,17 @@ def breach(importer: str, imported: str) -> bool:
     return {importer, imported} in INDEPENDENT or layer[imported] > layer[importer]
 
 
-def test_every_file_has_its_floor() -> None:
-    rooms = {inside(path) for path in FILES} - {"__init__"}
-    assert rooms == set().union(*LAYERS)
+def test_every_package_has_its_layer() -> None:
+    packages = {top_package(path) for path in FILES} - {"__init__"}
+    assert packages == set().union(*LAYERS)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
-def test_imports_go_down(path: Path) -> None:
+def test_imports_go_to_earlier_layers(path: Path) -> None:
     if path == SOURCE / "__init__.py":
-        return  # the front door shows all rooms, and opens them late
+        return  # lists the public names of all packages, and imports them on first use
     own = [module for module in imports(path) if module.split(".")[0] == "deepsdf"]
-    breaches = [module for module in own if breach(inside(path), room_of(module))]
+    breaches = [module for module in own if breach(top_package(path), package_of(module))]
     assert not breaches
 
 
@@ -102,35 +103,55 @@ WARP_NAMES = {"get_warp", "compiled_kernels", "points_through", "to_device"}
 
 def test_only_kernels_uses_warp() -> None:
     for path in FILES:
-        if inside(path) != "kernels":
+        if top_package(path) != "kernels":
             assert not [module for module in imports(path) if module.split(".")[0] == "warp"], path
             nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
             assert not WARP_NAMES & {alias.name for node in nodes for alias in node.names}, path
 
 
-def test_geometry_knows_no_torch() -> None:
+def test_geometry_does_not_import_torch() -> None:
     for path in (SOURCE / "geometry").rglob("*.py"):
         assert not [module for module in imports(path) if module.split(".")[0] == "torch"], path
 
 
-def test_no_import_goes_in_a_circle() -> None:
-    """Within a floor too, and at import time: what a function imports later may."""
+def module_of(path: Path) -> str:
+    return ".".join(["deepsdf", *path.relative_to(SOURCE).with_suffix("").parts]).removesuffix(".__init__")
+
+
+def test_there_are_no_import_cycles() -> None:
+    """Imports inside functions and under TYPE_CHECKING count, too. The public `__init__` is exempt: it lists all."""
+    modules = {module_of(path) for path in FILES}
     graph: dict[str, set[str]] = {}
     for path in FILES:
-        name = ".".join(["deepsdf", *path.relative_to(SOURCE).with_suffix("").parts]).removesuffix(".__init__")
-        top = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.ImportFrom)]
-        graph[name] = {node.module for node in top if node.module and node.module.startswith("deepsdf.")}
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        froms = [node for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+        found = {f"{node.module}.{alias.name}" for node in froms for alias in node.names}
+        graph[module_of(path)] = (found | {str(node.module) for node in froms}) & modules - {"deepsdf"}
+    graph["deepsdf"] = set()
     done: set[str] = set()
 
-    def visit(module: str, way: list[str]) -> None:
-        assert module not in way, " -> ".join([*way, module])
+    def visit(module: str, path: list[str]) -> None:
+        assert module not in path, " -> ".join([*path, module])
         if module not in done:
-            for following in graph.get(module, ()):
-                visit(following, [*way, module])
+            for imported in graph[module]:
+                visit(imported, [*path, module])
             done.add(module)
 
     for module in graph:
         visit(module, [])
+
+
+def test_the_architecture_page_lists_every_file() -> None:
+    text = (SOURCE.parents[1] / "docs" / "architecture.md").read_text(encoding="utf-8")
+    listed, package = set(), ""
+    for line in text[text.index("## Packages and files") :].splitlines():
+        if line.startswith("### "):
+            package = line.removeprefix("### ").replace("Base files", "").strip("/ ")
+        elif found := re.match(r"\| `([\w]+\.py)` \|", line):
+            listed.add(f"{package}/{found[1]}".lstrip("/"))
+    files = {str(path.relative_to(SOURCE)).replace("\\", "/") for path in FILES}
+    shown = {file for file in files if not file.endswith("__init__.py") or file in listed}
+    assert listed == shown
 
 
 def test_import_is_light() -> None:
@@ -140,7 +161,7 @@ def test_import_is_light() -> None:
     assert found.stdout.strip() == "[]"
 
 
-def test_every_public_name_is_there() -> None:
+def test_every_public_name_is_importable() -> None:
     for name in deepsdf.__all__:
         assert getattr(deepsdf, name) is not None
     assert set(deepsdf.__all__) <= set(dir(deepsdf))
@@ -157,9 +178,9 @@ def calls(path: Path) -> list[tuple[str, ast.Call]]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
-def test_promises_of_each_file(path: Path) -> None:
+def test_rules_for_each_file(path: Path) -> None:
     for name, call in calls(path):
-        if inside(path) != "cli":
+        if top_package(path) != "cli":
             assert name not in {"print", "sys.exit", "exit", "input"}, f"line {call.lineno}: {name}"
         if path.name != "processes.py":  # whose pickles go between its own processes, never through a file
             assert not name.startswith(("pickle.", "marshal.", "yaml.")), f"line {call.lineno}: {name}"

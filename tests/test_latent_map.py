@@ -16,8 +16,8 @@ from deepsdf.figures.latent_map import (
     GREY,
     Colouring,
     colouring,
+    map_positions,
     painted,
-    positions,
     principal_plane,
     slots,
     spread_out,
@@ -35,21 +35,21 @@ def test_pca_finds_the_plane_that_codes_lie_in() -> None:
     flat = rng.normal(size=(30, 2)) * (3, 1)
     basis = np.linalg.qr(rng.normal(size=(6, 6)))[0][:2]
     codes = flat @ basis + 5
-    found = positions(codes)
+    found = map_positions(codes)
     np.testing.assert_allclose(
         np.linalg.norm(found[:, None] - found, axis=-1), np.linalg.norm(flat[:, None] - flat, axis=-1), atol=1e-9
     )
     assert found[:, 0].var() > found[:, 1].var()
     assert variance_shares(codes).sum() == pytest.approx(1)
     order = rng.permutation(30)
-    np.testing.assert_allclose(positions(codes[order] - 3), found[order], atol=1e-9)
+    np.testing.assert_allclose(map_positions(codes[order] - 3), found[order], atol=1e-9)
 
 
 def test_any_code_has_a_place_in_the_plane() -> None:
     codes = np.random.default_rng(1).normal(size=(20, 5))
     mean, directions = principal_plane(codes)
     np.testing.assert_allclose(directions @ directions.T, np.eye(2), atol=1e-12)
-    np.testing.assert_allclose([directions @ (code - mean) for code in codes], positions(codes), atol=1e-12)
+    np.testing.assert_allclose([directions @ (code - mean) for code in codes], map_positions(codes), atol=1e-12)
 
 
 def test_colours_of_values() -> None:
@@ -72,11 +72,11 @@ def test_colours_of_values() -> None:
 
 def test_wrong_codes_and_methods(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="codes of shape \\(2, 4\\) make no map; give at least 3"):
-        positions(np.zeros((2, 4)))
+        map_positions(np.zeros((2, 4)))
     with pytest.raises(InputError, match="1 codes are NaN or infinite"):
-        positions(np.array([[0, 0], [1, np.nan], [2, 0]]))
+        map_positions(np.array([[0, 0], [1, np.nan], [2, 0]]))
     with pytest.raises(InputError, match="method is 'tsne'; it may be 'pca' or 'umap'"):
-        positions(np.zeros((3, 4)), "tsne")  # pyright: ignore[reportArgumentType]
+        map_positions(np.zeros((3, 4)), "tsne")  # pyright: ignore[reportArgumentType]
     real = builtins.__import__
 
     def without(name: str, *args: Any, **kwargs: Any) -> Any:
@@ -86,7 +86,7 @@ def test_wrong_codes_and_methods(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(InputError, match="the method umap needs umap-learn: pip install umap-learn; or use pca"):
-        positions(np.eye(4), "umap")
+        map_positions(np.eye(4), "umap")
 
 
 def test_squares_do_not_cover_each_other() -> None:
@@ -120,7 +120,7 @@ def test_the_verb(reconstructed: World) -> None:
     assert [row["set"] for row in rows] == ["training"] * 4 + ["reconstructed"] * 2
     space = ShapeSpace.load(reconstructed.experiment, device="cpu")
     codes = np.stack([one.code.numpy() for one in known_shapes(reconstructed.experiment, space)])
-    np.testing.assert_allclose([(float(r["x"]), float(r["y"])) for r in rows], positions(codes), atol=1e-4)
+    np.testing.assert_allclose([(float(r["x"]), float(r["y"])) for r in rows], map_positions(codes), atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["a.docx", "a.csv", "a"])

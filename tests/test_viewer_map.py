@@ -14,7 +14,7 @@ from conftest import FIELDS
 
 from deepsdf.checkpoints import load_code
 from deepsdf.errors import InputError
-from deepsdf.figures.latent_map import GREY, Colouring, painted, positions, variance_shares
+from deepsdf.figures.latent_map import GREY, Colouring, map_positions, painted, variance_shares
 from deepsdf.inference.space import ShapeSpace
 from deepsdf.library.names import known_shapes
 from deepsdf.splits import ShapeName
@@ -59,7 +59,7 @@ def test_shapes_stand_where_the_picture_of_the_map_has_them(experiment: Experime
     known = known_shapes(experiment, space)
     codes = np.stack([one.code.numpy() for one in known])
     assert [one.shape for one in known] == [code_map.entries[k].shape for k in (0, 1, 2, 3, 4, 5, 7)]
-    np.testing.assert_allclose(code_map.positions[[0, 1, 2, 3, 4, 5, 7]], positions(codes), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(code_map.positions[[0, 1, 2, 3, 4, 5, 7]], map_positions(codes), rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(code_map.shares, variance_shares(codes))
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from deepsdf.errors import NoSurfaceError as NoSurfaceError
     from deepsdf.errors import TrainingError as TrainingError
     from deepsdf.figures.completion import completion_picture as completion_picture
-    from deepsdf.figures.latent_map import positions as positions
+    from deepsdf.figures.latent_map import map_positions as map_positions
     from deepsdf.figures.pictures import unit_picture as unit_picture
     from deepsdf.geometry.fields import Field as Field
     from deepsdf.geometry.isosurface.options import Meshing as Meshing
@@ -134,7 +134,7 @@ _MODULES = {
     "load_mesh": "geometry.meshes",
     "load_scan": "geometry.scanning.files",
     "polygonize": "geometry.isosurface.polygonize",
-    "positions": "figures.latent_map",
+    "map_positions": "figures.latent_map",
     "preprocess": "pipeline.preprocess",
     "read_split": "splits",
     "reconstruct": "pipeline.reconstruct",

@@ -33,7 +33,7 @@ RAMP = "viridis"
 Values = list[float] | list[str]
 
 
-def positions(codes: np.ndarray, method: Method = "pca", *, seed: int = 0) -> np.ndarray:
+def map_positions(codes: np.ndarray, method: Method = "pca", *, seed: int = 0) -> np.ndarray:
     """Project codes (n, L) onto the plane: (n, 2) float64.
 
     "pca" projects onto the two directions of largest variance; each is oriented so that its component of largest

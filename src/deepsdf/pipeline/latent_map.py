@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from deepsdf.errors import NoSurfaceError
-from deepsdf.figures.latent_map import Colouring, colouring, map_figure, positions, spread_out, variance_shares
+from deepsdf.figures.latent_map import Colouring, colouring, map_figure, map_positions, spread_out, variance_shares
 from deepsdf.figures.pictures import FRAME
 from deepsdf.figures.plots import check_figure, save_figure
 from deepsdf.files import csv_text, write_text
@@ -52,7 +52,7 @@ def latent_map(
     space = ShapeSpace.load(experiment, checkpoint, device)
     shapes = known_shapes(experiment, space)
     codes = np.stack([one.code.cpu().numpy() for one in shapes]) if shapes else np.zeros((0, space.code_length))
-    placed = positions(codes, options.method, seed=options.seed)
+    placed = map_positions(codes, options.method, seed=options.seed)
     colours = colouring(experiment, shapes, options.colour_by, checkpoint)
     shown = spread_out(placed, options.thumbnails) if options.thumbnails else np.zeros(0, int)
     pictures, progress = [], ProgressCounter(len(shown), on_progress)
