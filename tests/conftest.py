@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,13 @@ from deepsdf.splits import ShapeName, write_split
 from deepsdf.workspace import DataSource, Experiment
 
 torch.set_num_threads(1)  # the tests' networks are so small that threads only wait for each other
+
+
+@pytest.fixture(autouse=True, scope="session")
+def sigint_is_not_ignored() -> None:
+    """Shells start background jobs with SIGINT ignored, and child processes would inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

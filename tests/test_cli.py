@@ -57,7 +57,7 @@ def test_help_and_version() -> None:
     for verb in VERBS:
         assert re.search(rf"^  {verb} +[A-Z]", shown, re.MULTILINE), verb
     told = " ".join(shown.split())
-    status = "0 all done, 1 some shapes failed (they are listed), 2 unusable input, 130 stopped by Ctrl-C."
+    status = "0 success, 1 some shapes failed (they are listed), 2 invalid input, 130 interrupted by Ctrl-C."
     assert f"Exit status: {status}" in told
     assert run("--version").stdout == f"deepsdf, version {__version__}\n"
 
@@ -252,11 +252,13 @@ REFUSED: dict[str, tuple[Callable[[World], None], tuple[object, ...], str]] = {
                   "there is no folder of meshes at none"),
     "no sources to split": (nothing, ("split", "-s", "none"), "there is no folder of meshes at none"),
     "shapes not there": (names_in_split("toys", "egg", "absent"), PREPROCESS_TEST,
-                         "none of the 1 shapes of test.json is in meshes; first: there is no mesh of toys/egg/absent"),
+                         ("none of the 1 shapes of test.json has a mesh in meshes; "
+                          "first: there is no mesh of toys/egg/absent")),
     "dataset not there": (nothing, ("preprocess", "-d", "data", "-s", "meshes", "--split", "test.json"),
-                          "test.json has no dataset 'meshes', only toys; choose it with --name"),
+                          "test.json has no dataset 'meshes', only toys; choose one with --name"),
     "samples not there": (names_in_split("toys", "egg", "absent"), RECONSTRUCT,
-                          "none of the 1 shapes of test.json has samples in data; data/SdfSamples/toys/egg/absent.npz"),
+                          ("none of the 1 shapes of test.json has samples in data; "
+                           "first: data/SdfSamples/toys/egg/absent.npz")),
     "path in a split": (names_in_split("toys", "..", "wide"), RECONSTRUCT,
                         "test.json: the name '..' would leave its folder; names must not contain '/'"),
     "slash in a split": (names_in_split("toys", "egg", "../../../../etc/passwd"), PREPROCESS_TEST,
@@ -304,7 +306,6 @@ REFUSED: dict[str, tuple[Callable[[World], None], tuple[object, ...], str]] = {
     "unknown device": (nothing, (*RECONSTRUCT, "--device", "tpu"), "device 'tpu' is not available; expected auto, cpu"),
     "device of training": (nothing, ("train", "-e", "exp", "--overwrite", "--device", "cuda:77"),
                            "device 'cuda:77' is not available; expected auto, cpu"),
-    "unknown sign": (nothing, (*PREPROCESS_TEST, "--sign", "guess"), "sign 'guess' is not known"),
     "device of preprocessing": (nothing, (*PREPROCESS_TEST, "--device", "tpu"),
                                 "device 'tpu' is not available"),
     "no such name": (nothing, ("interpolate", "-e", "exp", "cube", "sofa"), "no shape 'sofa' has a code in exp"),
@@ -352,7 +353,8 @@ def test_codes_of_another_length(world: World) -> None:
 
 def test_wrong_options_are_clicks_own(world: World) -> None:
     for typed in (("fly",), ("train",), ("plot", "-e", "exp", "-t", "x"), ("mesh", "-e", "exp", "--resolution", 2),
-                  (*EVALUATE, "--metrics", "emd")):  # fmt: skip
+                  (*EVALUATE, "--metrics", "emd"), (*PREPROCESS_TEST, "--sign", "guess"),
+                  (*PREPROCESS_TEST, "--thicken", 0.5)):  # fmt: skip
         result = run(*typed, status=2)
         assert "Usage: " in result.stderr
     assert world.root.is_dir()
@@ -381,7 +383,7 @@ def test_training_without_a_shape(world: World) -> None:
 
 def test_training_continues(world: World) -> None:
     result = run("train", "-e", "exp", "-c", "latest")
-    assert "Nothing to do: the checkpoint is at NumEpochs (200), or beyond it" in result.stdout
+    assert "Nothing to do: the checkpoint has reached NumEpochs (200)" in result.stdout
     world.specs(NumEpochs=210)
     result = run("train", "-e", "exp", "-c", "latest")
     assert "Trained to epoch 210, loss 0.0" in result.stdout
@@ -405,13 +407,13 @@ def test_variants_to_learn_from(world: World, monkeypatch: pytest.MonkeyPatch) -
     result = run(*meshes, "--split", "train.json", "--variants", 2)
     assert world.root.is_dir()
     assert f"Wrote {3 * len(TRAIN)} shapes to varied/SdfSamples, 0 failed" in result.stdout
-    assert "Wrote train_varied.json: the shapes and their variants, to learn from" in result.stdout
+    assert "Wrote train_varied.json: the shapes and their variants, for training" in result.stdout
     assert "Next: deepsdf train -e EXP --preset fast -d varied -s train_varied.json" in result.stdout
     result = run("train", "-e", "varied_exp", "-d", "varied", "-s", "train_varied.json", "--epochs", 1)
     assert "Trained to epoch 1" in result.stdout
     assert len(ShapeSpace.load("varied_exp", device="cpu").codes) == 3 * len(TRAIN)
     told = run(*meshes, "--split", "test.json", "--test", "--variants", 1, status=2).stderr
-    assert "variants are made of training samples only: leave --surface and --test away" in told
+    assert "variants are training samples; omit --surface and --test, or --variants" in told
 
 
 def test_show_opens_the_picture(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -421,7 +423,7 @@ def test_show_opens_the_picture(world: World, monkeypatch: pytest.MonkeyPatch) -
     assert opened == ["exp/Plots/loss.png"]
     monkeypatch.setattr(click, "launch", lambda path: 1)
     assert (
-        "no viewer could be opened; the picture is exp/Plots/loss.png"
+        "no picture viewer could be opened; the picture is at exp/Plots/loss.png"
         in run("plot", "-e", "exp", "--show", status=2).stderr
     )
     assert world.root.is_dir()
@@ -527,7 +529,7 @@ def test_demo_goes_on_without_a_chair(tmp_path: Path, monkeypatch: pytest.Monkey
     whole = main.main
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(demo, "_write_chairs", lambda *_: None)
-    monkeypatch.setattr(demo, "_tell", lambda *_: None)
+    monkeypatch.setattr(demo, "_print_results", lambda *_: None)
     monkeypatch.setattr(main, "main", lambda args, **options: (whole if args[0] == "demo" else ended)(args, **options))
     run("demo", "--train", 2, "--test", 1, "-o", "demo", status=1)
     assert typed == ["split", *["preprocess"] * 3, "train", "reconstruct", "evaluate", "interpolate", "plot"]
@@ -553,4 +555,4 @@ def test_demo_runs_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     for verb in ("split", "preprocess", "train", "reconstruct", "evaluate", "interpolate", "plot"):
         assert f"\n$ deepsdf {verb} " in result.stdout
     again = run(*typed, status=2).stderr
-    assert "demo is there already, and not empty; remove it, or choose another folder with --out" in again
+    assert "demo exists and is not empty; remove it, or pass another folder with --out" in again

@@ -81,7 +81,7 @@ def test_unusable_scans_end_with_2(scanned: World) -> None:
     missing = run("complete", "-e", "exp", "gone.ply", "-o", "x.ply", status=2).output
     assert "gone.ply: no such file" in missing
     bad = run("complete", "-e", "exp", "scan.ply", "-o", "x.ply", "--camera", "1,2", status=2).output
-    assert "is no place; say three numbers" in bad
+    assert "is not a position; expected X,Y,Z, for example 0,1.5,2" in bad
     bad = run("complete", "-e", "exp", "scan.ply", "-o", "x.ply", "--normalization", "no.npz", status=2).output
     assert "no normalization parameters at no.npz" in " ".join(bad.split())
 

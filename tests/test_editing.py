@@ -182,17 +182,20 @@ def test_the_verb_says_what_it_cannot_do(world: World) -> None:
     common = ("edit", "-e", "exp", "flat", "-o", "no.ply", "--resolution", 24, "--no-picture")
     result = run(*common, "--size", "x=0.3", "--size", "z=1.6", status=1)
     assert "no shape near the given one meets all constraints" in result.stderr
-    assert "no.ply was not written (--anyway writes it)" in result.stderr
+    assert "no.ply was not written (pass --anyway to write it)" in result.stderr
     assert not (world.root / "no.ply").exists()
     for wrong, message in (
         ([], "The shape spans x from"),
-        (["--size", "y=big"], "'y=big' is no size; say y=1.2 or y=120%"),
-        (["--through", "1,2"], "'1,2' is not 3 numbers; say X,Y,Z"),
-        (["--empty", "0,0,0,1"], "is not 6 numbers; say two corners"),
-        (["--size", "x=1", "-o", "no.png"], "end the name in .obj, .ply"),
-        (["--size", "x=1", "--picture", "-o", "no.xyz"], "end the name in .obj, .ply"),
+        (["--size", "y=big"], "'y=big' is not a size; expected y=1.2 or y=120%"),
+        (["--through", "1,2"], "'1,2' is not 3 numbers; expected X,Y,Z"),
+        (["--empty", "0,0,0,1"], "is not 6 numbers; expected two corners"),
+        (["--size", "x=1", "-o", "no.png"], "meshes are written as .obj, .ply, .stl"),
+        (
+            ["--size", "x=1", "--picture", "-o", "no.xyz"],
+            "meshes are written as .obj, .ply, .stl",
+        ),
         (["--size", "x=1", "-o", "exp/specs.json/no.ply"], "specs.json is a file, but a folder is needed"),
-        (["--through", "exp/specs.json"], "specs.json holds no points that can be read; give a point cloud (.ply)"),
+        (["--through", "exp/specs.json"], "specs.json contains no readable points; expected a point cloud (.ply)"),
     ):
         assert message in run(*common, *wrong, status=2).stderr
     assert not list(world.root.glob("no.*"))

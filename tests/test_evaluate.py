@@ -440,7 +440,7 @@ def test_two_experiments_of_which_one_lacks_a_shape(reconstructed: World) -> Non
     perfect(reconstructed, "better", WIDE)
     mesh_of(reconstructed, TALL).unlink()
     result = run(*FULL, "-e", "better", status=1)
-    assert "Over the 1 of 2 shapes that all have" in result.stdout
+    assert "Over the 1 of 2 shapes that all runs have" in result.stdout
     worse, better, fair_worse, fair_better = rows_of(result.stdout)
     assert [row[:3] for row in (worse, better)] == [["exp", "1", "1"], ["better", "2", "0"]]
     assert not any("*" in cell for cell in worse + better)
@@ -456,7 +456,7 @@ def test_experiments_with_nothing_in_common(reconstructed: World) -> None:
     mesh_of(reconstructed, TALL).unlink()
     (reconstructed.root / "better" / mesh_of(reconstructed, WIDE).relative_to(reconstructed.experiment.root)).unlink()
     result = run(*QUICK, "-e", "better", status=1)
-    assert "No shape was evaluated for all of them: no figures compare" in result.stdout
+    assert "No shape was evaluated in all runs, so their values cannot be compared" in result.stdout
     assert "*" not in result.stdout
 
 

@@ -150,7 +150,7 @@ def test_a_shape_without_surface_is_a_gap(world: World, monkeypatch: pytest.Monk
 
 
 def test_no_surface_anywhere(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    def never(shape: Shape, resolution: int, **how: Any):
+    def never(shape: Shape, meshing: Meshing):
         raise NoSurfaceError("empty")
 
     monkeypatch.setattr(Shape, "mesh", never)
@@ -175,7 +175,7 @@ def test_through_several_shapes(world: World) -> None:
         mesh = load_mesh(world.root / folder / f"step_{number:02d}.ply")
         np.testing.assert_allclose(mesh.vertices, space.shape(row).mesh(24).vertices, atol=1e-4)
     result = run("interpolate", "-e", "exp", "cube", status=2)
-    assert "an interpolation goes from one shape to another; 1 was named" in result.stderr
+    assert "an interpolation needs at least 2 shapes; 1 was given" in result.stderr
 
 
 def test_a_doubtful_fit_on_the_way_is_said(world: World, caplog: pytest.LogCaptureFixture) -> None:
@@ -224,7 +224,7 @@ def test_samples_are_measured_against_held_out_shapes(world: World) -> None:
     wrong = run(*common, "--reference", "test.json", status=2)
     assert "--reference SPLIT and --data DATA go together" in wrong.stderr
     many = run(*common[:-1], 10**6, "--reference", "test.json", "-d", "data", status=2)
-    assert "surface samples; 1000000 are asked for (--points)" in many.stderr
+    assert "surface samples; 1000000 are needed (--points)" in many.stderr
 
 
 def test_the_nearest_training_shape_of_a_training_shape_is_itself(world: World) -> None:

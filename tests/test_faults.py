@@ -86,7 +86,7 @@ def test_control_c_leaves_whole_files_and_skip_goes_on(tmp_path: Path) -> None:
         os.killpg(run.pid, signal.SIGINT)
         _, told = run.communicate(timeout=PATIENCE)
     assert run.returncode == 130
-    assert "stopped; files that are there are whole; --skip goes on from there" in told
+    assert "stopped; all written files are complete; continue with --skip" in told
     assert "Traceback" not in told
     there = written(tmp_path)
     assert 3 <= len(there) < SHAPES
@@ -98,7 +98,7 @@ def test_control_c_leaves_whole_files_and_skip_goes_on(tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in there}
     with start(tmp_path, "bricks", "--samples", 400_000, "--skip") as run:
         said, _ = run.communicate(timeout=PATIENCE)
-    assert (run.returncode, f"{len(there)} were there already" in said) == (0, True)
+    assert (run.returncode, f"{len(there)} skipped" in said) == (0, True)
     assert {path: path.stat().st_mtime_ns for path in there} == before
     all_whole(tmp_path, shapes, 400_000)
 

@@ -71,11 +71,11 @@ def test_colours_of_values() -> None:
 
 
 def test_wrong_codes_and_methods(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match="codes of shape \\(2, 4\\) make no map; give at least 3"):
+    with pytest.raises(InputError, match="codes have shape \\(2, 4\\); a map needs at least 3 codes"):
         map_positions(np.zeros((2, 4)))
     with pytest.raises(InputError, match="1 codes are NaN or infinite"):
         map_positions(np.array([[0, 0], [1, np.nan], [2, 0]]))
-    with pytest.raises(InputError, match="method is 'tsne'; it may be 'pca' or 'umap'"):
+    with pytest.raises(InputError, match="method is 'tsne'; expected 'pca' or 'umap'"):
         map_positions(np.zeros((3, 4)), "tsne")  # pyright: ignore[reportArgumentType]
     real = builtins.__import__
 
@@ -85,7 +85,7 @@ def test_wrong_codes_and_methods(monkeypatch: pytest.MonkeyPatch) -> None:
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(InputError, match="the method umap needs umap-learn: pip install umap-learn; or use pca"):
+    with pytest.raises(InputError, match=r"the method umap needs umap-learn \(pip install umap-learn\); or use pca"):
         map_positions(np.eye(4), "umap")
 
 
@@ -148,11 +148,14 @@ def test_colours_by_a_column(reconstructed: World) -> None:
 @pytest.mark.parametrize(
     ("colour_by", "message"),
     [
-        ("mood", "colour by 'mood'? It may be class, set, error or FILE.csv:COLUMN"),
-        ("none.csv:age", "there is no file none.csv"),
+        ("mood", "unknown colouring 'mood'; expected class, set, error or FILE.csv:COLUMN"),
+        ("none.csv:age", "no such file: none.csv"),
         ("ages.csv:size", "ages.csv has no column 'size'; it has age"),
-        ("others.csv:age", "others.csv names none of the 4 shapes in its first column, as toys/box/cube or cube"),
-        ("error", "there are no errors at exp/Evaluation/latest/metrics.csv; `deepsdf evaluate"),
+        (
+            "others.csv:age",
+            "others.csv names none of the 4 shapes in its first column; expected names such as toys/box/cube or cube",
+        ),
+        ("error", "no such file: exp/Evaluation/latest/metrics.csv; run `deepsdf evaluate"),
     ],
 )
 def test_wrong_colours(world: World, colour_by: str, message: str) -> None:

@@ -55,7 +55,7 @@ def test_deepsdf_is_the_published_spec() -> None:
 def test_train_writes_the_preset_and_trains(world: World) -> None:
     made = ("-d", "data", "-s", "train.json", "--test-split", "test.json", "--epochs", 2, "--device", "cpu")
     result = run("train", "-e", "new", "--preset", "fast", *made)
-    assert "Wrote new/specs.json: the preset fast" in result.output
+    assert "Wrote new/specs.json from the preset fast" in result.output
     specs = json.loads((world.root / "new" / "specs.json").read_text())
     assert (specs["NumEpochs"], specs["ScenesPerBatch"], specs["TestSplit"]) == (2, 4, "test.json")
     assert (world.root / "new" / "ModelParameters" / "latest.pth").is_file()
@@ -63,7 +63,7 @@ def test_train_writes_the_preset_and_trains(world: World) -> None:
 
 def test_the_default_preset(world: World) -> None:
     made = ("-d", "data", "-s", "train.json", "--epochs", 1, "--device", "cpu")
-    assert "Wrote new/specs.json: the preset fast" in run("train", "-o", "new", *made).output
+    assert "Wrote new/specs.json from the preset fast" in run("train", "-o", "new", *made).output
 
 
 def test_quality_is_fast_with_longer_codes_beside_its_layers_and_more_steps() -> None:
@@ -88,8 +88,11 @@ def test_curriculum_is_the_papers_schedule_on_the_originals_settings() -> None:
 def test_a_preset_does_not_replace_settings(world: World) -> None:
     before = world.hashes()
     result = run("train", "-e", "exp", "--preset", "fast", "-d", "data", "-s", "train.json", status=2)
-    assert "exp/specs.json is there already; leave --preset, --data and --split out, or remove it" in result.output
-    assert "--data and --split go together" in run("train", "-e", "x", "--preset", "fast", status=2).output
+    assert "exp/specs.json exists; omit --preset, --data and --split, or remove the file" in result.output
+    assert (
+        "a new EXP/specs.json needs both --data and --split"
+        in run("train", "-e", "x", "--preset", "fast", status=2).output
+    )
     assert world.hashes() == before
 
 

@@ -171,7 +171,11 @@ def test_unusable_samples_cost_their_shape_alone(world: World, factor: float) ->
     result = again(world)
     assert result.done == [WIDE]
     ((shape, reason),) = result.failures
-    assert (shape, str(path) in reason, "`deepsdf preprocess` makes it again" in reason) == (TALL, True, True)
+    assert (
+        shape,
+        str(path) in reason,
+        "contains no finite samples; run `deepsdf preprocess` to write it again" in reason,
+    ) == (TALL, True, True)
 
 
 @pytest.mark.parametrize("side", ["pos", "neg"])
@@ -235,7 +239,7 @@ def test_a_code_that_was_never_trained(world: World) -> None:
     torch.save(content, path)
     result = training_meshes(world.experiment, Meshing(16), device="cpu")
     assert [(failure.shape, failure.reason) for failure in result.failures] == [
-        (TRAIN[2], "its code was never trained: its samples were missing")
+        (TRAIN[2], "the code was not trained: the shape had no samples")
     ]
     assert len(result.done) == 3
 

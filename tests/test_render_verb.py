@@ -182,7 +182,7 @@ def test_errors_of_a_shape_are_in_the_unit_frame(place: Path) -> None:
     assert "differ in size" not in result.stderr
     load_mesh(Path(CUBE)).apply_scale(0.1).export(place / "small.obj")
     result = run("render", place / "small.obj", "-o", place / "far.png", "--error", CUBE, *SMALL)
-    assert re.search(r"small and its truth differ in size or place \(extents 1 and 10\)", result.stderr)
+    assert re.search(r"small and the true mesh differ in size or position \(extents 1 and 10\)", result.stderr)
 
 
 # Films
@@ -227,7 +227,7 @@ def test_a_shape_without_a_surface_leaves_its_place_empty(place: Path) -> None:
     """A code far from all training codes."""
     save_code(place / "none.pth", torch.full((4,), 100.0))
     result = run(*SHAPES, place / "none.pth", "cube", "-o", place / "two.png", status=1)
-    assert "error: without a surface, so their places are empty: none" in result.stderr
+    assert "error: no surface, so their places in the picture are empty: none" in result.stderr
     shown = pixels(place / "two.png")
     assert (shown[40:, : SIZE + 4] == 255).all()
     assert (shown[40:, SIZE + 8 :] < 255).any()
@@ -238,32 +238,35 @@ def test_a_shape_without_a_surface_leaves_its_place_empty(place: Path) -> None:
 
 INTERPOLATION = "an interpolation needs an experiment, at least 2 of its shapes and at least 2 steps"
 WRONG = [
-    ((CUBE, "-o", "a.jpg"), "a.jpg: pictures are saved as .png, .gif or .mp4; end the name in one of these"),
-    ((CUBE, "-o", "a.gif"), "a.gif: a film needs a turntable or an interpolation; or end the name in .png"),
-    ((CUBE, "-o", "a.png", "--turntable", 8), "a.png: a turntable is a film; end the name in .gif or .mp4"),
-    ((CUBE, "-o", "a.gif", "--turntable", 1), "a turntable of 1 frames does not turn; give at least 2"),
+    ((CUBE, "-o", "a.jpg"), "a.jpg: unknown format; pictures are written as .png, .gif or .mp4"),
+    ((CUBE, "-o", "a.gif"), "a.gif: a film needs --turntable or --interpolate; a picture needs a name in .png"),
+    ((CUBE, "-o", "a.png", "--turntable", 8), "a.png: a turntable is a film; end the file name in .gif or .mp4"),
+    ((CUBE, "-o", "a.gif", "--turntable", 1), "a turntable needs at least 2 frames; 1 were given"),
     ((CUBE, TALL, "-o", "a.gif", "--interpolate", 4), INTERPOLATION),
     (("-e", "exp", "cube", "-o", "a.gif", "--interpolate", 4), INTERPOLATION),
     (("-e", "exp", "cube", "flat", "-o", "a.gif", "--interpolate", 1), INTERPOLATION),
     (
         ("-e", "exp", "cube", "flat", "-o", "a.gif", "--interpolate", 4, "--turntable", 4),
-        "a film is a turntable or an interpolation; choose one of them",
+        "--turntable and --interpolate cannot be combined; choose one of them",
     ),
     (
         (CUBE, "-o", "a.gif", "--turntable", 4, "--background", "transparent"),
-        "a.gif: a film cannot be transparent; give a background colour, or end the name in .png",
+        "a.gif: a film cannot be transparent; pass a background colour, or write a .png",
     ),
     (
         (CUBE, "-o", "a.png", "--color", "tael"),
         "'tael' is not a colour; expected R,G,B (0 to 255), #a4bed8 or a CSS name",
     ),
     ((CUBE, "-o", "a.png", "--background", "1,2"), "'1,2' is not a colour"),
-    ((CUBE, "-o", "a.png", "--error-max", 1), "must be a positive length, and needs a truth"),
-    ((CUBE, "-o", "a.png", "--error", TALL, "--error-max", -1), "the greatest error to colour, -1.0, must be a"),
+    (
+        (CUBE, "-o", "a.png", "--error-max", 1),
+        "error_max is 1.0; expected a positive length, together",
+    ),
+    ((CUBE, "-o", "a.png", "--error", TALL, "--error-max", -1), "error_max is -1.0; expected a positive length"),
     ((CUBE, "-o", "a.png", "--error", "absent.obj"), "absent.obj"),
-    ((CUBE, "-o", "a.png", "--slice", "w"), "'w' is no plane; say x, y or z, or z=0.1"),
-    ((CUBE, "-o", "a.png", "--slice", "z=nan"), "'z=nan' is no plane"),
-    ((CUBE, "-o", "a.png", "--slice", "z=a"), "'z=a' is no plane"),
+    ((CUBE, "-o", "a.png", "--slice", "w"), "'w' is not a plane; expected x, y, z or z=0.1"),
+    ((CUBE, "-o", "a.png", "--slice", "z=nan"), "'z=nan' is not a plane"),
+    ((CUBE, "-o", "a.png", "--slice", "z=a"), "'z=a' is not a plane"),
     ((CUBE, "-o", "a.png", "--bound", 0), "bound is 0.0; it must be greater than 0"),
     ((CUBE, "-o", "a.png", "--azimuth", "nan"), "azimuth is nan; expected a finite number"),
     ((CUBE, "-o", "a.png", "--size", 5000), "5000 is not in the range 16<=x<=4096"),
@@ -278,7 +281,7 @@ WRONG = [
         ("points.ply", "-o", "a.png", "--slice", "z"),
         "cannot slice the point cloud points; expected a mesh or SDF samples",
     ),
-    (("points.ply", "-o", "a.png", "--error", CUBE), "points is a set of points without faces; error colours are for"),
+    (("points.ply", "-o", "a.png", "--error", CUBE), "points is a point cloud; error colours need a mesh"),
     (("-e", "exp", "cub", "-o", "a.png"), "no shape 'cub' has a code in exp (checkpoint 200); known are "),
     (("-e", "exp", "cube", "-c", 77, "-o", "a.png"), "77"),
     (("-e", "absent", "cube", "-o", "a.png"), "absent"),

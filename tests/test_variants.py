@@ -143,5 +143,5 @@ def test_other_datasets_of_the_split_stay(source: Path) -> None:
 
 @pytest.mark.parametrize("options", [{"surface": True}, {"test": True}])
 def test_variants_are_to_learn_from_alone(source: Path, options: dict[str, bool]) -> None:
-    with pytest.raises(InputError, match="variants are made of training samples only: leave --surface and --test"):
+    with pytest.raises(InputError, match="variants are training samples; omit --surface and --test, or --variants"):
         work(source, BALL, variants=1, **options)

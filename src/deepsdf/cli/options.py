@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+from deepsdf.errors import InputError
 from deepsdf.geometry.isosurface.options import Meshing
 from deepsdf.options import Option, Options, declared_options
 
@@ -47,7 +48,11 @@ def options(
         def wrapped(*args: Any, **given: Any) -> Any:
             values = {name: given.pop(name) for name in names if name in given}
             values |= {name: value for parameter, (name, value) in switches.items() if given.pop(parameter)}
-            return verb(*args, **given, **{argument: dataclasses.replace(defaults, **values)})  # pyright: ignore[reportArgumentType]
+            try:
+                value = dataclasses.replace(defaults, **values)  # pyright: ignore[reportArgumentType]
+            except InputError as error:
+                raise click.UsageError(str(error)) from None
+            return verb(*args, **given, **{argument: value})
 
         flags: Any = wrapped
         for name in reversed(names):

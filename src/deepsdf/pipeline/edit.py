@@ -56,9 +56,7 @@ def edit(
     """
     out = Path(out)
     if out.suffix.lower() not in written_suffixes():
-        raise InputError(
-            f"{out}: a mesh cannot be written in this format; end the name in {', '.join(written_suffixes())}"
-        )
+        raise InputError(f"{out}: meshes are written as {', '.join(written_suffixes())}; change the file name")
     check_folder(out.parent)
     space = ShapeSpace.load(experiment, checkpoint, device)
     start = space.shape(find_or_encode(experiment, space, name, EncodeOptions(seed=options.seed)))

@@ -142,7 +142,7 @@ def preprocess(
 def _shapes_of(folder: Path, split: str | os.PathLike[str], name: str | None) -> tuple[str, list[ShapeName]]:
     """Name of the dataset, and its shapes in the split."""
     if not folder.is_dir():
-        raise InputError(f"no such folder of meshes: {folder}")
+        raise InputError(f"there is no folder of meshes at {folder}")
     dataset = name or dataset_name(folder)
     named = read_split(split)
     shapes = [shape for shape in named if shape.dataset == dataset]
