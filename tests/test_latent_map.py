@@ -126,7 +126,7 @@ def test_the_verb(reconstructed: World) -> None:
 @pytest.mark.parametrize("name", ["a.docx", "a.csv", "a"])
 def test_a_name_that_is_no_pictures_is_told_before_the_work(world: World, name: str) -> None:
     result = run("map", "-e", "exp", "-o", name, status=2)
-    assert f"{name} cannot be written: pictures end in .png" in result.stderr
+    assert f"{name}: unknown picture format; expected .png" in result.stderr
     assert "Drawing" not in result.stderr
     assert not list(world.root.glob("*a*.png"))
     assert not (world.root / name).exists()

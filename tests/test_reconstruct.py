@@ -136,11 +136,11 @@ def test_the_table_tells_of_every_fit_and_doubts_are_warnings(world: World) -> N
 def test_a_shape_without_surface_costs_itself_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     mesh, calls = Shape.mesh, []
 
-    def empty_once(shape: Shape, **options: object):
+    def empty_once(shape: Shape, meshing: Meshing):
         calls.append(shape)
         if len(calls) == 1:
             raise NoSurfaceError("its values lie between 0.1 and 0.2")
-        return mesh(shape, **options)  # pyright: ignore[reportArgumentType]
+        return mesh(shape, meshing)
 
     monkeypatch.setattr(Shape, "mesh", empty_once)
     result = run("reconstruct", "-e", "exp", "-d", "data", "-s", "test.json", "--resolution", 24, status=1)

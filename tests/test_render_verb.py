@@ -282,7 +282,7 @@ WRONG = [
         "cannot slice the point cloud points; expected a mesh or SDF samples",
     ),
     (("points.ply", "-o", "a.png", "--error", CUBE), "points is a point cloud; error colours need a mesh"),
-    (("-e", "exp", "cub", "-o", "a.png"), "no shape 'cub' has a code in exp (checkpoint 200); known are "),
+    (("-e", "exp", "cub", "-o", "a.png"), "no shape 'cub' has a code in exp (checkpoint 200); known shapes: "),
     (("-e", "exp", "cube", "-c", 77, "-o", "a.png"), "77"),
     (("-e", "absent", "cube", "-o", "a.png"), "absent"),
     (
