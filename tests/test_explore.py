@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from typing import Any
 
 import numpy as np
 import pytest
@@ -134,11 +133,11 @@ def test_a_shape_without_surface_is_a_gap(world: World, monkeypatch: pytest.Monk
     mesh = Shape.mesh
     calls: list[Shape] = []
 
-    def mostly(shape: Shape, resolution: int, **how: Any):
+    def mostly(shape: Shape, meshing: Meshing):
         calls.append(shape)
         if len(calls) == 2:
             raise NoSurfaceError("empty")
-        return mesh(shape, resolution, **how)
+        return mesh(shape, meshing)
 
     monkeypatch.setattr(Shape, "mesh", mostly)
     made = sample(world.experiment, world.root / "new", SampleOptions(count=3), Meshing(24), device="cpu")
