@@ -25,8 +25,7 @@ from deepsdf.rendering.render import grid_image, save_image
 from deepsdf.workspace import Experiment
 
 MAX_POINTS = 500
-"""Points of a file that the surface can be made to pass through: each is one constraint, and the edit factorises a
-matrix of their number squared."""
+"""Maximum number of points in a file of constraints. `deepsdf complete` is for denser point clouds."""
 
 ConstraintRule = Callable[[Shape], Constraint]
 """A constraint that depends on the shape before the edit, such as a relative size."""

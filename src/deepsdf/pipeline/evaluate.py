@@ -161,7 +161,7 @@ def _of_metric(values: np.ndarray, direction: str, seed: int) -> dict[str, Any]:
 
 
 def _conditions(options: MetricOptions, measured: Sequence[ShapeEvaluation]) -> dict[str, Any]:
-    """How the metrics were taken; where that differs from shape to shape, of how many."""
+    """Conditions of the metrics. For those that differ between shapes, the number of shapes with each value."""
     taken = [one.conditions for one in measured if one.conditions]
     references = Counter(
         "mesh" if one["distances_to_reference"] == TO_THE_SURFACE else "surface samples" for one in taken

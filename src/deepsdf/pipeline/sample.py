@@ -29,7 +29,7 @@ from deepsdf.splits import read_split
 from deepsdf.workspace import DataSource, Experiment
 
 MAX_PICTURED = 24
-"""Samples in the picture: six rows are still legible on one screen."""
+"""Maximum number of samples in the picture: six rows of pairs."""
 
 PAIRS_PER_ROW, SIZE = 4, 220
 """Samples in a row of the picture, and pixels per side of each shape."""
