@@ -81,9 +81,9 @@ def test_interpolate_takes_what_it_took() -> None:
     shapes = space(arc(6))
     found = shapes.interpolate(shapes.codes[0], shapes.codes[5], 3)
     torch.testing.assert_close(found[1].code, (shapes.codes[0] + shapes.codes[5]) / 2)
-    with pytest.raises(InputError, match="steps is 1; an interpolation has at least its 2 ends"):
+    with pytest.raises(InputError, match="steps is 1; expected at least 2, the ends"):
         shapes.interpolate(shapes.codes[0], shapes.codes[1], 1)
-    with pytest.raises(InputError, match="path is 'curved'; it may be 'linear' or 'prior'"):
+    with pytest.raises(InputError, match="path is 'curved'; expected 'linear' or 'prior'"):
         shapes.interpolate(shapes.codes[0], shapes.codes[1], path="curved")  # pyright: ignore[reportArgumentType]
 
 

@@ -115,7 +115,7 @@ def test_an_interpolation_is_a_straight_line_with_both_ends(space: ShapeSpace) -
     assert torch.equal(shapes[0].code, space.codes[0])
     torch.testing.assert_close(shapes[4].code, space.codes[2])
     torch.testing.assert_close(shapes[1].code, 0.75 * space.codes[0] + 0.25 * space.codes[2])
-    with pytest.raises(InputError, match=r"steps is 1; an interpolation has at least its 2 ends"):
+    with pytest.raises(InputError, match=r"steps is 1; expected at least 2, the ends"):
         space.interpolate(space.codes[0], space.codes[1], 1)
 
 

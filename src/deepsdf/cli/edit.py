@@ -51,13 +51,13 @@ def _numbers(text: str, count: int, option: str, form: str) -> tuple[float, ...]
     "--empty",
     multiple=True,
     metavar="X,Y,Z,X,Y,Z",
-    help="Region that is to be empty, given by two corners; may be repeated.",
+    help="Box that is to be empty, given by two corners; may be repeated.",
 )
 @click.option(
     "--full",
     multiple=True,
     metavar="X,Y,Z,X,Y,Z",
-    help="Region that is to be filled, given by two corners; may be repeated.",
+    help="Box that is to be filled, given by two corners; may be repeated.",
 )
 @click.option(
     "--size",

@@ -109,6 +109,7 @@ def minimise(
     active = torch.ones_like(every, dtype=torch.bool)
     limit = torch.as_tensor(steps, device=device).expand(count)
     for step in range(1, int(limit.max()) + 1):
+        # A problem that has converged, is stuck, or has used up its own limit drops out of the batch.
         # `nonzero` waits for the device once per step, but problems that have ended are not evaluated any more.
         rows = (active & (taken < limit)).nonzero().squeeze(1)
         if not len(rows):
@@ -125,6 +126,8 @@ def minimise(
         state = _replaced(state, last, _rows(moved, converged))
         reason[last], active[last] = CONVERGED, False
         if len(rows := rows[~converged]):
+            # The model at the new state is computed before it is known whether the step is accepted: it is needed
+            # if it is, which is the usual case, and a separate evaluation of the objective would cost nearly as much.
             moved, damped = _rows(moved, ~converged), damped[~converged]
             tried = linearise(moved, rows, step)
             accepted = tried.value <= model.value[rows] * (1.0 + slack[rows])
@@ -132,6 +135,7 @@ def minimise(
             state = _replaced(state, rows[accepted], _rows(moved, accepted))
             model = model.replaced(rows[accepted], tried[accepted])
             damp[rows] = torch.where(accepted, damped * _relaxation(gain), damped * 5.0).clamp_min(MIN_DAMPING)
+            # Rejected steps keep their state and model, and are tried again with five times the damping.
             stuck = rows[~accepted & (damped > MAX_DAMPING)]
             reason[stuck], active[stuck] = STUCK, False
         if on_step:
@@ -153,6 +157,8 @@ def _step(model: Quadratic, damping: Tensor, units: Tensor | None) -> Tensor:
     diagonal = model.curvature.diagonal(dim1=1, dim2=2)
     # In coordinates x · units the diagonal is diagonal / units²: its mean is taken there, and transformed back.
     square = torch.ones_like(diagonal) if units is None else units.square()
+    # The diagonal makes the step invariant to the scale of each coordinate (Marquardt); its mean keeps the step short
+    # in directions without curvature, where the diagonal alone would not damp at all (Levenberg).
     extra = damping.unsqueeze(1) * (diagonal + square * (diagonal / square).mean(dim=1, keepdim=True))
     damped = (model.curvature + torch.diag_embed(extra)).double()
     # cholesky_ex does not raise for a matrix that is not finite: the step is not finite either, and is rejected.

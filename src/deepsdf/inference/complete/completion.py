@@ -19,7 +19,7 @@ from deepsdf.geometry.scanning.scan import Scan
 from deepsdf.inference.complete.alignment import Alignment, Freedom
 from deepsdf.inference.complete.observation import observe
 from deepsdf.inference.complete.options import Axis, CompletionOptions, Pose
-from deepsdf.inference.complete.pose_search import middle_and_radius, scale_range, start_states
+from deepsdf.inference.complete.pose_search import COARSE_WIDTH, middle_and_radius, scale_range, start_states
 from deepsdf.inference.complete.posed_field import PosedField, State
 from deepsdf.inference.complete.residuals import ScanProblem
 from deepsdf.inference.posterior import GaussianPosterior
@@ -46,20 +46,22 @@ POSE_PRECISION = 1e-3
 """Added to every diagonal entry of the precision, so that a direction of the pose that the scan does not determine has
 a finite variance."""
 
-WIDTHS = (0.1, 0.06, 0.036, 0.022)
-"""Widths of the robust loss in the first steps, unit frame: outliers lose their influence gradually."""
+WIDTHS = tuple(COARSE_WIDTH * 0.6**k for k in range(4))
+"""Widths of the robust loss in the first steps, unit frame: from 0.1 to 0.022, outliers lose their influence
+gradually."""
 
-MIN_WIDTH = 0.013
-"""Least final width, the next of this sequence and about three times `FIELD_ERROR`."""
+MIN_WIDTH = COARSE_WIDTH * 0.6**4
+"""Least final width: the next of this sequence, and about three times `FIELD_ERROR`."""
 
-MAX_NOISE = 0.1
-"""Largest noise, unit frame: `WIDTHS[0]`. Scans with more do not determine a shape."""
+MAX_NOISE = COARSE_WIDTH
+"""Largest noise, unit frame. Scans with more do not determine a shape."""
 
 STAGES = ((5, 128, 4), (2, 256, 3))
 """Hypotheses, surface points and steps of each stage before the last, which refines the best hypothesis with all
 points."""
 
-STAGES_OF_KNOWN_POSE = ((2, 128, 4),)
+STAGES_OF_KNOWN_POSE = ((2, *STAGES[0][1:]),)
+"""The same with a known pose: only the start of the code is uncertain."""
 
 FINAL_STEPS = 25
 """Maximum number of steps of the last stage."""
@@ -346,7 +348,7 @@ def _check_frame(scan: Scan, pose: Pose, *, normalized: bool) -> None:
     shape.
 
     Args:
-        scan: in the unit frame, as far as it is known.
+        scan: in the unit frame, if it is known.
     Raises:
         InputError: it has not.
     """

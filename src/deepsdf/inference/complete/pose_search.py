@@ -48,7 +48,7 @@ def start_states(
     """Up to `count` initial states, in order of their objective.
 
     Args:
-        base: (4, 4), from the scan's frame to the unit frame, as far as it is known.
+        base: (4, 4), from the scan's frame to the unit frame, if it is known.
         codes: (c, L), whitened training codes.
     """
     freedom = problem.freedom

@@ -193,6 +193,7 @@ class _Refinement:
         steps = min(GROWTH, self.steps - trial.steps - 1)
 
         def linearise(whitened: Tensor, rows: Tensor, step: int) -> Quadratic:
+            # A quarter at the last step, half of it at the one before, and so on.
             draw = self.draw(self.quarter >> (steps - step))[rows]
             return self.problem.linearise(whitened, draw, self.weight[rows])
 
@@ -201,6 +202,7 @@ class _Refinement:
             trial.best,
             steps=steps,
             tolerance=0.0,  # an objective whose samples change says nothing about convergence
+            # A shape with no more samples than the first draw has the same ones in every step: no slack.
             slack=torch.where(self.bank.sizes > self.quarter >> steps, NEW_SAMPLES_SLACK, 0.0),
             damping=trial.damping,
             units=self.problem.prior.std,
@@ -209,7 +211,7 @@ class _Refinement:
 
     def settle(self, start: Minimum[Tensor], taken: Tensor) -> _End:
         """Steps on samples that stay the same, or by Adam; `taken` (b,) are the steps before."""
-        # Both are drawn for all shapes, whichever way they go, so that no shape's samples depend on the others.
+        # Both are drawn for all shapes, whether they need them or not, so that no shape's samples depend on the others.
         some, everything = self.draw(self.quarter), self.draw(self.samples)
         left = self.steps - int(taken.max()) - STEPS_ON_QUARTER - STEPS_ON_ALL
         adam_possible = self.many & (left >= MIN_ADAM_STEPS)
@@ -251,6 +253,8 @@ class _Refinement:
     def _by_adam(self, whitened: Tensor, curvature: Tensor, at: Tensor, steps: int) -> tuple[Tensor, Tensor]:
         """Adam's steps of the shapes `at` (k,): whitened codes and curvatures."""
         std, colour = self.problem.prior.std, self.problem.prior.colour
+        # One random key per shape and a hash of key and step draw the samples: 250 of them cost less than a generator
+        # per shape would, and they still do not depend on the other shapes.
         keys = self.bank.keys(self.generator)[at]
         share = whitened.new_full((len(at), ADAM_SAMPLES), 1.0 / ADAM_SAMPLES)
 
@@ -286,6 +290,7 @@ def _trial(
     problem: CodeProblem, starts: Tensor, few: Draw, counts: Tensor, steps: int, on_step: Callable[[int], None]
 ) -> _Trial:
     """Fit k starts (b, k, L) of each shape, and drop the worse half after each round."""
+    # All starts of all shapes are one batch of problems: problem r is start r % k of shape r // k.
     shapes, count, length = starts.shape
     # The error of a good fit: with that of a bad start, the prior would outweigh the few samples.
     weight = prior_weight(few.weights.new_full((shapes,), MIN_ERROR), counts.clamp_max(TRIAL_SAMPLES))
@@ -311,6 +316,7 @@ def _trial(
             on_step=lambda step, before=taken: on_step(before + step),
         )
         taken += more
+        # `followed` (b, count) holds the numbers of the starts that are left; `reached` has a column for every start.
         reached = reached.scatter(1, followed, end.model.value.reshape(shapes, count))
         better = reached.gather(1, followed).topk((count + 1) // 2, dim=1, largest=False).indices
         followed = followed.gather(1, better)
