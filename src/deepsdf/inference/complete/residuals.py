@@ -27,8 +27,8 @@ TOLERANCE = 1e-3
 
 FIRST_DAMPING = 1e-3
 """Damping of the first step, a tenth of the solver's default: hypotheses are compared after a few steps, and with the
-default their first steps along soft directions of the code are too short. Measured on the boxes of the tests: objectives
-after the coarse stages are 2 to 5 % lower."""
+default their first steps along soft directions of the code are too short. Measured on the boxes of the tests:
+objectives after the coarse stages are 2 to 5 % lower."""
 
 
 @dataclass(frozen=True)
