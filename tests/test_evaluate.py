@@ -204,7 +204,9 @@ def test_surface_samples_replace_a_missing_true_mesh(reconstructed: World) -> No
     result = measured(reconstructed)
     for row in table(written(reconstructed)):
         assert row["status"] == "ok"
-        assert row["reason"].startswith("compared with its surface samples: the folder that the meshes of toys came")
+        assert row["reason"].startswith(
+            "compared with its surface samples: the folder with the meshes of toys is unknown"
+        )
         empty = {name for name in METRICS if not row[name]}
         assert empty == {"cosine_to_reference", "cosine_to_surface", "volumetric_iou"}
     for shape, row in zip(TEST, result.rows, strict=True):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from deepsdf.errors import InputError
-from deepsdf.inference.shape import Shape
+from deepsdf.inference.shape import Shape, unlikeliness
 from deepsdf.inference.space import ShapeSpace
 
 MIN_REACH = 3.0
@@ -95,9 +95,9 @@ class LatentPosition:
         return bool((self._values != self._start).any())
 
     @property
-    def deviation(self) -> float:
+    def unlikeliness(self) -> float:
         """Root mean square of the whitened code: 1 for a typical draw from the prior, 0 for the mean shape."""
-        return float(self.space.prior.whiten(self.code).square().mean().sqrt())
+        return unlikeliness(self.space.prior, self.code)
 
     def set_code(self, code: Tensor) -> None:
         """Make a code (L,) the base, with no offset."""

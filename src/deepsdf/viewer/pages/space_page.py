@@ -269,7 +269,7 @@ class SpacePage:
             entry = self.catalogue.training(row)
             neighbours.append((row, entry.label if entry else str(row), distance))
         self.metrics.show_neighbours(neighbours)
-        self.metrics.show_code([("Deviation from the mean shape, std", f"{self.position.deviation:.2f}")])
+        self.metrics.show_code([("Deviation from the mean shape, std", f"{self.position.unlikeliness:.2f}")])
 
     def _change_space(self, space: ShapeSpace) -> None:
         """Show the same shape in the space of a later checkpoint."""
