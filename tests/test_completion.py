@@ -268,7 +268,7 @@ def test_steps_of_an_alignment() -> None:
     assert float(bounded.scale) == pytest.approx(2.1)
     spread = Rotation.from_matrix(rotations("rigid", 1, 12, any_way_up=True))
     assert len(spread) == 60
-    farthest = max(min((one.inv() * spread).magnitude()) for one in Rotation.random(200, random_state=0))
+    farthest = max(min((one.inv() * spread).magnitude()) for one in Rotation.random(200, random_state=0))  # pyright: ignore[reportCallIssue] # of all SciPy versions
     assert np.degrees(farthest) < 45
 
 

@@ -180,7 +180,7 @@ def test_a_fit_uses_the_loss_of_the_experiment(space: ShapeSpace) -> None:
     torch.testing.assert_close(
         problem.losses(problem.prior.colour(whitened.detach()), Draw(rows, weights)), residuals.detach().abs().mean(1)
     )
-    specs = Specs(**(SPECS | {"DataSource": "", "TrainSplit": "", "Loss": "pulling_l1"}))
+    specs = Specs.model_validate(SPECS | {"DataSource": "", "TrainSplit": "", "Loss": "pulling_l1"})
     assert space.loss is LOSSES["clamped_l1"]
     assert ShapeSpace(space.decoder, space.codes, device="cpu", specs=specs).loss is loss
 

@@ -99,7 +99,7 @@ def test_a_power_cut_at_any_operation(tmp_path: Path, monkeypatch: pytest.Monkey
         recover(root)
         assert content(root) == before == seen(root)
         outcomes.append(before == NEW)
-    assert content(root) == dict(sorted(NEW.items()))  # pyright: ignore[reportPossiblyUnbound]
+    assert content(root) == dict(sorted(NEW.items()))  # pyright: ignore[reportPossiblyUnboundVariable]
     assert len(outcomes) > 30
     # One operation decides.
     assert outcomes == sorted(outcomes)
@@ -122,7 +122,7 @@ def test_a_power_cut_while_recovering_from_one(tmp_path: Path, monkeypatch: pyte
             assert content(root) == expected
             if whole:
                 break
-    assert at > 30  # pyright: ignore[reportPossiblyUnbound]
+    assert at > 30  # pyright: ignore[reportPossiblyUnboundVariable]
 
 
 @pytest.mark.parametrize("name", ["write", "fsync", "open", "replace"])

@@ -225,7 +225,7 @@ class Specs(_Settings):
         faults = [f"unknown key {wrong!r}; did you mean {right!r}?" for wrong, right in misspelt.items()] + faults
         if faults:
             raise InputError("\n  ".join([f"{where} cannot be used:", *faults]))
-        return specs
+        return specs  # pyright: ignore[reportPossiblyUnboundVariable] # a ValidationError has at least one fault
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Specs:

@@ -86,12 +86,12 @@ def _folder_resolver(folder: Path) -> Any:
         def __init__(self) -> None:
             pass
 
-        def get(self, name: str) -> bytes:
-            path = (root / unquote(str(name)).strip()).resolve()
+        def get(self, key: str) -> bytes:
+            path = (root / unquote(str(key)).strip()).resolve()
             if not path.is_relative_to(root):
-                raise MeshError(f"it refers to {name!r}, outside its own folder {root}; copy that file beside it")
+                raise MeshError(f"it refers to {key!r}, outside its own folder {root}; copy that file beside it")
             if not path.is_file():
-                raise MeshError(f"it refers to {name!r}, which is not in its folder {root}")
+                raise MeshError(f"it refers to {key!r}, which is not in its folder {root}")
             return path.read_bytes()
 
         def keys(self) -> list[str]:

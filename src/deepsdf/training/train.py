@@ -194,9 +194,9 @@ def _loop(
                     num_epochs=specs.num_epochs,
                     steps=steps,
                     loss=sum(values) / steps,
-                    samples_per_second=count / seconds,
+                    samples_per_second=count / seconds,  # pyright: ignore[reportPossiblyUnboundVariable] # no fault
                     learning_rates=plan.rates,
-                    code_magnitude=float(magnitude),
+                    code_magnitude=float(magnitude),  # pyright: ignore[reportPossiblyUnboundVariable] # no fault
                     saved=bool(names),
                 )
             )
