@@ -165,7 +165,7 @@ def test_log_file_gets_the_messages(world: World) -> None:
     write_split("test.json", [TALL, ShapeName("toys", "egg", "absent")])
     run(*RECONSTRUCT, "--log", "logs/run.txt", status=1)
     logged = (world.root / "logs/run.txt").read_text()
-    assert re.search(r"^\S+ \S+ WARNING deepsdf\.specs: exp/specs\.json: the key 'Frobnicate' is not known", logged)
+    assert re.search(r"^\S+ \S+ WARNING deepsdf\.specs: exp/specs\.json: unknown key 'Frobnicate' is ignored", logged)
     assert re.search(r"^\S+ \S+ ERROR deepsdf: toys/egg/absent: data/SdfSamples/", logged, re.MULTILINE)
     run(*RECONSTRUCT, "--log", "logs/run.txt", "--quiet", status=1)
     assert (world.root / "logs/run.txt").read_text().startswith(logged)  # it goes on where it was

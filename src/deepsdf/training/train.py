@@ -95,6 +95,7 @@ def train(
     """
     target = resolve_device(local_device(device))
     experiment = open_experiment(experiment, specs)
+    _ = experiment.specs  # invalid settings are reported before existing checkpoints
     if resume is None and not overwrite and experiment.checkpoints():
         raise InputError(
             f"{experiment.root} already holds a training (checkpoints {', '.join(experiment.checkpoints())}); "
