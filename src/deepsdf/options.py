@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,8 @@ class Option:
     Attributes:
         help: what the option is, as a noun phrase or an imperative, with its unit and frame.
         choices: allowed values; empty if any value of the type is allowed.
+        registry: returns the allowed values of an option whose values are registered elsewhere; called on first use,
+            because a registry may be slow to import.
         minimum, maximum: inclusive bounds of a number.
         above: exclusive lower bound of a number.
         default_text: description of the default where the value None stands for one that depends on the input.
@@ -32,6 +34,7 @@ class Option:
 
     help: str
     choices: tuple[str, ...] = ()
+    registry: Callable[[], Iterable[str]] | None = None
     minimum: float | None = None
     maximum: float | None = None
     above: float | None = None
@@ -44,8 +47,9 @@ class Option:
         """Raises InputError: the value is not one of the choices, not finite, or out of bounds."""
         if value is None and self.default_text:
             return
-        if self.choices and value not in self.choices:
-            raise InputError(f"{name} is {value!r}; expected {_any_of(self.choices)}")
+        allowed = tuple(self.registry()) if self.registry else self.choices
+        if allowed and value not in allowed:
+            raise InputError(f"{name} is {value!r}; expected {_any_of(allowed)}")
         if isinstance(value, bool) or not isinstance(value, int | float):
             return
         if not math.isfinite(value):

@@ -63,7 +63,7 @@ def deepsdf(
     epochs: int | None = None,
     seed: int = 0,
 ) -> Specs:
-    """The original's published settings (specs.json of the sofas), made for days on eight GPUs."""
+    """The original's published settings (specs.json of the sofas), which train for days on eight GPUs."""
     layers = list(range(8))
     return Specs(
         description="The settings of the original's published experiments.",
@@ -139,7 +139,7 @@ def curriculum(
     epochs: int | None = None,
     seed: int = 0,
 ) -> Specs:
-    """`deepsdf` with the loss schedule of Curriculum DeepSDF (Duan et al., ECCV 2020), at the cost of `deepsdf`.
+    """`deepsdf` with the loss schedule of Curriculum DeepSDF (Duan et al., ECCV 2020); takes as long as `deepsdf`.
 
     Four stages lower the error tolerance and raise the weight of hard samples. The paper also grows the network; this
     preset does not.

@@ -64,7 +64,7 @@ def main() -> None:
       deepsdf preprocess  -s meshes -d data --split splits/meshes_train.json
       deepsdf preprocess  -s meshes -d data --split splits/meshes_test.json
       deepsdf preprocess  -s meshes -d data --split splits/meshes_test.json --surface
-      deepsdf train       -e EXP --data data --split splits/meshes_train.json
+      deepsdf train       -e EXP -d data -s splits/meshes_train.json
       deepsdf reconstruct -e EXP -d data -s splits/meshes_test.json
       deepsdf evaluate    -e EXP -d data -s splits/meshes_test.json
       deepsdf report      -e EXP

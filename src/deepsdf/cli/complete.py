@@ -58,7 +58,9 @@ class _Position(click.ParamType):
     type=click.Path(path_type=Path),
     help="Normalization file (.npz) from the scan's frame to the unit frame.",
 )
-@click.option("--camera", type=_Position(), help="Camera position, if the files do not contain it.")
+@click.option(
+    "--camera", type=_Position(), help="Camera position; replaces the one stored in the file. Ignored for depth maps."
+)
 @options(
     CompletionOptions(), "completion",
     "pose", "up", "any_way_up", "eta", "noise", "free_space", "points", "seed",

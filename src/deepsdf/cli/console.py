@@ -50,7 +50,7 @@ def common_options(verb: F) -> F:
     @click.option("--debug", is_flag=True, help="Show details and tracebacks.")
     @click.option("--quiet", "-q", is_flag=True, help="Show only warnings and errors.")
     @click.option(
-        "--log", "log_file", metavar="FILE", type=click.Path(path_type=Path), help="Append messages to FILE, too."
+        "--log", "log_file", metavar="FILE", type=click.Path(path_type=Path), help="Also append messages to FILE."
     )
     @functools.wraps(verb)
     def wrapped(*args: Any, debug: bool, quiet: bool, log_file: Path | None, **kwargs: Any) -> Any:

@@ -51,19 +51,19 @@ def _numbers(text: str, count: int, option: str, form: str) -> tuple[float, ...]
     "--empty",
     multiple=True,
     metavar="X,Y,Z,X,Y,Z",
-    help="Box that is to be empty, given by two corners; may be repeated.",
+    help="Box to keep empty, given by two opposite corners; may be repeated.",
 )
 @click.option(
     "--full",
     multiple=True,
     metavar="X,Y,Z,X,Y,Z",
-    help="Box that is to be filled, given by two corners; may be repeated.",
+    help="Box to fill, given by two opposite corners; may be repeated.",
 )
 @click.option(
     "--size",
     multiple=True,
     metavar="AXIS=LENGTH|AXIS=PERCENT%",
-    help="Size along x, y or z, absolute or relative to the present size; may be repeated.",
+    help="Size along x, y or z, absolute or relative to the current size; may be repeated.",
 )
 @click.option(
     "--out",
@@ -90,10 +90,10 @@ def edit(
     meshing: Meshing,
     device: str,
 ) -> None:
-    """Edit a shape by constraints. The rest of the shape follows from the training shapes.
+    """Edit a shape by constraints. The rest adapts so that the shape stays plausible.
 
     SHAPE is a name, a code file (.pth), a mesh or a scan; see `deepsdf interpolate`. All lengths are in the unit frame,
-    in which shapes lie within the unit sphere. Without constraints, the error message gives the extent of the shape.
+    in which shapes lie within the unit sphere. Run it without constraints to print the extent of the shape.
 
     Writes the mesh, its code (.pth) and a picture of before and after (.png). If no shape of the space meets all
     constraints, the violations are listed, mesh and code are written only with --anyway, and the exit status is 1.

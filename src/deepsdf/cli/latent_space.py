@@ -95,7 +95,7 @@ def _priors() -> dict[str, str]:
     "--prior",
     cls=RegistryOption,
     registry=_priors,
-    more={"all": "each in a folder of its name"},
+    more={"all": "every prior, each in its own folder"},
     default="gaussian",
     show_default=True,
     help="Distribution that codes are drawn from.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -74,7 +74,9 @@ def _flag(name: str, annotation: str, default: Any, declared: Option) -> Callabl
         flags = declared.flag.split() or [f"--{long}/--no-{long}" if default else f"--{long}"]
         return click.option(*flags, name, is_flag=True, show_default=bool(default), **settings)
     low = declared.minimum if declared.above is None else declared.above
-    if declared.choices:
+    if declared.registry is not None:
+        settings["type"] = RegistryChoice(declared.registry)
+    elif declared.choices:
         settings["type"] = click.Choice(list(declared.choices))
     elif low is None and declared.maximum is None:
         settings["type"] = kind
@@ -95,10 +97,10 @@ def meshing_options(defaults: Meshing, *names: str) -> Callable[[F], F]:
     return options(defaults, "meshing", "resolution", *names, changes={"resolution": {"minimum": COARSEST}})
 
 
-class _RegistryChoice(click.Choice):
+class RegistryChoice(click.Choice):
     """Choice of the names in a registry, which is imported on first use: it may need torch."""
 
-    def __init__(self, names: Callable[[], Sequence[str]]) -> None:
+    def __init__(self, names: Callable[[], Iterable[str]]) -> None:
         self.case_sensitive = True
         self._names = names
 
@@ -125,7 +127,7 @@ class RegistryOption(click.Option):
         **settings: Any,
     ) -> None:
         self._described = lambda: {**registry(), **(more or {})}
-        super().__init__(*arguments, type=_RegistryChoice(lambda: list(self._described())), **settings)
+        super().__init__(*arguments, type=RegistryChoice(lambda: list(self._described())), **settings)
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         general = self.help

@@ -80,7 +80,7 @@ def split(
     default=600.0,
     show_default=True,
     type=click.FloatRange(min=0),
-    help="Seconds per shape, after which it is stopped and fails; 0 sets no limit.",
+    help="Time limit per shape in seconds; a shape that exceeds it fails. 0: no limit.",
 )
 @common_options
 def preprocess(

@@ -41,7 +41,7 @@ from deepsdf.rendering.camera import PictureOptions
     "--background", default="white", show_default=True, help="Colour of the background, or transparent (.png)."
 )
 @click.option(
-    "--slice", "plane", metavar="x|y|z[=OFFSET]", help="Draw the signed distance on a plane (unit frame), too."
+    "--slice", "plane", metavar="x|y|z[=OFFSET]", help="Also draw the signed distance on a plane (unit frame)."
 )
 @click.option(
     "--error", "truth", type=click.Path(path_type=Path), help="Colour the shapes by their distance to this mesh."

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import click
 
 from deepsdf.cli.console import Bar, Quiet, command, common_options, count, finish, interruptible, say
-from deepsdf.cli.options import RegistryOption, device_option, experiment_option
+from deepsdf.cli.options import RegistryChoice, RegistryOption, device_option, experiment_option
 
 
 def _presets() -> dict[str, str]:
@@ -56,7 +56,7 @@ def _presets() -> dict[str, str]:
     show_default=True,
     help="What to do when the loss diverges: stop, or go back one epoch and halve the learning rates.",
 )
-@click.option("--overwrite", is_flag=True, help="Start again even if the experiment has been trained.")
+@click.option("--overwrite", is_flag=True, help="Discard the existing training and start again.")
 @click.option(
     "--preset",
     cls=RegistryOption,
@@ -102,8 +102,8 @@ def train(
     """Train the network described by EXP/specs.json.
 
     With --data and --split, EXP/specs.json is first written from a preset. Paths in specs.json are relative to the
-    current folder. Ctrl-C and SIGTERM save a checkpoint and stop after the current epoch; if an epoch takes long, they
-    stop at once and keep the previous epoch. A second Ctrl-C stops at once.
+    current folder. Ctrl-C and SIGTERM save a checkpoint and stop after the current epoch; if an epoch takes long,
+    training stops at once and saves the state after the previous epoch. A second Ctrl-C stops without saving.
     """
     first = os.environ.get("RANK", "0") == "0"  # with torchrun, only the first process writes and prints
     Quiet.on |= not first
@@ -236,19 +236,25 @@ class _StopOnSignal:
             signal.signal(number, handler)
 
 
+def _plots() -> list[str]:
+    from deepsdf.figures.plots import PLOTS
+
+    return list(PLOTS)
+
+
 @click.command()
 @experiment_option
 @click.option(
     "--type",
     "-t",
     "kind",
-    type=click.Choice(["loss", "learning_rate", "time", "lat_mag", "param_mag"]),
+    type=RegistryChoice(_plots),
     default="loss",
     show_default=True,
     help="Quantity to plot.",
 )
 @click.option("--out", "-o", type=click.Path(path_type=Path), help="Picture to write.  [default: EXP/Plots/TYPE.png]")
-@click.option("--show", is_flag=True, help="Open the picture, too.")
+@click.option("--show", is_flag=True, help="Also open the picture.")
 @common_options
 def plot(experiment: Path, kind: str, out: Path | None, show: bool) -> None:
     """Plot the training log: loss, learning rates, time, or magnitudes of codes and weights."""

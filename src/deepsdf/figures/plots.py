@@ -71,7 +71,7 @@ def plot_logs(experiment: Experiment, kind: str = "loss") -> Figure:
     """A figure of the training log of an experiment.
 
     Args:
-        kind: "loss", "learning_rate", "time", "lat_mag" or "param_mag".
+        kind: name in `PLOTS`.
     Raises:
         InputError: the log is missing, broken or empty, or the kind is unknown.
     """

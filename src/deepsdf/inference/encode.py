@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import numpy as np
 import torch
@@ -46,8 +46,8 @@ class EncodeOptions(Options):
     )
     pose: Pose = option(
         "similarity",
-        "What is estimated of a scan besides the code; see `CompletionOptions`. 'none' for scans in the unit frame.",
-        choices=("none", "yaw", "rigid", "similarity"),
+        "Quantities to estimate for a scan besides the code, see `CompletionOptions`: 'none' for the unit frame.",
+        choices=get_args(Pose),
     )
     up: Axis = option("y", "Up axis of a scan.", choices=("x", "y", "z"))
     samples: int = option(100_000, "Number of SDF samples drawn from a mesh.", minimum=2)

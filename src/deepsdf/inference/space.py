@@ -291,7 +291,7 @@ def _specs_of(space: ShapeSpace) -> Specs:
         description="A shape space saved by ShapeSpace.save; it was not trained from this file.",
         data_source="",
         train_split="",
-        network_arch="encoded_decoder",
+        network_arch=space.decoder.network_arch,
         network_specs=space.decoder.network_specs,
         code_length=space.code_length,
         num_epochs=max(1, space.epoch),

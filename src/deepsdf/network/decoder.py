@@ -31,6 +31,11 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+MAXIMUM_OCTAVES = 16
+"""Largest number of octaves of the positional encoding: 2^16 periods per unit length, beyond which float32 coordinates
+have fewer than 2^8 values per period."""
+
+
 class WeightNormLinear(nn.Module):
     """A linear layer with weight normalisation: each row of the weight is g · v / |v| (Salimans and Kingma 2016).
 
@@ -97,6 +102,10 @@ class Decoder(nn.Module):
         super().__init__()
         if activation not in ACTIVATIONS:
             raise InputError(f"NetworkSpecs > activation is {activation!r}; expected one of {', '.join(ACTIVATIONS)}")
+        if not 0 <= octaves <= MAXIMUM_OCTAVES:
+            raise InputError(f"NetworkSpecs > octaves is {octaves}; expected an integer from 0 to {MAXIMUM_OCTAVES}")
+        if not 0 <= dropout_prob < 1:
+            raise InputError(f"NetworkSpecs > dropout_prob is {dropout_prob}; expected a number from 0 to below 1")
         self.code_length = code_length
         self.dims = list(dims)
         self.dropout = set(dropout or ())
@@ -114,7 +123,9 @@ class Decoder(nn.Module):
             "xyz_in_all": self.xyz_in_all, "use_tanh": use_tanh, "latent_dropout": latent_dropout,
             "octaves": octaves, "activation": activation,
         }  # fmt: skip
-        """Arguments of the constructor: the key `NetworkSpecs` of specs.json for the network "encoded_decoder"."""
+        """Arguments of the constructor: the key `NetworkSpecs` of specs.json."""
+        self.network_arch = "encoded_decoder"
+        """Name in `deepsdf.network.networks.NETWORKS` that accepts all of `network_specs`."""
 
     def _build(self, norm_layers: set[int], weight_norm: bool) -> None:
         point_width = 3 + 6 * self.octaves

@@ -5,14 +5,15 @@ from __future__ import annotations
 import difflib
 import inspect
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_type_hints
 
 from torch import Tensor
 
 from deepsdf.errors import InputError
-from deepsdf.network.decoder import ACTIVATIONS, Decoder
+from deepsdf.network.decoder import Decoder
 
 logger = logging.getLogger(__name__)
 
@@ -65,33 +66,47 @@ def build_decoder(arch: str, code_length: int, options: Mapping[str, Any]) -> De
             raise InputError(f"NetworkSpecs: unknown key {name!r}; did you mean {near[0]!r}?")
         else:
             logger.warning("NetworkSpecs: %r is no option of %s and is ignored", name, arch)
-    _check_types(used)
-    return NETWORKS[arch].make(code_length, **used)
+    _check_types(NETWORKS[arch].make, used)
+    decoder = NETWORKS[arch].make(code_length, **used)
+    decoder.network_arch = arch
+    return decoder
 
 
-_LISTS = {"dims", "dropout", "norm_layers", "latent_in"}
-_FLAGS = {"weight_norm", "xyz_in_all", "use_tanh", "latent_dropout"}
-
-
-def _check_types(options: Mapping[str, Any]) -> None:
-    if not options.get("dims"):
-        raise InputError("NetworkSpecs: the key 'dims' is missing; it lists the widths of the hidden layers")
-    for name, value in options.items():
-        if value is None and name in (_LISTS | _FLAGS) - {"dims"}:
+def _check_types(make: Callable[..., Decoder], options: Mapping[str, Any]) -> None:
+    """Check options against the annotations of the constructor. Ranges are checked by the constructor itself."""
+    _, *parameters = inspect.signature(make).parameters.values()
+    hints = get_type_hints(make.__init__ if inspect.isclass(make) else make)
+    for parameter in parameters:
+        required = parameter.default is inspect.Parameter.empty
+        if required and not options.get(parameter.name):
+            raise InputError(f"NetworkSpecs: the key {parameter.name!r} is missing")
+        if parameter.name not in options:
             continue
-        if name in _LISTS:
-            good = isinstance(value, list | tuple) and all(type(item) is int and item >= 0 for item in value)
-            wanted = "a list of non-negative integers"
-        elif name in _FLAGS:
-            good, wanted = isinstance(value, bool), "true or false"
-        elif name == "octaves":
-            good, wanted = type(value) is int and 0 <= value <= 16, "an integer from 0 to 16"
-        elif name == "dropout_prob":
-            good, wanted = isinstance(value, int | float) and 0 <= value < 1, "a number from 0 to below 1"
-        else:
-            good, wanted = isinstance(value, str), f"one of {', '.join(ACTIVATIONS)}"
-        if not good:
-            raise InputError(f"NetworkSpecs > {name} is {value!r}; expected {wanted}")
+        value, hint = options[parameter.name], hints[parameter.name]
+        kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+        if value is None and (type(None) in kinds or bool in kinds):  # files of the original hold null for false
+            continue
+        if not any(_fits(value, kind) for kind in kinds):
+            wanted = next(text for kind, text in _EXPECTED.items() if any(kind in str(found) for found in kinds))
+            raise InputError(f"NetworkSpecs > {parameter.name} is {value!r}; expected {wanted}")
+
+
+_EXPECTED = {
+    "Sequence[int]": "a list of non-negative integers",
+    "bool": "true or false",
+    "float": "a number",
+    "int": "an integer",
+    "str": "a text",
+}
+"""How the types of options are named in errors, by the text of the annotation."""
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if kind == Sequence[int]:
+        return isinstance(value, list | tuple) and all(type(item) is int and item >= 0 for item in value)
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is kind
 
 
 def load_weights(decoder: Decoder, weights: Mapping[str, Tensor], where: str) -> None:

@@ -99,7 +99,7 @@ CODE_PENALTIES: dict[str, Callable[[Tensor], Tensor]] = {
     "norm": lambda codes: torch.linalg.vector_norm(codes, dim=-1),
     "square": lambda codes: codes.square().sum(dim=-1),
 }
-"""Values of `GaussianPrior` in specs.json: ‖z‖, used by the original's training, and ‖z‖², used by the paper."""
+"""Values of `CodePrior` in specs.json: ‖z‖, used by the original's training, and ‖z‖², used by the paper."""
 
 
 def code_penalty(codes: Tensor, weight: float, kind: str) -> Tensor:

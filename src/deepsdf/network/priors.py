@@ -101,8 +101,7 @@ class MixturePrior:
 
         Args:
             width: standard deviation of a kernel before shrinking, relative to that of the Gaussian prior.
-            docs/space.md
-                compares samples of several widths.
+                docs/space.md compares samples.
         """
         gaussian = GaussianPrior.fit(codes)
         shrink = 1.0 / math.sqrt(1.0 + width**2)
@@ -164,7 +163,9 @@ class PriorKind:
 PRIORS: dict[str, PriorKind] = {
     "gaussian": PriorKind("Gaussian with the mean and covariance of the training codes", GaussianPrior.fit, minimum=2),
     "mixture": PriorKind("Gaussian kernels around the training codes", MixturePrior.fit, minimum=2),
-    "nearest": PriorKind("random means of a training code and its 2 nearest neighbours", NearestPrior.fit),
+    "nearest": PriorKind(
+        "random convex combinations of a training code and its 2 nearest neighbours", NearestPrior.fit
+    ),
 }
 """Names that `ShapeSpace.sample` and `deepsdf sample --prior` accept."""
 

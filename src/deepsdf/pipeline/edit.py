@@ -91,7 +91,7 @@ def through_file(path: str | os.PathLike[str]) -> list[Through]:
 
 
 def relative_size(axis: str, factor: float) -> Callable[[Shape], Size]:
-    """The size along an axis as a multiple of the present size."""
+    """The size along an axis as a multiple of the current size."""
 
     def size(shape: Shape) -> Size:
         ends = extreme_points(shape, axis)

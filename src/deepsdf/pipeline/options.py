@@ -9,6 +9,12 @@ from deepsdf.errors import InputError
 from deepsdf.options import Options, option, seed_option
 
 
+def _sign_methods() -> list[str]:
+    from deepsdf.geometry.sdf.signs import SIGNS
+
+    return list(SIGNS)
+
+
 @dataclass(frozen=True)
 class Sampling(Options):
     """Options of `deepsdf preprocess`. The defaults are the original's training samples."""
@@ -20,9 +26,9 @@ class Sampling(Options):
     )
     sign: str = option(
         "auto",
-        "How inside and outside are distinguished: by face normals, by the winding number, by the original's vote, or "
-        "by the method that suits the mesh (auto).",
-        choices=("auto", "normal", "winding", "original"),
+        "Method to sign distances. auto: chosen for the mesh; normal: face normals; winding: winding number; original: "
+        "the original's vote of virtual cameras.",
+        registry=_sign_methods,
     )
     keep_cavities: bool = option(False, "Keep cavities: closed inward-facing shells inside other shells.")
     thicken: float = option(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from deepsdf.options import Options, option, seed_option
 
@@ -17,9 +17,9 @@ class CompletionOptions(Options):
 
     pose: Pose = option(
         "none",
-        "What is estimated besides the code. 'none': the scan is in the unit frame. 'yaw': rotation about the up axis "
-        "and translation. 'rigid': any rotation and translation. 'similarity': rotation, translation and scale.",
-        choices=("none", "yaw", "rigid", "similarity"),
+        "Quantities to estimate besides the code. 'none': the scan is in the unit frame. 'yaw': rotation about the up "
+        "axis and translation. 'rigid': any rotation and translation. 'similarity': rotation, translation and scale.",
+        choices=get_args(Pose),
     )
     up: Axis = option("y", "Up axis, in the scan and in the unit frame.", choices=("x", "y", "z"))
     any_way_up: bool = option(False, "Search all orientations, not only rotations about the up axis (slower).")
@@ -28,7 +28,7 @@ class CompletionOptions(Options):
     )
     noise: float | None = option(
         None,
-        "Standard deviation of the scan's points, in the scan's units.",
+        "Standard deviation of the noise of the scan's points, in the scan's units.",
         minimum=0.0,
         default_text="estimated from the residuals",
     )

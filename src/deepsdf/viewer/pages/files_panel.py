@@ -51,8 +51,8 @@ class FilesPanel:
                 "Pose of a scan",
                 ("similarity", "rigid", "yaw", "none"),
                 initial_value="similarity",
-                hint="What is estimated besides the shape: rotation, translation and scale (similarity), rotation and "
-                "translation (rigid), rotation about the up axis and translation (yaw); none: it is in the unit frame",
+                hint="Quantities to estimate besides the shape: rotation, translation and scale (similarity), rotation "
+                "and translation (rigid), rotation about the up axis and translation (yaw), nothing (none)",
             )
             self.upload = gui.add_upload_button("Choose a file ...")
             self.progress = gui.add_progress_bar(0.0, visible=False)
