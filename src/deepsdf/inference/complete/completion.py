@@ -12,6 +12,7 @@ import trimesh
 from scipy.spatial import KDTree
 from torch import Tensor
 
+from deepsdf.devices import fast_bfloat16
 from deepsdf.errors import InputError
 from deepsdf.geometry.isosurface.options import PREVIEW, Meshing
 from deepsdf.geometry.meshes import Normalization
@@ -262,7 +263,7 @@ def _best_hypothesis(
 ) -> tuple[State, list[float]]:
     """The best state after the coarse stages, and the objectives of all states of the last of them."""
     stages = STAGES if problem.freedom.size else STAGES_OF_KNOWN_POSE
-    coarse = replace(problem, bfloat16=True)
+    coarse = replace(problem, bfloat16=fast_bfloat16(space.device))
     codes = space.prior.whiten(space.trained_codes)
     state = start_states(coarse, scan, base, codes, any_way_up=any_way_up, count=stages[0][0])
     objectives = torch.zeros(1)
