@@ -539,6 +539,7 @@ def test_demo_goes_on_without_a_chair(tmp_path: Path, monkeypatch: pytest.Monkey
     assert typed[-1] == "train"
 
 
+@pytest.mark.timeout(900)  # a whole training, minutes on processors without bfloat16
 def test_demo_runs_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     few_samples(monkeypatch)

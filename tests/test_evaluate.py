@@ -257,7 +257,7 @@ def test_without_code_or_samples_there_is_no_sdf_error(reconstructed: World) -> 
         assert row["status"] == "ok"
         assert row["sdf_clamped_l1"] == row["sdf_wrong_signs"] == ""
         assert float(row["volumetric_iou"]) > 0
-    assert tall["reason"] == "no SDF error: there is no code at exp/Reconstructions/200/Codes/toys/box/tall.pth"
+    assert tall["reason"] == "no SDF error: no such code file: exp/Reconstructions/200/Codes/toys/box/tall.pth"
     assert wide["reason"].startswith("no SDF error: data/SdfSamples/toys/egg/wide.npz: no such file")
 
 

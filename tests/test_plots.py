@@ -72,7 +72,7 @@ def test_missing_and_broken_log(world: World) -> None:
     with pytest.raises(InputError, match=r"Logs\.pth is not a training log: the key 'epoch' is missing"):
         plot_logs(world.experiment)
     path.unlink()
-    with pytest.raises(InputError, match=r"^there is no training log at .*Logs\.pth; `deepsdf train` makes it$"):
+    with pytest.raises(InputError, match=r"^there is no training log at .*Logs\.pth; `deepsdf train` writes it$"):
         plot_logs(world.experiment)
     with pytest.raises(InputError, match=r"^unknown plot 'gradient'; expected one of loss, learning_rate, time"):
         plot_logs(world.experiment, "gradient")

@@ -227,7 +227,7 @@ def test_shapes_that_are_not_there(source: Path, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("quick")
 def test_nothing_there_makes_nothing(source: Path, tmp_path: Path) -> None:
     missing = ShapeName("meshes", "toys", "sofa")
-    with pytest.raises(InputError, match=r"^none of the 1 shapes of .*split\.json is in .*; first: there is no mesh"):
+    with pytest.raises(InputError, match=r"^none of the 1 shapes of .*split\.json has a mesh in .*; first: there is no mesh"):
         work(source, "data", missing)
     assert not (tmp_path / "data").exists()
     work(source, "data", BALL)
@@ -259,7 +259,7 @@ def test_only_the_named_dataset_of_a_split(source: Path) -> None:
     other = ShapeName("other", "toys", "ball")
     assert work(source, "data", BALL, other).done == [BALL]
     assert work(source, "data", BALL, other, name="other").done == [other]
-    with pytest.raises(InputError, match=r"has no dataset 'meshes', only other; choose it with --name"):
+    with pytest.raises(InputError, match=r"has no dataset 'meshes', only other; choose one with --name"):
         work(source, "data", other)
 
 
