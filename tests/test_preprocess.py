@@ -227,7 +227,9 @@ def test_shapes_that_are_not_there(source: Path, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("quick")
 def test_nothing_there_makes_nothing(source: Path, tmp_path: Path) -> None:
     missing = ShapeName("meshes", "toys", "sofa")
-    with pytest.raises(InputError, match=r"^none of the 1 shapes of .*split\.json has a mesh in .*; first: there is no mesh"):
+    with pytest.raises(
+        InputError, match=r"^none of the 1 shapes of .*split\.json has a mesh in .*; first: there is no mesh"
+    ):
         work(source, "data", missing)
     assert not (tmp_path / "data").exists()
     work(source, "data", BALL)
