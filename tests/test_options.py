@@ -58,3 +58,21 @@ def test_every_field_of_the_public_options_is_declared(kind: type[Options]) -> N
     for name, one in declared.items():
         assert one.help.endswith("."), name
         assert one.default_text or getattr(kind(), name) is not None, name
+
+
+def test_a_registry_is_consulted_for_other_values_than_the_default() -> None:
+    calls: list[str] = []
+
+    def names() -> list[str]:
+        calls.append("names")
+        return ["a", "b"]
+
+    @dataclass(frozen=True)
+    class Registered(Options):
+        kind: str = option("a", "Kind of thing.", registry=names)
+
+    Registered()
+    assert not calls
+    Registered(kind="b")
+    with pytest.raises(InputError, match=r"^kind is 'c'; expected 'a' or 'b'$"):
+        Registered(kind="c")

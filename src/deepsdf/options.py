@@ -81,8 +81,11 @@ class Options:
             cls.__doc__ = f"{(cls.__doc__ or '').rstrip()}\n\nAttributes:\n" + "\n".join(lines)
 
     def __post_init__(self) -> None:
-        for name, declared in declared_options(type(self)).items():
-            declared.check(name, getattr(self, name))
+        for one in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]
+            declared, value = one.metadata.get("option"), getattr(self, one.name)
+            # A registry is not imported to confirm a default: modules of the command line build defaults at start-up.
+            if declared is not None and not (declared.registry and value == one.default):
+                declared.check(one.name, value)
 
 
 def declared_options(cls: type[Options]) -> dict[str, Option]:

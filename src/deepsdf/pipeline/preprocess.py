@@ -74,8 +74,9 @@ def preprocess(
     """Write samples of the shapes of a split into a data source, which is created if it does not exist.
 
     After an interruption all written files are complete, and preprocess.csv has rows for the finished shapes; `skip`
-    continues from there. A variant is a shape of its own, named after its shape with "~1", "~2", ... appended. Shapes
-    and variants are listed in a new split file, whose name is that of `split` with "_varied" appended.
+    continues from there. Each variant counts as a separate shape, named after its shape with "~1", "~2", ...
+    appended. Shapes and variants are listed in a new split file, whose name is that of `split` with "_varied"
+    appended.
 
     Args:
         data: folder of the data source.
